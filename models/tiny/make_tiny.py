@@ -1,0 +1,343 @@
+#!/usr/bin/env python3
+"""Writes the embedded model `tiny`: four components in small dimensions, a tokenizer, a sample image.
+
+    python models/tiny/make_tiny.py [--out models/tiny]
+
+The weights are random, drawn tensor by tensor from generators seeded with the tensor's name, so adding
+or removing one tensor leaves the others alone. The scales are chosen so that the whole pipeline works
+on healthy activations (see README.md). Needs torch, diffusers, transformers, safetensors,
+sentencepiece, tokenizers and pillow; tests/golden/README.md names the versions.
+"""
+
+import argparse
+import io
+import json
+import math
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+import torch
+from PIL import Image, ImageDraw, ImageFilter
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1] / "tests" / "golden"))
+import reference  # noqa: E402
+
+SEED = 20250225
+EXTRA_IDS = 8
+
+DIT = dict(model_type="i2v", dim=128, ffn_dim=512, freq_dim=256, in_dim=36, out_dim=16, num_heads=2, num_layers=2,
+           text_dim=64, text_len=512, image_dim=64, eps=1e-6)
+VAE = dict(base_dim=12, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[],
+           temporal_downsample=[False, True, True])
+UMT5 = dict(vocab_size=0, dim=64, dim_attn=64, dim_ffn=128, num_heads=2, num_layers=2, num_buckets=32)
+CLIP = dict(image_size=224, patch_size=14, dim=64, mlp_ratio=4, num_heads=2, num_layers=3)
+
+
+def generator(name):
+    return torch.Generator().manual_seed(SEED ^ zlib.crc32(name.encode()))
+
+
+def normal(name, shape, std=1.0, mean=0.0):
+    return torch.randn(shape, generator=generator(name)) * std + mean
+
+
+def shapes(component, config):
+    """Tensor names (original naming) and shapes, from the reference module on the meta device."""
+    with torch.device("meta"):
+        state = reference.hub_state(component, reference.build(component, config))
+    return {k: tuple(v.shape) for k, v in reference.to_original(component, state, config).items()}
+
+
+def fan_in(shape):
+    return math.prod(shape[1:])
+
+
+# ---------------------------------------------------------------------------------------------------
+# DiT
+
+
+def is_fp8(name):
+    """The weights that Kijai's fp8_e4m3fn file of the 14B model holds in FP8."""
+    if not name.endswith("weight") or "norm" in name:
+        return False
+    return name.startswith(("blocks.", "text_embedding."))
+
+
+def make_dit(config):
+    """Random, with two wires laid on purpose.
+
+    The first 64 residual channels carry the noisy latent patch and the head reads them back, so that
+    the predicted velocity holds the noise and the sampler removes it. The other channels hold what the
+    blocks make of text, image and neighbouring patches; the head subtracts a random projection of
+    them, which becomes the picture.
+    """
+    d, patch = config["dim"], 4 * config["out_dim"]
+    out = {}
+    for name, shape in shapes("dit", config).items():
+        leaf = name.rsplit(".", 1)[-1]
+        if name.endswith(("norm_q.weight", "norm_k.weight", "norm_k_img.weight")):
+            t = normal(name, shape, 0.25, 1.8 if "self_attn" in name else 1.5)
+        elif "norm3" in name or name in ("img_emb.proj.0.weight", "img_emb.proj.4.weight"):
+            t = normal(name, shape, 0.1, 1.0 if leaf == "weight" else 0.0)
+        elif name.startswith("img_emb.proj.") and leaf == "bias":
+            t = normal(name, shape, 0.02)
+        elif name.endswith("modulation"):
+            t = normal(name, shape, 0.3)
+        elif name == "time_projection.1.weight":
+            t = normal(name, shape, 0.3 / math.sqrt(d))
+        elif leaf == "bias":
+            t = normal(name, shape, 0.02)
+        else:
+            t = normal(name, shape, 1 / math.sqrt(fan_in(shape)))
+        out[name] = t
+
+    # noise wire: channel order of a patch is (py, px, channel) in the head and (channel, py, px) here
+    w = out["patch_embedding.weight"]
+    w[:patch] = 0
+    for c in range(config["out_dim"]):
+        for py in range(2):
+            for px in range(2):
+                w[(py * 2 + px) * config["out_dim"] + c, c, 0, py, px] = 1.0
+    w[patch:, : config["out_dim"]] *= 0.5
+    w[patch:, config["out_dim"] :] *= 2.0
+    head = normal("head.wire", (patch, d), 0.35 / math.sqrt(d - patch))
+    head[:, :patch] = torch.eye(patch)
+    out["head.head.weight"] = head
+    out["head.modulation"] *= 0.1
+    for n in range(config["num_layers"]):
+        for part in ("self_attn.o", "cross_attn.o", "ffn.2"):
+            out[f"blocks.{n}.{part}.weight"][:patch] *= 0.1
+            out[f"blocks.{n}.{part}.weight"][patch:] *= 1.5
+        # strong shared key and query directions make self-attention a smooth function of position
+        for qk in "qk":
+            out[f"blocks.{n}.self_attn.{qk}.bias"] = normal(f"blocks.{n}.self_attn.position", (d,), 1.5)
+    return {k: v.to(torch.float8_e4m3fn) if is_fp8(k) else v for k, v in out.items()}
+
+
+# ---------------------------------------------------------------------------------------------------
+# VAE, UMT5, CLIP
+
+
+def make_vae(config):
+    out = {}
+    for name, shape in shapes("vae", config).items():
+        if name.endswith("gamma"):
+            out[name] = normal(name, shape, 0.1, 1.0)
+        elif name.endswith("bias"):
+            out[name] = normal(name, shape, 0.05)
+        else:
+            gain = 1.4 if ".residual." in name else 1.0
+            out[name] = normal(name, shape, gain / math.sqrt(fan_in(shape)))
+    calibrate_vae(config, out)
+    return out
+
+
+def calibrate_vae(config, state):
+    """Scales the two heads: decoded latents of unit variance spread over [-1,1], encoded images give
+    latents of unit variance and zero mean."""
+    z = normal("calibration.latents", (1, config["z_dim"], 3, 12, 12))
+    z = torch.nn.functional.avg_pool3d(z, (1, 3, 3), 1, (0, 1, 1))
+    z = z / z.std()
+    vae = reference.load("vae", config, state)
+    mean, std = reference.latent_constants(vae)
+    with torch.no_grad():
+        rgb = vae.decoder_output(z * std + mean) if hasattr(vae, "decoder_output") else unclamped(vae, z * std + mean)
+    centre, spread = rgb.mean((0, 2, 3, 4)), rgb.std((0, 2, 3, 4))
+    scale = 0.55 / spread
+    state["decoder.head.2.weight"] *= scale.view(-1, 1, 1, 1, 1)
+    state["decoder.head.2.bias"] = (state["decoder.head.2.bias"] - centre) * scale
+
+    grid = torch.stack([smooth_field(f"calibration.image.{i}", 96, 96) for i in range(3)])
+    video = torch.zeros(1, 3, 5, 96, 96)
+    video[0, :, 0] = grid
+    vae = reference.load("vae", config, state)
+    with torch.no_grad():
+        mu = vae.encode(video).latent_dist.mode()
+    centre, spread = mu.mean((0, 2, 3, 4)), mu.std((0, 2, 3, 4))
+    scale = std.flatten() / spread
+    rows = slice(0, config["z_dim"])
+    state["conv1.weight"][rows] *= scale.view(-1, 1, 1, 1, 1)
+    state["conv1.bias"][rows] = (state["conv1.bias"][rows] - centre) * scale + mean.flatten()
+
+
+def unclamped(vae, z):
+    """diffusers clamps inside decode; calibration needs the values before that."""
+    keep = {}
+    hook = vae.decoder.conv_out.register_forward_hook(lambda m, i, o: keep.setdefault("out", []).append(o))
+    vae.decode(z)
+    hook.remove()
+    return torch.cat(keep["out"], 2)
+
+
+def smooth_field(name, h, w):
+    coarse = normal(name, (1, 1, 6, 6))
+    field = torch.nn.functional.interpolate(coarse, (h, w), mode="bicubic", align_corners=False)[0, 0]
+    return field.clamp(-2, 2) / 2
+
+
+def make_umt5(config):
+    d, head = config["dim"], config["dim_attn"] // config["num_heads"]
+    out = {}
+    for name, shape in shapes("umt5", config).items():
+        if "norm" in name:
+            out[name] = normal(name, shape, 0.1, 1.0)
+        elif name == "token_embedding.weight":
+            out[name] = normal(name, shape, 1.0)
+        elif "pos_embedding" in name:
+            out[name] = normal(name, shape, 1.0)
+        elif name.endswith("attn.q.weight"):  # scores are not divided by sqrt(head_dim)
+            out[name] = normal(name, shape, 1.5 / math.sqrt(d * head))
+        else:
+            out[name] = normal(name, shape, 1 / math.sqrt(fan_in(shape)))
+    return out
+
+
+def make_clip(config):
+    d = config["dim"]
+    out = {}
+    for name, shape in shapes("clip", config).items():
+        if "norm" in name:
+            out[name] = normal(name, shape, 0.1, 1.0 if name.endswith("weight") else 0.0)
+        elif name.endswith("bias"):
+            out[name] = normal(name, shape, 0.02)
+        elif "embedding" in name and "patch" not in name:
+            out[name] = normal(name, shape, 0.5)
+        elif "to_qkv" in name:
+            out[name] = normal(name, shape, 1.5 / math.sqrt(d))
+        else:
+            out[name] = normal(name, shape, 1 / math.sqrt(fan_in(shape)))
+    out["visual.head"] = normal("visual.head", (d, d), 1 / math.sqrt(d))
+    out["log_scale"] = torch.tensor(math.log(1 / 0.07))
+    return out
+
+
+# ---------------------------------------------------------------------------------------------------
+# tokenizer
+
+
+def protobuf_field(data, wanted):
+    """The first length-delimited field `wanted` of a serialised protocol buffer message."""
+    at = 0
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at, value, shift = at + 1, value | (byte & 127) << shift, shift + 7
+            if byte < 128:
+                return value
+
+    while at < len(data):
+        key = varint()
+        if key & 7 == 2:
+            length = varint()
+            if key >> 3 == wanted:
+                return data[at : at + length]
+            at += length
+        elif key & 7 == 0:
+            varint()
+        else:
+            at += {1: 8, 5: 4}[key & 7]
+    raise ValueError(f"no field {wanted}")
+
+
+def charsmap(model):
+    """ModelProto.normalizer_spec (3).precompiled_charsmap (2) of sentencepiece_model.proto"""
+    return protobuf_field(protobuf_field(model, 3), 2)
+
+
+def make_tokenizer(corpus):
+    """A Unigram tokenizer.json built as that of google/umt5-xxl: pad 0, </s> 1, <s> 2, <unk> 3, NFKC
+    charsmap, Metaspace, and `<extra_id_N>` at the end in falling order."""
+    model = io.BytesIO()
+    lines = [line for line in corpus.read_text(encoding="utf-8").splitlines() if line.strip()]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, model_type="unigram", vocab_size=1600,
+        hard_vocab_limit=False, character_coverage=1.0, byte_fallback=True, split_digits=True, pad_id=0,
+        eos_id=1, bos_id=2, unk_id=3, pad_piece="<pad>", normalization_rule_name="nmt_nfkc", num_threads=1,
+        minloglevel=2)
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    vocab = [(pieces.id_to_piece(i), round(pieces.get_score(i), 5)) for i in range(pieces.get_piece_size())]
+    extra = [f"<extra_id_{i}>" for i in reversed(range(EXTRA_IDS))]
+    vocab += [(token, 0.0) for token in extra]
+    tokenizer = Tokenizer(models.Unigram(vocab, unk_id=3, byte_fallback=True))
+    special = ["<pad>", "</s>", "<s>", "<unk>", *extra]
+    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
+    tokenizer.normalizer = normalizers.Sequence([
+        normalizers.Precompiled(charsmap(model.getvalue())),
+        normalizers.Strip(left=False, right=True),
+        normalizers.Replace(Regex(" {2,}"), "▁"),
+    ])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)])
+    for i, token in enumerate(["<pad>", "</s>", "<s>", "<unk>"]):
+        assert tokenizer.token_to_id(token) == i
+    return tokenizer
+
+
+# ---------------------------------------------------------------------------------------------------
+# sample image
+
+
+def make_sample(size=512):
+    """A dusk sky with a sun, three ranges of hills, a lake and a red balloon, drawn at 2x and reduced."""
+    n = size * 2
+    y = np.linspace(0, 1, n)[:, None, None]
+    sky = np.array([[52, 92, 168], [244, 168, 112], [252, 214, 150]], float)
+    t = np.clip(y / 0.66, 0, 1)
+    rgb = np.where(t < 0.7, sky[0] + (sky[1] - sky[0]) * (t / 0.7) ** 1.3, sky[1] + (sky[2] - sky[1]) * (t - 0.7) / 0.3)
+    rgb = np.broadcast_to(rgb, (n, n, 3)).copy()
+    yy, xx = np.mgrid[0:n, 0:n] / n
+    r = np.hypot(xx - 0.7, yy - 0.5)
+    rgb += np.exp(-((r / 0.17) ** 2))[..., None] * np.array([60, 52, 24])
+    img = Image.fromarray(rgb.clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(img)
+    draw.ellipse([n * 0.645, n * 0.445, n * 0.755, n * 0.555], fill=(255, 240, 200))
+    x = np.linspace(0, 1, 129)
+    ranges = [((96, 104, 152), 0.60, 0.05, 7.0, 0.6), ((66, 96, 108), 0.68, 0.045, 5.0, 2.1), ((44, 88, 62), 0.77, 0.05, 3.6, 4.0)]
+    for colour, base, amplitude, frequency, phase in ranges:
+        ridge = base + amplitude * (np.sin(frequency * x + phase) + 0.35 * np.sin(2.7 * frequency * x + 2 * phase))
+        draw.polygon([(0, n), *zip(x * n, ridge * n), (n, n)], fill=colour)
+    draw.ellipse([n * 0.08, n * 0.86, n * 0.62, n * 0.96], fill=(120, 158, 190))
+    draw.ellipse([n * 0.12, n * 0.867, n * 0.58, n * 0.93], fill=(178, 190, 196))
+    cx, cy, rad = n * 0.30, n * 0.30, n * 0.135
+    draw.polygon([(cx - rad * 0.62, cy + rad * 0.78), (cx + rad * 0.62, cy + rad * 0.78), (cx + rad * 0.2, cy + rad * 1.55), (cx - rad * 0.2, cy + rad * 1.55)], fill=(176, 28, 34))
+    draw.ellipse([cx - rad, cy - rad, cx + rad, cy + rad], fill=(214, 40, 44))
+    draw.ellipse([cx - rad * 0.42, cy - rad, cx + rad * 0.42, cy + rad], fill=(240, 196, 72))
+    draw.rectangle([cx - rad * 0.18, cy + rad * 1.7, cx + rad * 0.18, cy + rad * 1.98], fill=(104, 66, 40))
+    for side in (-1, 1):
+        draw.line([(cx + side * rad * 0.17, cy + rad * 1.5), (cx + side * rad * 0.16, cy + rad * 1.72)], fill=(70, 48, 32), width=5)
+    shine = Image.new("L", (n, n), 0)
+    ImageDraw.Draw(shine).ellipse([cx - rad * 0.7, cy - rad * 0.75, cx - rad * 0.25, cy - rad * 0.2], fill=110)
+    img.paste(Image.new("RGB", (n, n), (255, 255, 255)), mask=shine.filter(ImageFilter.GaussianBlur(n // 60)))
+    return img.resize((size, size), Image.LANCZOS)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=HERE)
+    out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(2)
+
+    tokenizer = make_tokenizer(HERE / "corpus.txt")
+    tokenizer.save(str(out / "tokenizer.json"), pretty=False)
+    umt5 = UMT5 | {"vocab_size": -(-tokenizer.get_vocab_size() // 64) * 64}
+    make_sample().save(out / "sample.png", optimize=True)
+    for component, config, make in (("dit", DIT, make_dit), ("vae", VAE, make_vae), ("umt5", umt5, make_umt5), ("clip", CLIP, make_clip)):
+        state = make(config)
+        reference.load(component, config, state)  # strict
+        reference.save_weights(out / f"{component}.safetensors", state, config)
+        print(json.dumps({"file": f"{component}.safetensors", "tensors": len(state), "bytes": (out / f"{component}.safetensors").stat().st_size}))
+
+
+if __name__ == "__main__":
+    main()
