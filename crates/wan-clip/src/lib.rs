@@ -1,0 +1,1 @@
+//! CLIP ViT-H/14 vision encoder: preprocessing and the first 31 blocks.

@@ -1,0 +1,162 @@
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::rc::Rc;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::stored::is_float;
+use super::{Stored, WeightSet};
+use crate::{Result, WeightsError};
+
+/// Hands out the tensors of a [`WeightSet`] to a model's modules, each once and with its shape checked.
+///
+/// A missing or misshapen tensor is recorded and replaced by a stand-in, so that one pass over the model finds
+/// every problem; [`Loader::load`] raises them together. The model's own `load` code is thus the only
+/// description of which tensors it needs.
+#[derive(Clone)]
+pub struct Loader {
+    state: Rc<State>,
+    prefix: String,
+}
+
+struct State {
+    set: WeightSet,
+    device: Device,
+    problems: RefCell<Problems>,
+}
+
+#[derive(Default)]
+struct Problems {
+    taken: BTreeSet<String>,
+    missing: Vec<String>,
+    misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+    dtype: Option<WeightsError>,
+}
+
+impl Loader {
+    /// Builds a model from `set` (canonical names) for `device`.
+    ///
+    /// Errors: [`WeightsError::Tensors`] listing everything missing, left over or misshapen;
+    /// [`WeightsError::Dtype`] for a weight that is not a float.
+    pub fn load<T>(set: WeightSet, device: &Device, build: impl FnOnce(&Loader) -> Result<T>) -> Result<T> {
+        let state = State { set, device: device.clone(), problems: RefCell::default() };
+        let loader = Loader { state: Rc::new(state), prefix: String::new() };
+        let built = build(&loader);
+        loader.problems()?; // first: an error of `build` may only be their consequence
+        built
+    }
+
+    /// The loader of a submodule: `name` and a dot are put before every name.
+    pub fn pp(&self, name: impl Display) -> Self {
+        Self { state: self.state.clone(), prefix: format!("{}{name}.", self.prefix) }
+    }
+
+    /// Device the model is for.
+    pub fn device(&self) -> &Device {
+        &self.state.device
+    }
+
+    /// Whether the file has this tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.state.set.get(&self.full(name)).is_some()
+    }
+
+    /// A large weight, as stored. Axes of length 1 do not count in the comparison of shapes; the result has
+    /// `shape`.
+    pub fn stored(&self, name: &str, shape: &[usize]) -> Result<Stored> {
+        let full = self.full(name);
+        let mut problems = self.state.problems.borrow_mut();
+        problems.taken.insert(full.clone());
+        let Some(stored) = self.state.set.get(&full) else {
+            problems.missing.push(full.clone());
+            return Ok(Stored::placeholder(full, shape));
+        };
+        let long_axes = |s: &[usize]| s.iter().copied().filter(|d| *d != 1).collect::<Vec<_>>();
+        if long_axes(stored.shape()) != long_axes(shape) {
+            problems.misshapen.push((full.clone(), stored.shape().to_vec(), shape.to_vec()));
+            return Ok(Stored::placeholder(full, shape));
+        }
+        if !is_float(stored.dtype()) {
+            problems.dtype.get_or_insert(WeightsError::Dtype {
+                label: self.state.set.label().to_string(),
+                name: full.clone(),
+                found: format!("{:?}", stored.dtype()),
+                expected: "f32, f64, bf16, f16 or f8_e4m3".into(),
+            });
+            return Ok(Stored::placeholder(full, shape));
+        }
+        stored.clone().reshape(shape)
+    }
+
+    /// A small weight (bias, norm, modulation) as an f32 tensor of `shape` on the device.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let stored = self.stored(name, shape)?;
+        if stored.bytes().is_empty() {
+            let zero = Tensor::zeros((), DType::F32, self.device())?;
+            return Ok(zero.broadcast_as(shape)?); // a stand-in that takes no memory
+        }
+        stored.to_f32_tensor(self.device())
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    fn problems(&self) -> Result<()> {
+        let mut problems = self.state.problems.take();
+        if let Some(error) = problems.dtype.take() {
+            return Err(error.into());
+        }
+        let unexpected: Vec<String> =
+            self.state.set.names().filter(|n| !problems.taken.contains(*n)).map(str::to_string).collect();
+        if problems.missing.is_empty() && problems.misshapen.is_empty() && unexpected.is_empty() {
+            return Ok(());
+        }
+        Err(WeightsError::Tensors {
+            label: self.state.set.label().to_string(),
+            missing: problems.missing,
+            unexpected,
+            misshapen: problems.misshapen,
+        }
+        .into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set() -> WeightSet {
+        let t = |name: &str, shape: &[usize]| {
+            Stored::from_tensor(name, &Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap()).unwrap()
+        };
+        WeightSet::from_tensors("file", [t("a.weight", &[2, 3]), t("a.bias", &[2, 1, 1]), t("extra", &[1])])
+    }
+
+    #[test]
+    fn all_problems_are_reported_together() {
+        let error = Loader::load(set(), &Device::Cpu, |l| {
+            let a = l.pp("a");
+            a.stored("weight", &[2, 4])?;
+            a.tensor("bias", &[2])?;
+            l.tensor("absent", &[1000, 1000])
+        })
+        .unwrap_err()
+        .to_string();
+        assert_eq!(
+            error,
+            "file: 1 missing: absent; 1 unexpected: extra; 1 misshapen: a.weight (found [2, 3], expected [2, 4])"
+        );
+    }
+
+    #[test]
+    fn a_complete_read_succeeds() {
+        let bias = Loader::load(set(), &Device::Cpu, |l| {
+            l.tensor("extra", &[1])?;
+            l.pp("a").stored("weight", &[2, 3])?;
+            l.pp("a").tensor("bias", &[2])
+        });
+        assert_eq!(bias.unwrap().dims(), [2]);
+    }
+}

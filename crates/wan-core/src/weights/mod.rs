@@ -1,0 +1,15 @@
+//! Weights as they lie in their files: mapped, never copied or widened on opening.
+//!
+//! A [`WeightSet`] is the tensors of one component, under the names of some file. [`WeightSet::canonical`]
+//! translates them through a [`Dialect`] to the original Wan names; a [`Loader`] then hands each one out
+//! once, with its shape checked, and reports everything missing, misshapen or left over together.
+
+mod loader;
+mod names;
+mod open;
+mod stored;
+
+pub use loader::Loader;
+pub use names::{Dialect, Rule, Unused};
+pub use open::WeightSet;
+pub use stored::{Bytes, Stored, widen};

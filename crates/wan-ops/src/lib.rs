@@ -1,0 +1,1 @@
+//! Fused tensor operations, each one unit with a plain-tensor reference and a half for every device.

@@ -1,0 +1,1 @@
+//! Request to video in one direction: condition, denoise, decode, encode.

@@ -1,0 +1,3 @@
+//! The wan-run command.
+
+fn main() {}

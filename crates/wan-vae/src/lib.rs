@@ -1,0 +1,1 @@
+//! Wan VAE: causal 3-D encoder and decoder, streamed by latent frame, whole or tiled.
