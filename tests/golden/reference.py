@@ -317,9 +317,18 @@ def vae_encode(vae, video):
 
 
 @torch.no_grad()
-def vae_decode(vae, latents):
+def vae_decode_unclamped(vae, latents):
+    """diffusers clamps inside `decode`; the decoder's last convolution gives the values before that."""
     mean, std = latent_constants(vae)
-    return vae.decode(latents * std + mean, return_dict=False)[0].clamp(-1, 1)
+    chunks = []
+    hook = vae.decoder.conv_out.register_forward_hook(lambda module, args, out: chunks.append(out))
+    vae.decode(latents * std + mean, return_dict=False)
+    hook.remove()
+    return torch.cat(chunks, 2)
+
+
+def vae_decode(vae, latents):
+    return vae_decode_unclamped(vae, latents).clamp(-1, 1)
 
 
 @torch.no_grad()
