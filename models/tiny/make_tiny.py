@@ -145,8 +145,7 @@ def calibrate_vae(config, state):
     z = z / z.std()
     vae = reference.load("vae", config, state)
     mean, std = reference.latent_constants(vae)
-    with torch.no_grad():
-        rgb = vae.decoder_output(z * std + mean) if hasattr(vae, "decoder_output") else unclamped(vae, z * std + mean)
+    rgb = reference.vae_decode_unclamped(vae, z)
     centre, spread = rgb.mean((0, 2, 3, 4)), rgb.std((0, 2, 3, 4))
     scale = 0.55 / spread
     state["decoder.head.2.weight"] *= scale.view(-1, 1, 1, 1, 1)
@@ -163,15 +162,6 @@ def calibrate_vae(config, state):
     rows = slice(0, config["z_dim"])
     state["conv1.weight"][rows] *= scale.view(-1, 1, 1, 1, 1)
     state["conv1.bias"][rows] = (state["conv1.bias"][rows] - centre) * scale + mean.flatten()
-
-
-def unclamped(vae, z):
-    """diffusers clamps inside decode; calibration needs the values before that."""
-    keep = {}
-    hook = vae.decoder.conv_out.register_forward_hook(lambda m, i, o: keep.setdefault("out", []).append(o))
-    vae.decode(z)
-    hook.remove()
-    return torch.cat(keep["out"], 2)
 
 
 def smooth_field(name, h, w):
