@@ -1,1 +1,35 @@
-//! Fused tensor operations, each one unit with a plain-tensor reference and a half for every device.
+//! Fused tensor operations. Each is one unit: a public function with checked arguments, a plain-tensor
+//! reference that states the formula, and a half for every device; tests hold the halves against the reference.
+//!
+//! | op | formula |
+//! |---|---|
+//! | [`Linear`] | `act(x wᵀ s + b)`, weight in f32, f16, bf16 or f8_e4m3 as stored |
+//! | [`Embedding`] | `table[ids]` |
+//! | [`attention`] | `softmax(scale q kᵀ + bias) v`, online softmax, memory linear in the sequence |
+//! | [`layer_norm`] | `(x - mean) rsqrt(var + eps)`, then affine or modulated |
+//! | [`residual_layer_norm`] | `x' = x + gate y`, and `layer_norm(x')` in the same pass |
+//! | [`gated_residual`] | `x + gate y` |
+//! | [`rms_norm`], [`rms_norm_rope`] | `x rsqrt(mean(x²) + eps) w`, then rotation of adjacent pairs |
+//! | [`channel_rms_norm`] | `act(x / max(|x|₂, 1e-12) sqrt(C) gamma)` |
+//! | [`Conv3d`] | causal 3-D convolution, channels last, nearest upsampling and residual folded in |
+//!
+//! Activations are f32 on the CPU. Other float dtypes are accepted: they are widened, computed in f32 and
+//! rounded once at the end, which is what the fused kernels of a GPU do.
+
+mod activation;
+mod attention;
+mod channel_norm;
+mod conv3d;
+mod embedding;
+mod layer_norm;
+mod linear;
+mod rms_norm;
+
+pub use activation::{Activation, activate};
+pub use attention::{attention, attention_reference};
+pub use channel_norm::{channel_rms_norm, channel_rms_norm_reference};
+pub use conv3d::{Conv3d, ConvSpec};
+pub use embedding::Embedding;
+pub use layer_norm::{Affine, gated_residual, layer_norm, layer_norm_reference, residual_layer_norm};
+pub use linear::Linear;
+pub use rms_norm::{rms_norm, rms_norm_reference, rms_norm_rope, rope_reference};
