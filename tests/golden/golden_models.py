@@ -106,7 +106,7 @@ def make_dit(root):
             set_riflex(model, RIFLEX_INDEX, f)
             changed = ref.run_dit(model, **x)
             assert (changed - io["expected.velocity"]).norm() > 1e-3 * changed.norm()
-            io = x | {"riflex_freq_index": torch.tensor([RIFLEX_INDEX]), "expected.velocity": changed}
+            io = x | {"options.riflex_freq_index": torch.tensor([RIFLEX_INDEX]), "expected.velocity": changed}
             ref.save_tensors(folder / "t2v_riflex.io.safetensors", io)
 
 
@@ -137,7 +137,7 @@ def make_vae(root):
         ref.save_tensors(folder / f"decode_t{frames}.io.safetensors", {"latents": latents, "expected.video": ref.vae_decode(vae, latents)})
 
     tiles = dict(tile_height=32, tile_width=48, tile_stride_height=16, tile_stride_width=24)
-    options = {k: torch.tensor([v]) for k, v in tiles.items()}
+    options = {f"options.{k}": torch.tensor([v]) for k, v in tiles.items()}
     pixels = video("tiled", 5, 56, 88)
     expected = tiled_encode(vae, pixels, **tiles)
     ref.save_tensors(folder / "encode_tiled.io.safetensors", {"video": pixels, **options, "expected.latents": expected})
