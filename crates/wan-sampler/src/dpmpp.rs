@@ -1,0 +1,84 @@
+//! DPM-Solver++(2M) (Lu et al., 2022): second-order multistep, data prediction, midpoint.
+//!
+//! Source: Wan2.1 `wan/utils/fm_solvers.py`, FlowDPMSolverMultistepScheduler.
+
+use candle_core::Tensor;
+
+use crate::sampler::{Progress, predict_x0, scale};
+use crate::snr::{alpha, exp, log_snr};
+use crate::{Result, Sampler, SamplerState, SchedulerKind};
+
+/// History name of the previous data prediction.
+pub(crate) const X0_PREVIOUS: &str = "x0_previous";
+
+/// The solver; it keeps the previous step's data prediction.
+#[derive(Debug, Clone)]
+pub struct DpmPp2M {
+    progress: Progress,
+    x0_previous: Option<Tensor>,
+}
+
+impl DpmPp2M {
+    /// A solver for the given sigmas, one more than steps, strictly decreasing.
+    pub fn new(sigmas: Vec<f32>) -> Self {
+        Self { progress: Progress::new(sigmas), x0_previous: None }
+    }
+}
+
+impl Sampler for DpmPp2M {
+    /// First order in the first step and in the last one, whose sigma is 0; else second order.
+    fn step(&mut self, velocity: &Tensor, sample: &Tensor, _noise: Option<&Tensor>) -> Result<Tensor> {
+        let at = &self.progress;
+        at.check(velocity, sample, self.x0_previous.as_ref())?;
+        let (sigma, sigma_next) = (at.sigma(0), at.sigma(1));
+        let h = log_snr(sigma_next) - log_snr(sigma);
+        let factor = alpha(sigma_next) * (exp(-h) - 1.0);
+
+        let x0 = predict_x0(sample, sigma, velocity)?;
+        let mut next = (scale(sigma_next / sigma, sample)? - scale(factor, &x0)?)?;
+        if let Some(slope) = x0_slope(at, h, &x0, self.x0_previous.as_ref())? {
+            next = (next - scale(0.5 * factor, &slope)?)?;
+        }
+        self.x0_previous = Some(x0);
+        self.progress.step += 1;
+        Ok(next)
+    }
+
+    fn kind(&self) -> SchedulerKind {
+        SchedulerKind::DpmPp2M
+    }
+
+    fn steps_taken(&self) -> usize {
+        self.progress.step
+    }
+
+    fn state(&self) -> SamplerState {
+        SamplerState::new(self.kind(), self.progress.step).with(X0_PREVIOUS, self.x0_previous.as_ref())
+    }
+
+    fn restore(&mut self, mut state: SamplerState) -> Result<()> {
+        let names: &[_] = if state.step == 0 { &[] } else { &[X0_PREVIOUS] };
+        state.check(self.kind(), self.progress.steps(), names)?;
+        self.x0_previous = state.take(X0_PREVIOUS);
+        self.progress.step = state.step;
+        Ok(())
+    }
+}
+
+/// The scaled first difference of the data predictions, `(1 / r) (x0_i - x0_{i-1})` with
+/// `r = h_{i-1} / h`; `None` in a first-order step.
+///
+/// After a sigma of exactly 1 `r` is infinite and the difference counts for nothing.
+pub(crate) fn x0_slope(
+    at: &Progress,
+    h: f32,
+    x0: &Tensor,
+    x0_previous: Option<&Tensor>,
+) -> Result<Option<Tensor>> {
+    let Some(x0_previous) = x0_previous.filter(|_| !at.is_first() && !at.is_last()) else {
+        return Ok(None);
+    };
+    let h_previous = log_snr(at.sigma(0)) - log_snr(at.sigma(-1));
+    let r = h_previous / h;
+    Ok(Some(scale(1.0 / r, &(x0 - x0_previous)?)?))
+}
