@@ -1,0 +1,90 @@
+use candle_core::Tensor;
+use wan_core::{Loader, Result};
+use wan_ops::{Linear, attention, rms_norm};
+
+use crate::config::{DitConfig, ModelType};
+use crate::context::{BlockKeys, KeyValue};
+use crate::self_attention::softmax_scale;
+
+/// Cross-attention from the video tokens to the text and, for i2v, to the image: one query, two softmaxes, one
+/// output projection. No position embedding.
+///
+/// Source: Wan2.1 `wan/modules/model.py`, WanT2VCrossAttention and WanI2VCrossAttention.
+#[derive(Debug)]
+pub(crate) struct CrossAttention {
+    q: Linear,
+    o: Linear,
+    norm_q: Tensor,
+    text: KeyValueProjection,
+    image: Option<KeyValueProjection>,
+    heads: usize,
+    eps: f32,
+}
+
+/// Linears and norm that give the keys and values of one source.
+#[derive(Debug)]
+struct KeyValueProjection {
+    k: Linear,
+    v: Linear,
+    norm_k: Tensor,
+}
+
+impl CrossAttention {
+    /// Takes `q`, `k`, `v`, `o`, `norm_q`, `norm_k` and, for i2v, `k_img`, `v_img`, `norm_k_img`.
+    pub(crate) fn load(loader: &Loader, config: &DitConfig) -> Result<Self> {
+        let dim = config.dim;
+        let linear = |name: &str| Linear::load(&loader.pp(name), dim, dim);
+        let keys = |suffix: &str| -> Result<KeyValueProjection> {
+            Ok(KeyValueProjection {
+                k: linear(&format!("k{suffix}"))?,
+                v: linear(&format!("v{suffix}"))?,
+                norm_k: loader.tensor(&format!("norm_k{suffix}.weight"), &[dim])?,
+            })
+        };
+        Ok(Self {
+            q: linear("q")?,
+            o: linear("o")?,
+            norm_q: loader.tensor("norm_q.weight", &[dim])?,
+            text: keys("")?,
+            image: match config.model_type {
+                ModelType::I2v => Some(keys("_img")?),
+                ModelType::T2v => None,
+            },
+            heads: config.num_heads,
+            eps: config.eps,
+        })
+    }
+
+    /// Keys and values of the embedded text, `[text_len, dim]`.
+    pub(crate) fn text_keys(&self, text: &Tensor) -> Result<KeyValue> {
+        self.keys(&self.text, text)
+    }
+
+    /// Keys and values of the embedded image, `[N, dim]`, if the model looks at one.
+    pub(crate) fn image_keys(&self, image: Option<&Tensor>) -> Result<Option<KeyValue>> {
+        self.image.as_ref().zip(image).map(|(projection, image)| self.keys(projection, image)).transpose()
+    }
+
+    fn keys(&self, projection: &KeyValueProjection, tokens: &Tensor) -> Result<KeyValue> {
+        let (s, dim) = tokens.dims2()?;
+        let split = |t: Tensor| t.reshape((s, self.heads, dim / self.heads));
+        Ok(KeyValue {
+            k: split(rms_norm(&projection.k.forward(tokens)?, &projection.norm_k, self.eps)?)?,
+            v: split(projection.v.forward(tokens)?)?,
+        })
+    }
+
+    /// - `x`: `[L, dim]` compute dtype
+    /// - returns `[L, dim]`, same dtype; softmaxes and norm in f32
+    pub(crate) fn forward(&self, x: &Tensor, keys: &BlockKeys) -> Result<Tensor> {
+        let (l, dim) = x.dims2()?;
+        let d = dim / self.heads;
+        let q = rms_norm(&self.q.forward(x)?, &self.norm_q, self.eps)?.reshape((l, self.heads, d))?;
+        let attend = |to: &KeyValue| attention(&q, &to.k, &to.v, softmax_scale(d), None);
+        let mut y = attend(&keys.text)?; // [L, heads, D]
+        if let Some(image) = &keys.image {
+            y = (y + attend(image)?)?;
+        }
+        self.o.forward(&y.reshape((l, dim))?)
+    }
+}

@@ -1,0 +1,71 @@
+use candle_core::Tensor;
+use wan_core::{Loader, Result};
+use wan_ops::{Activation, Linear};
+
+use crate::config::DitConfig;
+
+/// Rows computed at once. Bounds the hidden activations, which are the largest of a block; enough rows are left
+/// to fill any device.
+const ROWS: usize = 8192;
+
+/// The feed-forward: `second(gelu_tanh(first(x)))`.
+///
+/// Source: Wan2.1 `wan/modules/model.py`, WanAttentionBlock.ffn.
+#[derive(Debug)]
+pub(crate) struct FeedForward {
+    first: Linear,
+    second: Linear,
+}
+
+impl FeedForward {
+    /// Takes `0` and `2`.
+    pub(crate) fn load(loader: &Loader, config: &DitConfig) -> Result<Self> {
+        Ok(Self {
+            first: Linear::load(&loader.pp("0"), config.dim, config.ffn_dim)?,
+            second: Linear::load(&loader.pp("2"), config.ffn_dim, config.dim)?,
+        })
+    }
+
+    /// `x`: `[L, dim]`; returns the same shape and dtype.
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_chunks(x, ROWS)
+    }
+
+    fn forward_chunks(&self, x: &Tensor, rows: usize) -> Result<Tensor> {
+        let l = x.dim(0)?;
+        let part = |x: &Tensor| self.second.forward(&self.first.forward_act(x, Activation::GeluTanh)?);
+        if l <= rows {
+            return part(x);
+        }
+        let parts = (0..l).step_by(rows).map(|start| part(&x.narrow(0, start, rows.min(l - start))?));
+        Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)?)
+    }
+
+    /// Hidden values held at once for `tokens` tokens.
+    pub(crate) fn hidden_values(tokens: usize, ffn_dim: usize) -> usize {
+        tokens.min(ROWS) * ffn_dim
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+    use wan_core::Stored;
+    use wan_core::testkit::assert_close;
+
+    #[test]
+    fn chunks_of_rows_give_the_whole() {
+        let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
+        let linear = |inputs: usize, outputs: usize| {
+            let weight = Stored::from_tensor("weight", &random(&[outputs, inputs])).unwrap();
+            Linear::new(weight, Some(random(&[outputs])))
+        };
+        let ffn = FeedForward { first: linear(6, 10), second: linear(10, 6) };
+        let x = random(&[11, 6]);
+        let whole = ffn.forward(&x).unwrap();
+        for rows in [1, 4, 10, 11] {
+            assert_close(&format!("{rows} rows"), &ffn.forward_chunks(&x, rows).unwrap(), &whole, 1e-6);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use wan_core::geometry::LatentSize;
+use wan_core::progress::CancelToken;
+use wan_core::{Error, Loader, Result, WeightSet};
+
+use crate::block::Block;
+use crate::config::{DitConfig, ModelType};
+use crate::context::{BlockKeys, Context, KeyCache};
+use crate::head::Head;
+use crate::image_embed::ImageEmbedding;
+use crate::names::canonical;
+use crate::patch::{PatchEmbedding, unpatchify};
+use crate::residual::ResidualStream;
+use crate::rope::RopeTable;
+use crate::text_embed::TextEmbedding;
+use crate::time_embed::TimeEmbedding;
+
+/// The Wan2.1 diffusion transformer.
+///
+/// Linear weights stay mapped in their file, in the dtype they are stored in.
+#[derive(Debug)]
+pub struct Dit {
+    config: DitConfig,
+    patch_embedding: PatchEmbedding,
+    time_embedding: TimeEmbedding,
+    text_embedding: TextEmbedding,
+    image_embedding: Option<ImageEmbedding>,
+    blocks: Vec<Block>,
+    head: Head,
+    device: Device,
+    dtype: DType,
+}
+
+/// What all contexts of one denoising step have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct DitInput<'a> {
+    /// Noisy latents `[1, 16, F, h, w]`, any float dtype.
+    pub latents: &'a Tensor,
+    /// For i2v, mask and image latent `[1, 20, F, h, w]`; absent for t2v.
+    pub condition: Option<&'a Tensor>,
+    /// Timestep in [0, 1000].
+    pub timestep: f32,
+    /// Positions of the latents' tokens, from [`Dit::rope`].
+    pub rope: &'a RopeTable,
+}
+
+impl Dit {
+    /// Opens a DiT in any supported naming for `device`.
+    ///
+    /// - `config_file`: JSON of the documented keys; without it see [`DitConfig::read`]
+    /// - `dtype`: f32, bf16 or f16, of the activations inside the blocks
+    ///
+    /// Errors: those of [`DitConfig::read`]; `WeightsError::Tensors` naming every missing, unexpected and misshapen
+    /// tensor; [`Error::Invalid`] for another dtype.
+    pub fn open(
+        weights: &WeightSet,
+        config_file: Option<&Path>,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self> {
+        if !matches!(dtype, DType::F32 | DType::BF16 | DType::F16) {
+            return Err(Error::invalid("dit dtype", dtype.as_str(), "f32, bf16 or f16"));
+        }
+        let weights = canonical(weights)?;
+        let config = DitConfig::from_canonical(&weights, config_file)?;
+        Loader::load(weights, device, |l| {
+            let blocks =
+                (0..config.num_layers).map(|n| Block::load(&l.pp(format!("blocks.{n}")), &config, dtype));
+            Ok(Self {
+                patch_embedding: PatchEmbedding::load(&l.pp("patch_embedding"), &config)?,
+                time_embedding: TimeEmbedding::load(l, &config)?,
+                text_embedding: TextEmbedding::load(&l.pp("text_embedding"), &config)?,
+                image_embedding: config
+                    .image_dim
+                    .map(|image_dim| ImageEmbedding::load(&l.pp("img_emb.proj"), image_dim, config.dim))
+                    .transpose()?,
+                blocks: blocks.collect::<Result<_>>()?,
+                head: Head::load(&l.pp("head"), &config)?,
+                device: device.clone(),
+                dtype,
+                config: config.clone(),
+            })
+        })
+    }
+
+    /// Hyper-parameters.
+    pub fn config(&self) -> &DitConfig {
+        &self.config
+    }
+
+    /// Device it computes on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Dtype of the activations inside the blocks.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Positions of latents of `latent`, computed once per job; `riflex_index` as in [`RopeTable::new`].
+    ///
+    /// Errors: those of [`RopeTable::new`].
+    pub fn rope(&self, latent: LatentSize, riflex_index: usize) -> Result<RopeTable> {
+        RopeTable::new(self.config.head_dim(), latent, riflex_index, &self.device)
+    }
+
+    /// Prepares one prompt and its image, keeping all keys and values; see [`Dit::contexts`].
+    pub fn context(&self, text_embeds: &Tensor, image_embeds: Option<&Tensor>) -> Result<Context> {
+        let mut contexts = self.contexts(&[text_embeds], image_embeds, KeyCache::Keep)?;
+        Ok(contexts.remove(0))
+    }
+
+    /// Prepares several prompts over the same image, once per job. What they have of the image they share.
+    ///
+    /// - `text_embeds`: each `[S, text_dim]` or `[1, S, text_dim]`, the prompt's true length, 1 to `text_len`;
+    ///   padded with zero rows to `text_len`
+    /// - `image_embeds`: `[N, image_dim]` or `[1, N, image_dim]` for i2v, absent for t2v
+    /// - returns one context per prompt, in order
+    ///
+    /// Errors: [`Error::Shape`], or [`Error::Invalid`] where an image is missing or not wanted.
+    pub fn contexts(
+        &self,
+        text_embeds: &[&Tensor],
+        image_embeds: Option<&Tensor>,
+        cache: KeyCache,
+    ) -> Result<Vec<Context>> {
+        let image = match (&self.image_embedding, image_embeds) {
+            (Some(embedding), Some(image)) => {
+                Some(embedding.forward(&image.to_device(&self.device)?, self.dtype)?)
+            }
+            (None, None) => None,
+            (Some(_), None) => {
+                let expected =
+                    format!("[1, N, {}] for an i2v model", self.config.image_dim.unwrap_or_default());
+                return Err(Error::invalid("image_embeds", "none", expected));
+            }
+            (None, Some(image)) => {
+                let found = format!("shape {:?}", image.dims());
+                return Err(Error::invalid("image_embeds", found, "none for a t2v model"));
+            }
+        };
+        let text = |t: &&Tensor| self.text_embedding.forward(&t.to_device(&self.device)?, self.dtype);
+        let texts = text_embeds.iter().map(text).collect::<Result<Vec<_>>>()?;
+        let mut keys = texts.iter().map(|_| Vec::new()).collect::<Vec<_>>();
+        if cache == KeyCache::Keep {
+            for block in &self.blocks {
+                let attention = block.cross_attention();
+                let image = attention.image_keys(image.as_ref())?;
+                for (text, keys) in texts.iter().zip(&mut keys) {
+                    keys.push(BlockKeys { text: attention.text_keys(text)?, image: image.clone() });
+                }
+            }
+        }
+        let contexts = texts.into_iter().zip(keys).map(|(text, keys)| Context {
+            text,
+            image: image.clone(),
+            keys: (cache == KeyCache::Keep).then_some(keys),
+        });
+        Ok(contexts.collect())
+    }
+
+    /// The velocity of one context.
+    ///
+    /// - `latents`: `[1, 16, F, h, w]`, noisy; `condition`: `[1, 20, F, h, w]` for i2v, absent for t2v
+    /// - `timestep`: in [0, 1000]
+    /// - `rope`: made by [`Dit::rope`] for the latents' size
+    /// - returns `[1, 16, F, h, w]` f32
+    ///
+    /// Errors: [`Error::Shape`] or [`Error::Invalid`] naming the input that does not fit.
+    pub fn forward(
+        &self,
+        latents: &Tensor,
+        condition: Option<&Tensor>,
+        timestep: f32,
+        context: &Context,
+        rope: &RopeTable,
+    ) -> Result<Tensor> {
+        let input = DitInput { latents, condition, timestep, rope };
+        let mut velocities = self.forward_lockstep(&input, &[context], &CancelToken::new())?;
+        Ok(velocities.remove(0))
+    }
+
+    /// The velocities of several contexts, such as prompt and negative prompt: every block runs for all of them
+    /// before the next one, and what does not depend on the context runs once. Bit for bit what
+    /// [`Dit::forward`] gives for each.
+    ///
+    /// - returns one `[1, 16, F, h, w]` f32 per context, in order
+    ///
+    /// Errors: those of [`Dit::forward`]; [`Error::Cancelled`], checked before each block.
+    pub fn forward_lockstep(
+        &self,
+        input: &DitInput<'_>,
+        contexts: &[&Context],
+        cancel: &CancelToken,
+    ) -> Result<Vec<Tensor>> {
+        let (grid, x) = self.input(input)?;
+        self.check_contexts(contexts)?;
+        let tokens = self.patch_embedding.forward(&x)?; // [L, dim]
+        let time = self.time_embedding.forward(input.timestep)?;
+        let rope = input.rope.table();
+        // One stream for all contexts until the first cross-attention tells them apart.
+        let mut streams = vec![ResidualStream::new(tokens)];
+        for (index, block) in self.blocks.iter().enumerate() {
+            cancel.check()?;
+            let modulation = block.modulation(&time.projection)?;
+            for stream in &mut streams {
+                block.self_attention(stream, &modulation, rope)?;
+            }
+            let shared = streams[0].clone();
+            streams.resize(contexts.len(), shared);
+            for (stream, context) in streams.iter_mut().zip(contexts) {
+                block.cross_attention_ffn(stream, &modulation, &context.block_keys(index, block)?)?;
+            }
+        }
+        let velocity = |mut stream: ResidualStream| {
+            let patches = self.head.forward(&mut stream, &time.embedding)?; // [L, 4 * out_dim]
+            unpatchify(&patches, self.config.out_dim, grid)
+        };
+        streams.into_iter().map(velocity).collect()
+    }
+
+    /// Checks one step's input; returns the latent grid and the input channels `[1, in_dim, F, h, w]`.
+    fn input(&self, input: &DitInput<'_>) -> Result<([usize; 3], Tensor)> {
+        let (latents, channels) = (input.latents, self.config.out_dim);
+        let grid = match *latents.dims() {
+            [1, c, f, h, w]
+                if c == channels && f > 0 && h > 0 && w > 0 && h.is_multiple_of(2) && w.is_multiple_of(2) =>
+            {
+                [f, h, w]
+            }
+            _ => {
+                let expected = format!("[1, {channels}, F, h, w] with h and w even");
+                return Err(Error::shape("latents", latents.dims(), expected));
+            }
+        };
+        let [f, h, w] = grid;
+        if input.rope.latent() != (LatentSize { frames: f, height: h, width: w }) {
+            let made = input.rope.latent();
+            let found = format!("made for {} x {} x {}", made.frames, made.height, made.width);
+            return Err(Error::invalid("rope table", found, format!("the latents' {f} x {h} x {w}")));
+        }
+        if !input.timestep.is_finite() {
+            return Err(Error::invalid("timestep", input.timestep, "a number of 0 to 1000"));
+        }
+        let ready = |t: &Tensor| -> Result<Tensor> { Ok(t.to_device(&self.device)?.to_dtype(DType::F32)?) };
+        let condition_dim = self.config.condition_dim();
+        let shape = [1, condition_dim, f, h, w];
+        match (self.config.model_type, input.condition) {
+            (ModelType::T2v, None) => Ok((grid, ready(latents)?)),
+            (ModelType::I2v, Some(condition)) if condition.dims() == shape => {
+                Ok((grid, Tensor::cat(&[ready(latents)?, ready(condition)?], 1)?))
+            }
+            (ModelType::I2v, Some(condition)) => {
+                let expected = format!("{shape:?}, the latents' size with {condition_dim} channels");
+                Err(Error::shape("condition", condition.dims(), expected))
+            }
+            (ModelType::I2v, None) => {
+                Err(Error::invalid("condition", "none", format!("shape {shape:?} for an i2v model")))
+            }
+            (ModelType::T2v, Some(condition)) => {
+                let found = format!("shape {:?}", condition.dims());
+                Err(Error::invalid("condition", found, "none for a t2v model"))
+            }
+        }
+    }
+
+    /// Whether all contexts were made by a model like this one.
+    fn check_contexts(&self, contexts: &[&Context]) -> Result<()> {
+        if contexts.is_empty() {
+            return Err(Error::invalid("contexts", "none", "at least one"));
+        }
+        let expected = [self.config.text_len, self.config.dim];
+        let fits = |c: &Context| {
+            c.text.dims() == expected
+                && c.text.dtype() == self.dtype
+                && c.image.is_some() == self.image_embedding.is_some()
+                && c.keys.as_ref().is_none_or(|keys| keys.len() == self.blocks.len())
+        };
+        match contexts.iter().find(|c| !fits(c)) {
+            Some(context) => {
+                let found = format!("one of another model, with text {:?}", context.text.dims());
+                Err(Error::invalid("context", found, format!("one of this model, with text {expected:?}")))
+            }
+            None => Ok(()),
+        }
+    }
+}

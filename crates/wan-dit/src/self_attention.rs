@@ -1,0 +1,57 @@
+use candle_core::Tensor;
+use wan_core::{Loader, Result};
+use wan_ops::{Linear, attention, rms_norm_rope};
+
+use crate::config::DitConfig;
+
+/// Self-attention over all video tokens.
+///
+/// Source: Wan2.1 `wan/modules/model.py`, WanSelfAttention.
+#[derive(Debug)]
+pub(crate) struct SelfAttention {
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    o: Linear,
+    norm_q: Tensor,
+    norm_k: Tensor,
+    heads: usize,
+    eps: f32,
+}
+
+impl SelfAttention {
+    /// Takes `q`, `k`, `v`, `o` and the weights of `norm_q`, `norm_k`.
+    pub(crate) fn load(loader: &Loader, config: &DitConfig) -> Result<Self> {
+        let dim = config.dim;
+        let linear = |name: &str| Linear::load(&loader.pp(name), dim, dim);
+        Ok(Self {
+            q: linear("q")?,
+            k: linear("k")?,
+            v: linear("v")?,
+            o: linear("o")?,
+            norm_q: loader.tensor("norm_q.weight", &[dim])?,
+            norm_k: loader.tensor("norm_k.weight", &[dim])?,
+            heads: config.num_heads,
+            eps: config.eps,
+        })
+    }
+
+    /// - `x`: `[L, dim]` compute dtype
+    /// - `rope`: `[L, D/2, 2]` f32
+    /// - returns `[L, dim]`, same dtype; softmax and norms in f32
+    pub(crate) fn forward(&self, x: &Tensor, rope: &Tensor) -> Result<Tensor> {
+        let (l, dim) = x.dims2()?;
+        let d = dim / self.heads;
+        let split = |t: Tensor| t.reshape((l, self.heads, d));
+        let q = split(rms_norm_rope(&self.q.forward(x)?, &self.norm_q, self.eps, rope)?)?;
+        let k = split(rms_norm_rope(&self.k.forward(x)?, &self.norm_k, self.eps, rope)?)?;
+        let v = split(self.v.forward(x)?)?;
+        let y = attention(&q, &k, &v, softmax_scale(d), None)?; // [L, heads, D]
+        self.o.forward(&y.reshape((l, dim))?)
+    }
+}
+
+/// `1 / sqrt(D)`.
+pub(crate) fn softmax_scale(head_dim: usize) -> f32 {
+    (1.0 / (head_dim as f64).sqrt()) as f32
+}
