@@ -1,0 +1,49 @@
+# Two commands do everything on a fresh Debian or Ubuntu machine with Rust and make:
+#   make demo   installs what is missing, builds, and makes a video with the embedded model
+#   make test   installs what is missing and passes all tests
+
+PACKAGES := build-essential clang libclang-dev pkg-config \
+            libavcodec-dev libavformat-dev libavutil-dev libswscale-dev libavfilter-dev
+OUT ?= out
+CARGO ?= cargo
+
+.PHONY: all demo test deps build lint bench clean
+
+all: build
+
+## Installs the Debian packages that are missing; asks for sudo only if there are any.
+deps:
+	@missing=""; \
+	for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+	  echo "installing:$$missing"; \
+	  sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  $$sudo apt-get update -qq && \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+
+build: deps
+	$(CARGO) build --release --locked -p wan-run
+
+## An 81-frame video from the sample image on the embedded model.
+demo: build
+	@mkdir -p $(OUT)
+	$(CARGO) run --release --locked -q -p wan-run -- generate --model tiny \
+	  --image models/tiny/sample.png --prompt "a red balloon drifts over the hills" \
+	  --negative-prompt "static, blurry" --seed 42 \
+	  --output $(OUT)/demo.mp4 --contact-sheet $(OUT)/demo.png --overwrite
+	@echo "the video is $(OUT)/demo.mp4, frames of it are in $(OUT)/demo.png"
+
+test: deps
+	$(CARGO) test --locked --workspace
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+
+bench: deps
+	$(CARGO) bench --locked --workspace
+
+clean:
+	$(CARGO) clean
