@@ -1,0 +1,56 @@
+//! The namings in which people have the encoder. Canonical are the original's (Wan2.1 `wan/modules/t5.py`).
+
+use wan_core::{Dialect, Rule, Unused};
+
+/// Original Wan2.1 and Kijai's files; transformers' `UMT5EncoderModel` and ComfyUI's files.
+pub static DIALECTS: &[Dialect] = &[
+    Dialect {
+        name: "original",
+        markers: &["token_embedding.weight"],
+        prefixes: &[],
+        rules: &[],
+        unused: &[],
+    },
+    Dialect {
+        name: "transformers",
+        markers: &["shared.weight"],
+        prefixes: TRANSFORMERS_PREFIXES,
+        rules: TRANSFORMERS_RULES,
+        unused: &[
+            SPIECE_MODEL,
+            Unused { name: "encoder.embed_tokens.weight", why: "the same table as shared.weight" },
+        ],
+    },
+    // Files that were saved without the duplicate keep one of the two names, and not always the same one.
+    Dialect {
+        name: "transformers, table under encoder.embed_tokens",
+        markers: &["encoder.embed_tokens.weight"],
+        prefixes: TRANSFORMERS_PREFIXES,
+        rules: TRANSFORMERS_RULES,
+        unused: &[SPIECE_MODEL],
+    },
+];
+
+/// ComfyUI's checkpoints with several components put the encoder's names behind this.
+const TRANSFORMERS_PREFIXES: &[&str] = &["text_encoders.umt5xxl.transformer."];
+
+const SPIECE_MODEL: Unused = Unused {
+    name: "spiece_model",
+    why: "the SentencePiece model as bytes; the tokenizer has a file of its own",
+};
+
+const TRANSFORMERS_RULES: &[Rule] = &[
+    Rule { from: "shared.weight", to: &["token_embedding.weight"] },
+    Rule { from: "encoder.embed_tokens.weight", to: &["token_embedding.weight"] },
+    Rule { from: "encoder.final_layer_norm.weight", to: &["norm.weight"] },
+    Rule { from: "encoder.block.{}.layer.0.layer_norm.weight", to: &["blocks.{}.norm1.weight"] },
+    Rule {
+        from: "encoder.block.{}.layer.0.SelfAttention.relative_attention_bias.weight",
+        to: &["blocks.{}.pos_embedding.embedding.weight"],
+    },
+    Rule { from: "encoder.block.{}.layer.0.SelfAttention.*", to: &["blocks.{}.attn.*"] },
+    Rule { from: "encoder.block.{}.layer.1.layer_norm.weight", to: &["blocks.{}.norm2.weight"] },
+    Rule { from: "encoder.block.{}.layer.1.DenseReluDense.wi_0.*", to: &["blocks.{}.ffn.gate.0.*"] },
+    Rule { from: "encoder.block.{}.layer.1.DenseReluDense.wi_1.*", to: &["blocks.{}.ffn.fc1.*"] },
+    Rule { from: "encoder.block.{}.layer.1.DenseReluDense.wo.*", to: &["blocks.{}.ffn.fc2.*"] },
+];
