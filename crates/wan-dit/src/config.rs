@@ -98,24 +98,20 @@ impl DitConfig {
     pub(crate) fn from_canonical(weights: &WeightSet, file: Option<&Path>) -> Result<Self> {
         let raw: RawConfig = wan_core::config::read(file, weights)?;
         let shapes = Shapes(weights);
-        let in_dim = shapes.or(raw.in_dim, "patch_embedding.weight", 1)?;
         let out_dim = match raw.out_dim {
             Some(out_dim) => out_dim,
             None => shapes.axis("head.head.weight", 0)? / PATCH_VALUES,
         };
-        let has_image = weights.names().any(|n| n.starts_with("img_emb."));
-        let model_type = raw.model_type.unwrap_or(if has_image || in_dim > out_dim {
-            ModelType::I2v
-        } else {
-            ModelType::T2v
-        });
+        let stored_in_dim = shapes.axis("patch_embedding.weight", 1)?;
+        let looks_i2v = weights.names().any(|n| n.starts_with("img_emb.")) || stored_in_dim > out_dim;
+        let model_type = raw.model_type.unwrap_or(if looks_i2v { ModelType::I2v } else { ModelType::T2v });
         let dim = shapes.or(raw.dim, "patch_embedding.weight", 0)?;
         let config = Self {
             model_type,
             dim,
             ffn_dim: shapes.or(raw.ffn_dim, "blocks.0.ffn.0.weight", 0)?,
             freq_dim: shapes.or(raw.freq_dim, "time_embedding.0.weight", 1)?,
-            in_dim,
+            in_dim: raw.in_dim.unwrap_or(stored_in_dim),
             out_dim,
             num_heads: match raw.num_heads {
                 Some(heads) => heads,
