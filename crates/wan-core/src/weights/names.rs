@@ -102,6 +102,13 @@ impl WeightSet {
         }
         Ok((self.with_tensors(tensors), dialect))
     }
+
+    /// The same tensors under other names, for what patterns cannot say: `rename` gives the new name, or `None`
+    /// to keep the old one.
+    pub fn renamed(&self, rename: impl Fn(&str) -> Option<String>) -> WeightSet {
+        let name = |old: &String| rename(old).unwrap_or_else(|| old.clone());
+        self.with_tensors(self.tensors.iter().map(|(old, stored)| (name(old), stored.clone())).collect())
+    }
 }
 
 /// What the wildcards of `pattern` stand for in `name`, if it matches.

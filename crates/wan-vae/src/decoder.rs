@@ -1,0 +1,209 @@
+use candle_core::{DType, Device, Tensor};
+use wan_core::{Error, Loader, Result};
+use wan_ops::Linear;
+
+use crate::cache::{Cache, Slots};
+use crate::causal_conv::CausalConv;
+use crate::config::{LATENT_MEAN, LATENT_STD, Resample, VaeConfig};
+use crate::layers::{Head, Layer, load_middle};
+use crate::res_block::ResBlock;
+use crate::resample::Upsample;
+use crate::tiling::{Blend, Grid, Tiling};
+
+/// Latents to video. Latent frame 0 gives one frame, each later one four.
+///
+/// Source: Wan2.1 `wan/modules/vae.py`, `Decoder3d` and `WanVAE_.decode`.
+#[derive(Debug)]
+pub struct VaeDecoder {
+    config: VaeConfig,
+    conv2: Linear,
+    layers: Vec<Layer>,
+    slots: usize,
+    mean: Tensor,
+    std: Tensor,
+    device: Device,
+    dtype: DType,
+}
+
+impl VaeDecoder {
+    pub(crate) fn load(loader: &Loader, config: &VaeConfig, dtype: DType) -> Result<Self> {
+        let mut slots = Slots::default();
+        let root = loader.pp("decoder");
+        let (channels, z) = (config.middle_dim(), config.z_dim);
+        let conv1 = CausalConv::load(&root.pp("conv1"), &mut slots, z, channels, [3, 3, 3])?;
+        let mut layers = vec![Layer::Conv(conv1)];
+        layers.extend(load_middle(&root.pp("middle"), &mut slots, channels)?);
+        let blocks = root.pp("upsamples");
+        let mut next = 0..;
+        let mut name = || blocks.pp(next.next().unwrap_or(0));
+        let mut channels = channels;
+        for level in config.decoder_levels() {
+            for i in 0..level.blocks {
+                let inputs = if i == 0 { level.inputs } else { level.outputs };
+                layers.push(Layer::Residual(ResBlock::load(&name(), &mut slots, inputs, level.outputs)?));
+            }
+            if level.resample != Resample::None {
+                let temporal = level.resample == Resample::SpaceTime;
+                layers.push(Layer::Up(Upsample::load(&name(), &mut slots, level.outputs, temporal)?));
+            }
+            channels = level.outputs;
+        }
+        layers.push(Layer::Head(Head::load(&root.pp("head"), &mut slots, channels, 3)?));
+        Ok(Self {
+            config: config.clone(),
+            conv2: Linear::load(&loader.pp("conv2"), z, z)?,
+            layers,
+            slots: slots.count(),
+            mean: Tensor::new(&LATENT_MEAN[..z], loader.device())?,
+            std: Tensor::new(&LATENT_STD[..z], loader.device())?,
+            device: loader.device().clone(),
+            dtype,
+        })
+    }
+
+    /// Decodes all latents at once.
+    ///
+    /// - `latents`: `[1, z, F, h, w]` float, normalised
+    /// - returns `[1, 3, 4(F-1)+1, 8h, 8w]` f32 in [-1, 1]
+    ///
+    /// Errors: as of [`VaeDecoder::decode_stream`].
+    pub fn decode(&self, latents: &Tensor, tiling: Option<&Tiling>) -> Result<Tensor> {
+        let mut frames = Vec::new();
+        self.decode_stream(latents, tiling, &mut |chunk| {
+            frames.push(chunk);
+            Ok(())
+        })?;
+        Ok(Tensor::cat(&frames, 1)?.unsqueeze(0)?)
+    }
+
+    /// Decodes latent frame by latent frame; the memory this takes does not depend on their number.
+    ///
+    /// - `latents`: `[1, z, F, h, w]` float, normalised
+    /// - `sink`: takes each chunk of frames in order, `[3, n, 8h, 8w]` f32 in [-1, 1], n = 1 and then 4; an error
+    ///   of its stops the decoding
+    ///
+    /// Errors: [`Error::Shape`]; [`Error::Invalid`] for the tiling; [`Error::NonFinite`]; those of `sink`.
+    pub fn decode_stream(
+        &self,
+        latents: &Tensor,
+        tiling: Option<&Tiling>,
+        sink: &mut dyn FnMut(Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let frames = match *latents.dims() {
+            [1, c, f, h, w] if c == self.config.z_dim && f * h * w > 0 => f,
+            _ => return Err(Error::shape("latents", latents.dims(), self.expected())),
+        };
+        let mut stream = self.stream(tiling);
+        for i in 0..frames {
+            sink(stream.next(&latents.narrow(2, i, 1)?)?)?;
+        }
+        Ok(())
+    }
+
+    /// Starts a video, to be decoded latent frame by latent frame.
+    pub fn stream(&self, tiling: Option<&Tiling>) -> DecodeStream<'_> {
+        DecodeStream { decoder: self, tiling: tiling.copied(), frames: 0, plane: None }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &VaeConfig {
+        &self.config
+    }
+
+    fn expected(&self) -> String {
+        format!("[1, {}, F, h, w], none of them 0", self.config.z_dim)
+    }
+
+    /// One latent frame `[z, 1, h, w]` of one tile: `[3, n, 8h, 8w]` f32, not clamped.
+    fn chunk(&self, latent: &Tensor, cache: &mut Cache) -> Result<Tensor> {
+        let x = latent.permute((1, 2, 3, 0))?.to_device(&self.device)?.to_dtype(DType::F32)?;
+        let x = x.broadcast_mul(&self.std)?.broadcast_add(&self.mean)?;
+        let mut x = self.conv2.forward(&x.to_dtype(self.dtype)?.contiguous()?)?;
+        for layer in &self.layers {
+            x = layer.forward(x, cache)?;
+        }
+        cache.advance();
+        Ok(x.to_dtype(DType::F32)?.permute((3, 0, 1, 2))?.contiguous()?)
+    }
+}
+
+/// A video being decoded. Holds the decoder's memory of the latent frames so far.
+#[derive(Debug)]
+pub struct DecodeStream<'d> {
+    decoder: &'d VaeDecoder,
+    tiling: Option<Tiling>,
+    /// Latent frames so far.
+    frames: usize,
+    /// Known with the first frame.
+    plane: Option<DecodePlane>,
+}
+
+/// Height and width in latent pixels, the tiles, and each tile's memory.
+type DecodePlane = (usize, usize, Blend, Vec<Cache>);
+
+impl DecodeStream<'_> {
+    /// Decodes the next latent frame `[1, z, 1, h, w]` to `[3, n, 8h, 8w]` f32 in [-1, 1], n = 1 and then 4.
+    ///
+    /// Errors: [`Error::Shape`], [`Error::Invalid`] for the tiling, [`Error::NonFinite`].
+    pub fn next(&mut self, latent: &Tensor) -> Result<Tensor> {
+        self.next_tiles(latent, &mut |_, _| Ok(()))
+    }
+
+    /// [`DecodeStream::next`], calling `done(k, tiles)` after each of the tiles; an error of its stops the
+    /// decoding, and the stream must then be dropped.
+    pub fn next_tiles(
+        &mut self,
+        latent: &Tensor,
+        done: &mut dyn FnMut(usize, usize) -> Result<()>,
+    ) -> Result<Tensor> {
+        let decoder = self.decoder;
+        let misshapen = || Err(Error::shape("latents", latent.dims(), decoder.expected()));
+        let (height, width) = match *latent.dims() {
+            [1, c, 1, h, w] if c == decoder.config.z_dim && h > 0 && w > 0 => (h, w),
+            _ => return misshapen(),
+        };
+        let plane = match self.plane.take() {
+            Some(plane) => plane,
+            None => self.open_plane(height, width)?,
+        };
+        let (h, w, blend, caches) = self.plane.insert(plane);
+        if (*h, *w) != (height, width) {
+            return misshapen();
+        }
+        let tiles = blend.tiles().len();
+        let latent = latent.squeeze(0)?;
+        let frames = blend.run(|i, tile| {
+            let part = latent.narrow(2, tile.rows.start, tile.rows.len())?.narrow(
+                3,
+                tile.columns.start,
+                tile.columns.len(),
+            )?;
+            let frames = decoder.chunk(&part, &mut caches[i])?;
+            done(i + 1, tiles)?;
+            Ok(frames)
+        })?;
+        self.frames += 1;
+        check_finite(&frames, self.frames)?; // before infinity is clamped away
+        Ok(frames.clamp(-1f32, 1f32)?)
+    }
+
+    fn open_plane(&self, height: usize, width: usize) -> Result<DecodePlane> {
+        let factor = self.decoder.config.spatial_factor();
+        let grid = Grid::new(self.tiling.as_ref(), height, width, factor)?;
+        let caches = grid.tiles.iter().map(|_| Cache::new(self.decoder.slots)).collect();
+        Ok((height, width, Blend::new(grid, factor, &self.decoder.device)?, caches))
+    }
+}
+
+fn check_finite(frames: &Tensor, number: usize) -> Result<()> {
+    // 0 times infinity or NaN is NaN.
+    if !(frames * 0.0)?.sum_all()?.to_scalar::<f32>()?.is_nan() {
+        return Ok(());
+    }
+    let values = frames.flatten_all()?.to_vec1::<f32>()?;
+    Err(Error::NonFinite {
+        stage: format!("decode of latent frame {number}"),
+        count: values.iter().filter(|v| !v.is_finite()).count(),
+        total: values.len(),
+    })
+}
