@@ -55,7 +55,8 @@ fn resolve(path: &Path, overwrite: bool, kind: Kind) -> Result<(PathBuf, PathBuf
         Err(error) => return Err(MediaError::write(path, error)),
         Ok(_) if !overwrite => return Err(MediaError::Exists { path: path.to_path_buf() }),
         Ok(there) => {
-            let refuse = |found, expected| MediaError::NotReplaceable { path: path.to_path_buf(), found, expected };
+            let refuse =
+                |found, expected| MediaError::NotReplaceable { path: path.to_path_buf(), found, expected };
             match kind {
                 Kind::File if there.is_dir() => return Err(refuse("a folder", "a file")),
                 Kind::File if there.is_file() || there.is_symlink() => {}

@@ -88,7 +88,9 @@ pub enum MediaError {
         max_megapixels: u64,
     },
     /// The data ends before the image does.
-    #[error("{name}: truncated {format} file: the data ends after {bytes} bytes, before the image is complete")]
+    #[error(
+        "{name}: truncated {format} file: the data ends after {bytes} bytes, before the image is complete"
+    )]
     Truncated {
         /// File or label.
         name: String,
@@ -200,7 +202,9 @@ pub enum MediaError {
         path: PathBuf,
     },
     /// This build has no FFmpeg.
-    #[error("{what} needs FFmpeg, and this build has none: build with the feature `ffmpeg`, or use the formats png or rgb")]
+    #[error(
+        "{what} needs FFmpeg, and this build has none: build with the feature `ffmpeg`, or use the formats png or rgb"
+    )]
     NoFfmpeg {
         /// What was asked for.
         what: String,

@@ -36,7 +36,9 @@ pub(crate) fn encode(
     let mut sink = BufWriter::new(file);
     let failed = |error: png::EncodingError| match error {
         png::EncodingError::IoError(error) => MediaError::write(shown, error),
-        error => MediaError::Encode { path: shown.to_path_buf(), what: "PNG encoding", reason: one_line(error) },
+        error => {
+            MediaError::Encode { path: shown.to_path_buf(), what: "PNG encoding", reason: one_line(error) }
+        }
     };
     let mut encoder = png::Encoder::new(&mut sink, width, height);
     encoder.set_color(png::ColorType::Rgb);

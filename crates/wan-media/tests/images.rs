@@ -193,11 +193,11 @@ fn a_file_cut_anywhere_is_an_error() {
     let mut gif = Vec::new();
     let frame = image::Frame::new(picture.to_rgba8());
     GifEncoder::new(&mut gif).encode_frame(frame).expect("in memory");
-    // The last bytes of these hold no pixels: PNG's end chunk and checksum, GIF's trailer.
+    // The last bytes of these hold no pixels: PNG's end chunk and checksums, GIF's trailer, WebP's padding.
     let samples = [
         ("JPEG", encoded(&picture, ImageFormat::Jpeg), 0),
         ("PNG", encoded(&picture, ImageFormat::Png), 24),
-        ("WebP", encoded(&picture, ImageFormat::WebP), 0),
+        ("WebP", encoded(&picture, ImageFormat::WebP), 1),
         ("BMP", encoded(&picture, ImageFormat::Bmp), 0),
         ("TIFF", encoded(&picture, ImageFormat::Tiff), 0),
         ("GIF", gif, 4),
@@ -207,10 +207,11 @@ fn a_file_cut_anywhere_is_an_error() {
         for kept in [30, 35, 50, 65, 80, 95, 99] {
             let length = (bytes.len() * kept / 100).min(bytes.len() - 1 - tail);
             let cut = decode_image(&bytes[..length], "sample", Alpha::Drop);
-            let text = cut.expect_err(&format!("{length} of {} bytes of a {format}", bytes.len())).to_string();
+            let text = cut.expect_err(&format!("{kept} % of a {format}")).to_string();
             assert!(text.contains(format), "{kept} % of a {format}: {text}");
         }
-        let text = refusal(&bytes[..bytes.len() - 1 - tail]);
+        let cut = decode_image(&bytes[..bytes.len() - 1 - tail], "sample", Alpha::Drop);
+        let text = cut.expect_err(format).to_string();
         assert!(text.contains(&format!("truncated {format}")), "{format} less its last byte: {text}");
     }
 }
@@ -221,7 +222,9 @@ fn a_jpeg_cut_inside_its_scan_says_so() {
     let length = bytes.len() - 40;
     assert_eq!(
         refusal(&bytes[..length]),
-        format!("sample: truncated JPEG file: the data ends after {length} bytes, before the image is complete")
+        format!(
+            "sample: truncated JPEG file: the data ends after {length} bytes, before the image is complete"
+        )
     );
 }
 

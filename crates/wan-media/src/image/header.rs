@@ -76,6 +76,13 @@ pub(super) fn jpeg_is_complete(bytes: &[u8]) -> bool {
     Segments::new(bytes).any(|segment| segment.marker == Segment::END)
 }
 
+/// Whether a WebP file is shorter than its RIFF header says. The byte that pads an odd length is not
+/// missed.
+pub(super) fn webp_is_cut(bytes: &[u8]) -> bool {
+    sniff(bytes) == Some(ImageFormat::WebP)
+        && le32(bytes, 4).is_some_and(|length| bytes.len() as u64 + 1 < u64::from(length) + 8)
+}
+
 /// A marker segment of a JPEG file (ITU-T T.81, B.1.1).
 struct Segment {
     marker: u8,

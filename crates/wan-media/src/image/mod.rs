@@ -145,7 +145,14 @@ impl Source<'_> {
         let pixels = u64::from(width) * u64::from(height);
         if width > MAX_SIDE || height > MAX_SIDE || pixels > MAX_PIXELS {
             let max_megapixels = MAX_PIXELS / 1_000_000;
-            return Err(MediaError::TooLarge { name, format, width, height, max_side: MAX_SIDE, max_megapixels });
+            return Err(MediaError::TooLarge {
+                name,
+                format,
+                width,
+                height,
+                max_side: MAX_SIDE,
+                max_megapixels,
+            });
         }
         Ok(())
     }
@@ -156,13 +163,15 @@ impl Source<'_> {
 
     fn error(&self, error: ImageError) -> MediaError {
         let reason = match error {
-            ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => return self.truncated(),
+            ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                return self.truncated();
+            }
             ImageError::IoError(error) => one_line(error),
             error => one_line(error),
         };
         let lower = reason.to_lowercase();
         let cut = ["unexpected eof", "unexpected end", "end of file", "end of input", "fill whole buffer"];
-        if cut.iter().any(|hint| lower.contains(hint)) {
+        if cut.iter().any(|hint| lower.contains(hint)) || header::webp_is_cut(self.bytes) {
             return self.truncated();
         }
         MediaError::Decode { name: self.name.to_owned(), format: self.label, reason }
@@ -187,7 +196,9 @@ fn to_rgb8(picture: DynamicImage, alpha: Alpha) -> Result<RgbImage> {
             .flat_map(|p| alpha.blend([high(p[0]), high(p[0]), high(p[0]), high(p[1])]))
             .collect(),
         DynamicImage::ImageRgb16(pixels) => pixels.pixels().flat_map(|p| p.0.map(high)).collect(),
-        DynamicImage::ImageRgba16(pixels) => pixels.pixels().flat_map(|p| alpha.blend(p.0.map(high))).collect(),
+        DynamicImage::ImageRgba16(pixels) => {
+            pixels.pixels().flat_map(|p| alpha.blend(p.0.map(high))).collect()
+        }
         other => other.into_rgba8().pixels().flat_map(|p| alpha.blend(p.0)).collect(),
     };
     RgbImage::new(width, height, data)

@@ -6,10 +6,10 @@
 
 use std::path::Path;
 
-use ffmpeg_next as ffmpeg;
 use ffmpeg::codec::{self, threading};
 use ffmpeg::format::Pixel;
 use ffmpeg::{Dictionary, Packet, Rational, color, encoder, filter, format, frame};
+use ffmpeg_next as ffmpeg;
 
 use super::{FrameSink, OutputFormat, VideoOptions};
 use crate::atomic::TempFile;
@@ -64,8 +64,12 @@ impl Failure {
     /// Names the output; system errors such as a full disk are told apart from the codec's.
     fn at(self, path: &Path) -> MediaError {
         match self.error {
-            ffmpeg::Error::Other { errno } => MediaError::write(path, std::io::Error::from_raw_os_error(errno)),
-            error => MediaError::Encode { path: path.to_path_buf(), what: self.what, reason: one_line(error) },
+            ffmpeg::Error::Other { errno } => {
+                MediaError::write(path, std::io::Error::from_raw_os_error(errno))
+            }
+            error => {
+                MediaError::Encode { path: path.to_path_buf(), what: self.what, reason: one_line(error) }
+            }
         }
     }
 }
@@ -124,12 +128,28 @@ impl Recipe {
                     super::PixelFormat::Yuv420p => Pixel::YUV420P,
                     super::PixelFormat::Yuv420p10le => Pixel::YUV420P10LE,
                 },
-                encoder_options: vec![("preset", "medium".into()), ("crf", options.crf.to_string())],
+                encoder_options: x264_options(options),
                 muxer_options: vec![("movflags", "+faststart+use_metadata_tags".into())],
                 alignment: 2,
             },
         }
     }
+}
+
+fn x264_options(options: &VideoOptions) -> Vec<(&'static str, String)> {
+    let mut list = vec![
+        ("preset", "medium".into()),
+        ("crf", options.crf.to_string()),
+        // MP4 keeps the stream's parameters in its own header.
+        ("flags", "+cgop+global_header".into()),
+    ];
+    // The AVX-512 code of x264 (core 164, macroblock tree) reads memory that was never written where the
+    // width is no multiple of 256, and the same frames give different bytes from run to run.
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        list.push(("x264-params", "asm=AVX2".into()));
+    }
+    list
 }
 
 /// Filter graph, encoder and muxer of one output file.
@@ -151,13 +171,18 @@ impl Stream {
     fn open(file: &Path, shown: &Path, width: u32, height: u32, options: &VideoOptions) -> Result<Self> {
         graph::initialise();
         if file.to_str().is_none() {
-            let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "FFmpeg needs a path in UTF-8");
+            let source =
+                std::io::Error::new(std::io::ErrorKind::InvalidInput, "FFmpeg needs a path in UTF-8");
             return Err(MediaError::write(shown, source));
         }
         let recipe = Recipe::of(options);
         let Some(codec) = encoder::find_by_name(recipe.encoder) else {
             let reason = format!("this FFmpeg was built without the encoder {}", recipe.encoder);
-            return Err(MediaError::Encode { path: shown.to_path_buf(), what: "opening the encoder", reason });
+            return Err(MediaError::Encode {
+                path: shown.to_path_buf(),
+                what: "opening the encoder",
+                reason,
+            });
         };
         Self::start(file, codec, &recipe, width, height, options).map_err(|failure| failure.at(shown))
     }
@@ -173,7 +198,8 @@ impl Stream {
         let rate = Rational(options.fps.numerator() as i32, options.fps.denominator() as i32);
         let time_base = rate.invert();
         let padded = (width.next_multiple_of(recipe.alignment), height.next_multiple_of(recipe.alignment));
-        let graph = rgb_graph(padded, rate, &recipe.filters).map_err(step("setting up the colour conversion"))?;
+        let graph =
+            rgb_graph(padded, rate, &recipe.filters).map_err(step("setting up the colour conversion"))?;
 
         let mut output = format::output_as(file, recipe.muxer).map_err(step("opening the output"))?;
         let context = codec::context::Context::new_with_codec(codec);
@@ -195,10 +221,8 @@ impl Stream {
                 ..Default::default()
             });
         }
-        if output.format().flags().contains(format::flag::Flags::GLOBAL_HEADER) {
-            video.set_flags(codec::Flags::GLOBAL_HEADER);
-        }
-        let video = video.open_with(dictionary(&recipe.encoder_options)).map_err(step("opening the encoder"))?;
+        let video =
+            video.open_with(dictionary(&recipe.encoder_options)).map_err(step("opening the encoder"))?;
         {
             let mut stream = output.add_stream_with(&video).map_err(step("opening the output"))?;
             stream.set_time_base(time_base);

@@ -124,7 +124,11 @@ impl FrameRate {
     }
 
     fn invalid(found: impl ToString) -> MediaError {
-        MediaError::option("frame rate", found, "a number or fraction above 0 and at most 1000, such as 16 or 30000/1001")
+        MediaError::option(
+            "frame rate",
+            found,
+            "a number or fraction above 0 and at most 1000, such as 16 or 30000/1001",
+        )
     }
 
     /// The numerator.
