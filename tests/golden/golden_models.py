@@ -18,6 +18,7 @@ DIT = {
 RIFLEX_INDEX = 4
 
 VAE = dict(base_dim=4, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[], temporal_downsample=[False, True, True])
+VAE_OTHER = dict(base_dim=3, z_dim=5, dim_mult=[1, 2, 4], num_res_blocks=1, attn_scales=[], temporal_downsample=[True, False])
 UMT5 = dict(vocab_size=96, dim=48, dim_attn=60, dim_ffn=80, num_heads=3, num_layers=2, num_buckets=32)
 CLIP = dict(image_size=56, patch_size=14, dim=48, mlp_ratio=4, num_heads=3, num_layers=4)
 
@@ -135,6 +136,15 @@ def make_vae(root):
         ref.save_tensors(folder / f"encode_t{frames}.io.safetensors", {"video": pixels, "expected.latents": ref.vae_encode(vae, pixels)})
         latents = normal(f"decode{frames}", "latents", (1, 16, (frames - 1) // 4 + 1, h // 8, w // 8))
         ref.save_tensors(folder / f"decode_t{frames}.io.safetensors", {"latents": latents, "expected.video": ref.vae_decode(vae, latents)})
+
+    # Three levels, one residual block each, 2 frames and 4x4 pixels per latent: numbers of blocks are no constants.
+    state = random_state("vae", VAE_OTHER, "vae_other")
+    save_both(folder, "vae_other", "vae", VAE_OTHER, state)
+    other = ref.load("vae", VAE_OTHER, state)
+    pixels = video("other", 5, 28, 20)
+    ref.save_tensors(folder / "encode_other.io.safetensors", {"video": pixels, "expected.latents": ref.vae_encode(other, pixels)})
+    latents = normal("other", "latents", (1, 5, 3, 5, 7))
+    ref.save_tensors(folder / "decode_other.io.safetensors", {"latents": latents, "expected.video": ref.vae_decode(other, latents)})
 
     tiles = dict(tile_height=32, tile_width=48, tile_stride_height=16, tile_stride_width=24)
     options = {f"options.{k}": torch.tensor([v]) for k, v in tiles.items()}

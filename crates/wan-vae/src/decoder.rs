@@ -114,8 +114,13 @@ impl VaeDecoder {
         format!("[1, {}, F, h, w], none of them 0", self.config.z_dim)
     }
 
-    /// One latent frame `[z, 1, h, w]` of one tile: `[3, n, 8h, 8w]` f32, not clamped.
-    fn chunk(&self, latent: &Tensor, cache: &mut Cache) -> Result<Tensor> {
+    #[cfg(test)]
+    pub(crate) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Latent frames `[z, T, h, w]` of one tile, T = 1 for the first: `[3, n, 8h, 8w]` f32, not clamped.
+    pub(crate) fn chunk(&self, latent: &Tensor, cache: &mut Cache) -> Result<Tensor> {
         let x = latent.permute((1, 2, 3, 0))?.to_device(&self.device)?.to_dtype(DType::F32)?;
         let x = x.broadcast_mul(&self.std)?.broadcast_add(&self.mean)?;
         let mut x = self.conv2.forward(&x.to_dtype(self.dtype)?.contiguous()?)?;

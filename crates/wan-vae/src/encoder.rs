@@ -115,14 +115,38 @@ impl VaeEncoder {
         &self.config
     }
 
-    /// One chunk `[3, T, H, W]` of one tile: `[z, 1, h, w]` f32, normalised.
+    /// One chunk `[3, T, H, W]` of one tile: `[z, T', h, w]` f32, normalised.
     fn chunk(&self, frames: &Tensor, state: &mut State) -> Result<Tensor> {
-        let x = frames.permute((1, 2, 3, 0))?.to_device(&self.device)?.to_dtype(self.dtype)?.contiguous()?;
-        let z = self.config.z_dim;
-        let moments = self.conv1.forward(&state.run(&self.layers, x)?)?;
-        let mean = moments.narrow(3, 0, z)?.to_dtype(DType::F32)?;
+        self.normalise(state.run(&self.layers, self.prepare(frames)?)?)
+    }
+
+    /// Pixels to the first layer's input `[T, H, W, 3]`.
+    fn prepare(&self, frames: &Tensor) -> Result<Tensor> {
+        let x = frames.permute((1, 2, 3, 0))?.to_device(&self.device)?;
+        Ok(x.to_dtype(self.dtype)?.contiguous()?)
+    }
+
+    /// The last layer's output `[T, h, w, 2z]` to latents `[z, T, h, w]` f32.
+    fn normalise(&self, x: Tensor) -> Result<Tensor> {
+        let mean = self.conv1.forward(&x)?.narrow(3, 0, self.config.z_dim)?.to_dtype(DType::F32)?;
         let latent = mean.broadcast_sub(&self.mean)?.broadcast_div(&self.std)?;
         Ok(latent.permute((3, 0, 1, 2))?.contiguous()?)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// [`VaeEncoder::chunk`] with every layer computed, of any number of later frames.
+    #[cfg(test)]
+    pub(crate) fn chunk_plain(&self, frames: &Tensor, cache: &mut Cache) -> Result<Tensor> {
+        let mut x = self.prepare(frames)?;
+        for layer in &self.layers {
+            x = layer.forward(x, cache)?;
+        }
+        cache.advance();
+        self.normalise(x)
     }
 }
 
@@ -171,6 +195,11 @@ impl EncodeStream<'_> {
         })?;
         self.frames += 1;
         Ok(latent.unsqueeze(0)?)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn settled_layers(&self) -> usize {
+        self.plane.as_ref().map_or(0, |(_, _, _, states)| states[0].settled)
     }
 
     fn open_plane(&self, height: usize, width: usize) -> Result<EncodePlane> {

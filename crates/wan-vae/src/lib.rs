@@ -20,6 +20,8 @@ mod mid_attention;
 mod names;
 mod res_block;
 mod resample;
+#[cfg(test)]
+mod tests;
 mod tiling;
 
 use std::path::Path;

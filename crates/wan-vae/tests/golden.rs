@@ -48,6 +48,20 @@ fn decodes_like_the_reference() {
 }
 
 #[test]
+fn another_architecture_opens_in_both_namings() {
+    for weights in ["vae_other.weights.safetensors", "vae_other_diffusers.weights.safetensors"] {
+        let vae = vae(weights, DType::F32);
+        assert_eq!((vae.config.spatial_factor(), vae.config.temporal_factor()), (4, 2));
+        let golden = Golden::open("vae/encode_other.io.safetensors");
+        let latents = vae.encode(&golden.f32("video")).unwrap();
+        assert_close(weights, &latents, &golden.f32("expected.latents"), TOLERANCE);
+        let golden = Golden::open("vae/decode_other.io.safetensors");
+        let video = vae.decode(&golden.f32("latents"), None).unwrap();
+        assert_close(weights, &video, &golden.f32("expected.video"), TOLERANCE);
+    }
+}
+
+#[test]
 fn tiles_blend_like_the_reference() {
     let vae = vae("vae.weights.safetensors", DType::F32);
     let golden = Golden::open("vae/encode_tiled.io.safetensors");

@@ -184,6 +184,9 @@ mod tests {
         assert_eq!(dialect.name, "fused");
         assert_eq!(canonical.names().collect::<Vec<_>>(), ["k.bias", "other", "q.bias", "v.bias"]);
         assert_eq!(canonical.get("k.bias").unwrap().to_f32_vec().unwrap(), [2.0, 3.0]);
+        let longer = canonical.renamed(|n| n.strip_prefix("k.").map(|rest| format!("key.{rest}")));
+        assert_eq!(longer.names().collect::<Vec<_>>(), ["key.bias", "other", "q.bias", "v.bias"]);
+        assert_eq!(longer.get("key.bias").unwrap().to_f32_vec().unwrap(), [2.0, 3.0]);
         let error = canonical.canonical("thing", DIALECTS).unwrap_err().to_string();
         assert!(error.contains("not a thing in a known naming"), "{error}");
     }

@@ -1,0 +1,156 @@
+//! Properties of streaming and tiling that need the insides.
+
+use candle_core::{DType, Device, Tensor};
+use wan_core::WeightSet;
+use wan_core::testkit::{assert_close, distance, repo_path};
+
+use crate::cache::{Cache, equal};
+use crate::tiling::{Blend, Grid};
+use crate::{Tiling, Vae};
+
+fn vae() -> Vae {
+    let set = WeightSet::open(&repo_path("tests/golden/vae/vae.weights.safetensors")).unwrap();
+    Vae::open(&set, None, &Device::Cpu, DType::F32).unwrap()
+}
+
+/// Values between -scale and scale without a visible pattern, the same on every run.
+fn field(shape: &[usize], scale: f32) -> Tensor {
+    let values = (0..shape.iter().product::<usize>())
+        .map(|i| {
+            let mixed = (i as u32).wrapping_mul(0x9E37_79B9).rotate_left(15).wrapping_mul(0x85EB_CA6B);
+            scale * (mixed as f32 / u32::MAX as f32 * 2.0 - 1.0)
+        })
+        .collect::<Vec<_>>();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+fn cat(parts: &[Tensor], axis: usize) -> Tensor {
+    Tensor::cat(parts, axis).unwrap()
+}
+
+#[test]
+fn decoding_frame_by_frame_equals_all_later_frames_at_once() {
+    let decoder = vae().decoder;
+    let latents = field(&[16, 4, 3, 5], 1.5);
+    let part = |start: usize, count: usize| latents.narrow(1, start, count).unwrap();
+    let run = |chunks: &[(usize, usize)]| {
+        let mut cache = Cache::new(decoder.slots());
+        let parts: Vec<Tensor> =
+            chunks.iter().map(|(s, n)| decoder.chunk(&part(*s, *n), &mut cache).unwrap()).collect();
+        cat(&parts, 1)
+    };
+    let streamed = run(&[(0, 1), (1, 1), (2, 1), (3, 1)]);
+    assert_eq!(streamed.dims(), [3, 13, 24, 40]);
+    assert_close("one and three", &run(&[(0, 1), (1, 3)]), &streamed, 1e-6);
+    assert_close("one, two and one", &run(&[(0, 1), (1, 2), (3, 1)]), &streamed, 1e-6);
+}
+
+#[test]
+fn encoding_chunk_by_chunk_equals_all_later_frames_at_once() {
+    let encoder = vae().encoder;
+    let video = field(&[1, 3, 13, 24, 40], 1.0);
+    let streamed = encoder.encode(&video, None).unwrap();
+    assert_eq!(streamed.dims(), [1, 16, 4, 3, 5]);
+    let mut cache = Cache::new(encoder.slots());
+    let video = video.squeeze(0).unwrap();
+    let first = encoder.chunk_plain(&video.narrow(1, 0, 1).unwrap(), &mut cache).unwrap();
+    let rest = encoder.chunk_plain(&video.narrow(1, 1, 12).unwrap(), &mut cache).unwrap();
+    assert_close("encode", &cat(&[first, rest], 1).unsqueeze(0).unwrap(), &streamed, 1e-6);
+}
+
+#[test]
+fn settled_layers_change_nothing() {
+    let encoder = vae().encoder;
+    let grey = Tensor::zeros((1, 3, 4, 16, 16), DType::F32, &Device::Cpu).unwrap();
+    let image = field(&[1, 3, 1, 16, 16], 1.0);
+    let moving = field(&[1, 3, 4, 16, 16], 1.0);
+    // Grey long enough to settle nearly everything, then motion, then grey again.
+    let chunk = |i: usize| match i {
+        0 => image.clone(),
+        14 => moving.clone(),
+        _ => grey.clone(),
+    };
+    let mut stream = encoder.stream(None);
+    let mut plain = Cache::new(encoder.slots());
+    let mut settled = vec![];
+    for i in 0..18 {
+        let found = stream.next(&chunk(i)).unwrap().squeeze(0).unwrap();
+        let expected = encoder.chunk_plain(&chunk(i).squeeze(0).unwrap(), &mut plain).unwrap();
+        assert!(equal(&found, &expected).unwrap(), "chunk {i}");
+        settled.push(stream.settled_layers());
+    }
+    assert_eq!(settled[..2], [0, 0]);
+    assert!(settled[2] >= 1 && settled[13] > settled[2] + 8, "{settled:?}");
+    assert_eq!(settled[14..16], [0, 0], "motion starts anew");
+}
+
+#[test]
+fn the_first_frame_sees_the_first_latent_only() {
+    let vae = vae();
+    let latents = field(&[1, 16, 3, 2, 3], 1.0);
+    let first = latents.narrow(2, 0, 1).unwrap();
+    let other = cat(&[first.clone(), field(&[1, 16, 2, 2, 3], 0.3)], 2);
+    let (a, b) = (vae.decode(&latents, None).unwrap(), vae.decode(&other, None).unwrap());
+    let frames = |v: &Tensor, start: usize, n: usize| v.narrow(2, start, n).unwrap();
+    assert!(equal(&frames(&a, 0, 1), &frames(&b, 0, 1)).unwrap());
+    assert!(distance(&frames(&a, 1, 1), &frames(&b, 1, 1)).unwrap().relative_l2 > 1e-2);
+    assert!(equal(&vae.decode(&first, None).unwrap(), &frames(&a, 0, 1)).unwrap());
+}
+
+#[test]
+fn tiles_frame_by_frame_equal_tiles_one_after_the_other() {
+    let decoder = vae().decoder;
+    let latents = field(&[1, 16, 3, 5, 7], 1.0);
+    let tiling = Tiling { tile_height: 24, tile_width: 32, stride_height: 16, stride_width: 16 };
+    let grid = Grid::new(Some(&tiling), 5, 7, 8).unwrap();
+    assert_eq!(grid.tiles.len(), 6);
+    let blend = Blend::new(grid, 8, &Device::Cpu).unwrap();
+    let plane = latents.squeeze(0).unwrap();
+    let whole = blend
+        .run(|_, tile| {
+            let part = plane.narrow(2, tile.rows.start, tile.rows.len())?.narrow(
+                3,
+                tile.columns.start,
+                tile.columns.len(),
+            )?;
+            let mut cache = Cache::new(decoder.slots());
+            let frames = (0..3)
+                .map(|t| decoder.chunk(&part.narrow(1, t, 1)?, &mut cache))
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok(Tensor::cat(&frames, 1)?)
+        })
+        .unwrap();
+    let whole = whole.clamp(-1f32, 1f32).unwrap().unsqueeze(0).unwrap();
+    assert!(equal(&decoder.decode(&latents, Some(&tiling)).unwrap(), &whole).unwrap());
+}
+
+#[test]
+fn a_tile_over_everything_is_no_tile() {
+    let vae = vae();
+    let latents = field(&[1, 16, 2, 3, 4], 1.0);
+    let tiling = Tiling::default();
+    let whole = vae.decode(&latents, None).unwrap();
+    assert!(equal(&vae.decode(&latents, Some(&tiling)).unwrap(), &whole).unwrap());
+    let tiled = vae.encoder.encode(&whole, Some(&tiling)).unwrap();
+    assert!(equal(&tiled, &vae.encode(&whole).unwrap()).unwrap());
+}
+
+#[test]
+fn the_estimated_caches_are_the_real_ones() {
+    let vae = vae();
+    let mut cache = Cache::new(vae.decoder.slots());
+    for t in 0..3 {
+        vae.decoder.chunk(&field(&[16, 1, 2, 3], 1.0).narrow(1, 0, 1).unwrap(), &mut cache).unwrap();
+        assert!(t == 2 || cache.bytes() > 0);
+    }
+    let estimate = vae.config.decode_memory(2, 3, None, DType::F32).unwrap();
+    assert_eq!(cache.bytes() as u64, estimate.cache);
+
+    let mut cache = Cache::new(vae.encoder.slots());
+    for frames in [1, 4, 4] {
+        vae.encoder.chunk_plain(&field(&[3, frames, 16, 24], 1.0), &mut cache).unwrap();
+    }
+    let kept = 4 * 4 * 16 * 24 * 4; // one activation at full resolution, beside the caches
+    let estimate = vae.config.encode_memory(2, 3, None, DType::F32).unwrap();
+    assert_eq!(cache.bytes() as u64 + kept, estimate.cache);
+}
