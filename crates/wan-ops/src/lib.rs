@@ -20,12 +20,15 @@ mod activation;
 mod attention;
 mod channel_norm;
 mod conv3d;
+mod cpu;
 mod embedding;
 mod layer_norm;
 mod linear;
 mod rms_norm;
+#[cfg(test)]
+mod testing;
 
-pub use activation::{Activation, activate};
+pub use activation::{Activation, activate, activate_reference};
 pub use attention::{attention, attention_reference};
 pub use channel_norm::{channel_rms_norm, channel_rms_norm_reference};
 pub use conv3d::{Conv3d, ConvSpec};

@@ -1,4 +1,12 @@
-use candle_core::{D, DType, Tensor};
+//! Softmax attention over heads.
+
+mod cpu;
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor};
+pub use reference::attention_reference;
 use wan_core::{Error, Result};
 
 /// Multi-head attention, not causal: `softmax(scale q kᵀ + bias) v` for each head.
@@ -7,7 +15,9 @@ use wan_core::{Error, Result};
 /// - `bias`: `[heads, L, S]` f32, added to the scaled scores (UMT5's relative positions)
 /// - returns `[L, heads, D]`; softmax and sums in f32, memory linear in `L` and `S`
 ///
-/// Errors: [`Error::Shape`].
+/// Source: Dao et al., FlashAttention (2022): blocks of keys with a running maximum and sum for each query.
+///
+/// Errors: [`Error::Shape`]; [`Error::Invalid`] without keys.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32, bias: Option<&Tensor>) -> Result<Tensor> {
     let (l, heads, d) = q.dims3()?;
     let (s, _, _) = k.dims3()?;
@@ -16,30 +26,36 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32, bias: Option<&T
             return Err(Error::shape(what, t.dims(), format!("[{s}, {heads}, {d}]")));
         }
     }
+    if s == 0 {
+        return Err(Error::invalid("attention keys", "none", "at least one"));
+    }
     if let Some(bias) = bias
         && bias.dims() != [heads, l, s]
     {
         return Err(Error::shape("attention bias", bias.dims(), format!("[{heads}, {l}, {s}]")));
     }
-    attention_reference(q, k, v, scale, bias)
+    Ok(q.apply_op3_no_bwd(k, v, &Attention { scale, bias })?)
 }
 
-/// [`attention`] in plain tensor operations; holds all scores at once.
-pub fn attention_reference(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
+struct Attention<'a> {
     scale: f32,
-    bias: Option<&Tensor>,
-) -> Result<Tensor> {
-    let heads_first = |t: &Tensor| t.to_dtype(DType::F32)?.transpose(0, 1)?.contiguous();
-    let (qh, kh, vh) = (heads_first(q)?, heads_first(k)?, heads_first(v)?); // [heads, L or S, D]
-    let mut scores = (qh.matmul(&kh.t()?)? * f64::from(scale))?; // [heads, L, S]
-    if let Some(bias) = bias {
-        scores = (scores + bias)?;
+    bias: Option<&'a Tensor>,
+}
+
+impl CustomOp3 for Attention<'_> {
+    fn name(&self) -> &'static str {
+        "attention"
     }
-    let max = scores.max_keepdim(D::Minus1)?;
-    let weights = scores.broadcast_sub(&max)?.exp()?;
-    let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
-    Ok(weights.matmul(&vh)?.transpose(0, 1)?.contiguous()?.to_dtype(q.dtype())?) // [L, heads, D]
+
+    fn cpu_fwd(
+        &self,
+        q: &CpuStorage,
+        q_layout: &Layout,
+        k: &CpuStorage,
+        k_layout: &Layout,
+        v: &CpuStorage,
+        v_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        cpu::forward(self, (q, q_layout), (k, k_layout), (v, v_layout))
+    }
 }

@@ -1,7 +1,14 @@
-use candle_core::Tensor;
+//! Matrix product with a stored weight.
+
+mod cpu;
+#[cfg(test)]
+mod tests;
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use wan_core::{Error, Loader, Result, Stored};
 
-use crate::{Activation, activate};
+use crate::Activation;
+use crate::activation::activate_reference;
 
 /// A linear layer over a weight that keeps its stored dtype and place (a mapped file on the CPU).
 ///
@@ -50,17 +57,22 @@ impl Linear {
 
     /// `act(x wᵀ + b)`.
     pub fn forward_act(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        let mut shape = x.dims().to_vec();
-        match shape.last_mut() {
-            Some(last) if *last == self.inputs() => *last = self.outputs(),
-            _ => return Err(Error::shape(self.weight.name(), x.dims(), format!("[..., {}]", self.inputs()))),
+        if x.dims().last() != Some(&self.inputs()) {
+            return Err(Error::shape(self.weight.name(), x.dims(), format!("[..., {}]", self.inputs())));
         }
-        let rows = x.elem_count() / self.inputs();
-        let y = self.reference(&x.contiguous()?.reshape((rows, self.inputs()))?, activation)?;
-        Ok(y.reshape(shape)?)
+        if let Some(bias) = &self.bias
+            && bias.dims() != [self.outputs()]
+        {
+            return Err(Error::shape(
+                format!("bias of {}", self.weight.name()),
+                bias.dims(),
+                format!("[{}]", self.outputs()),
+            ));
+        }
+        Ok(x.apply_op1_no_bwd(&LinearOp { layer: self, activation })?)
     }
 
-    /// The formula in plain tensor operations, on a widened copy of the weight.
+    /// The formula in plain tensor operations, on a widened copy of the weight; `x`: `[rows, inputs]`.
     pub fn reference(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         let weight = self.weight.to_f32_tensor(x.device())?.to_dtype(x.dtype())?;
         let y = x.matmul(&weight.t()?)?;
@@ -68,6 +80,21 @@ impl Linear {
             Some(bias) => y.broadcast_add(&bias.to_dtype(x.dtype())?)?,
             None => y,
         };
-        activate(&y, activation)
+        activate_reference(&y, activation)
+    }
+}
+
+struct LinearOp<'a> {
+    layer: &'a Linear,
+    activation: Activation,
+}
+
+impl CustomOp1 for LinearOp<'_> {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        cpu::forward(self, storage, layout)
     }
 }

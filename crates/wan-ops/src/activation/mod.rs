@@ -1,4 +1,10 @@
-use candle_core::Tensor;
+//! Elementwise functions: as an op of their own and as the end of others.
+
+mod cpu;
+#[cfg(test)]
+mod tests;
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use wan_core::Result;
 
 /// Elementwise function applied at the end of an op.
@@ -16,11 +22,35 @@ pub enum Activation {
 }
 
 /// Applies `activation` to every value of `x`, any shape; dtype kept.
+///
+/// Errors: a dtype that is not a float.
 pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    match activation {
+        Activation::Identity => Ok(x.clone()),
+        _ => Ok(x.apply_op1_no_bwd(&Activate { activation })?),
+    }
+}
+
+/// [`activate`] in plain tensor operations.
+pub fn activate_reference(x: &Tensor, activation: Activation) -> Result<Tensor> {
     Ok(match activation {
         Activation::Identity => x.clone(),
         Activation::GeluTanh => x.gelu()?,
         Activation::GeluErf => x.gelu_erf()?,
         Activation::Silu => x.silu()?,
     })
+}
+
+struct Activate {
+    activation: Activation,
+}
+
+impl CustomOp1 for Activate {
+    fn name(&self) -> &'static str {
+        "activate"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        cpu::forward(self, storage, layout)
+    }
 }

@@ -1,0 +1,85 @@
+use candle_core::{DType, Device};
+
+use super::*;
+use crate::testing::{assert_close, assert_thread_count_is_irrelevant, random, strided};
+
+fn inputs(l: usize, s: usize, heads: usize, d: usize) -> [Tensor; 3] {
+    [random(&[l, heads, d], 1), random(&[s, heads, d], 2), random(&[s, heads, d], 3)]
+}
+
+#[test]
+fn equals_the_reference() {
+    for (l, s, heads, d) in [
+        (1, 1, 1, 1),
+        (5, 3, 2, 7),
+        (96, 256, 1, 64),
+        (130, 769, 3, 128),  // cross-attention to text and image
+        (257, 257, 2, 80),   // CLIP
+        (200, 1000, 1, 384), // VAE
+    ] {
+        let [q, k, v] = inputs(l, s, heads, d);
+        let scale = 3.0 / (d as f32).sqrt(); // peaked: the running maximum moves
+        let found = attention(&q, &k, &v, scale, None).unwrap();
+        assert_close(&found, &attention_reference(&q, &k, &v, scale, None).unwrap(), 1e-5);
+    }
+}
+
+#[test]
+fn adds_the_bias_even_an_infinite_one() {
+    let [q, k, v] = inputs(77, 300, 2, 32);
+    let bias = random(&[2, 77, 300], 4);
+    let found = attention(&q, &k, &v, 0.3, Some(&bias)).unwrap();
+    assert_close(&found, &attention_reference(&q, &k, &v, 0.3, Some(&bias)).unwrap(), 3e-6);
+    // The first 290 keys are masked, more than a whole step.
+    let mask = Tensor::full(f32::NEG_INFINITY, (2, 77, 290), &Device::Cpu).unwrap();
+    let bias = Tensor::cat(&[&mask, &bias.narrow(2, 290, 10).unwrap()], 2).unwrap();
+    let found = attention(&q, &k, &v, 0.3, Some(&bias)).unwrap();
+    assert_close(&found, &attention_reference(&q, &k, &v, 0.3, Some(&bias)).unwrap(), 3e-6);
+}
+
+#[test]
+fn takes_strided_and_half_inputs() {
+    let [q, k, v] = inputs(40, 50, 3, 24);
+    let want = attention_reference(&q, &k, &v, 0.2, None).unwrap();
+    let found = attention(&strided(&q), &strided(&k), &strided(&v), 0.2, None).unwrap();
+    assert_close(&found, &want, 3e-6);
+    let half = |t: &Tensor| t.to_dtype(DType::BF16).unwrap();
+    let found = attention(&half(&q), &half(&k), &half(&v), 0.2, None).unwrap();
+    assert_close(&found, &half(&want), 2e-2);
+    let none = Tensor::zeros((0, 3, 24), DType::F32, &Device::Cpu).unwrap();
+    assert_eq!(attention(&none, &k, &v, 1.0, None).unwrap().dims(), [0, 3, 24]);
+}
+
+/// Scores of several hundred neither overflow nor lose the largest.
+#[test]
+fn survives_large_scores() {
+    let [q, k, v] = inputs(9, 600, 1, 16);
+    let found = attention(&q, &k, &v, 60.0, None).unwrap();
+    assert_close(&found, &attention_reference(&q, &k, &v, 60.0, None).unwrap(), 1e-3);
+}
+
+#[test]
+fn a_nan_key_is_not_hidden() {
+    let [q, k, v] = inputs(3, 20, 1, 16);
+    let nan = Tensor::full(f32::NAN, (1, 1, 16), &Device::Cpu).unwrap();
+    let k = Tensor::cat(&[&k, &nan], 0).unwrap();
+    let v = Tensor::cat(&[&v, &v.narrow(0, 0, 1).unwrap()], 0).unwrap();
+    let y = attention(&q, &k, &v, 1.0, None).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    assert!(y.iter().all(|v| v.is_nan()));
+}
+
+#[test]
+fn results_do_not_depend_on_the_thread_count() {
+    let [q, k, v] = inputs(220, 300, 2, 64);
+    assert_thread_count_is_irrelevant(|| attention(&q, &k, &v, 0.1, None).unwrap());
+}
+
+#[test]
+fn mismatched_arguments_are_refused_by_name() {
+    let [q, k, v] = inputs(4, 6, 2, 8);
+    let error = attention(&q, &k, &v.narrow(0, 0, 5).unwrap(), 1.0, None).unwrap_err().to_string();
+    assert!(error.contains("attention values"), "{error}");
+    let error = attention(&q, &k, &v, 1.0, Some(&random(&[2, 4, 5], 1))).unwrap_err().to_string();
+    assert!(error.contains("attention bias"), "{error}");
+    assert!(attention(&q, &k.narrow(0, 0, 0).unwrap(), &v.narrow(0, 0, 0).unwrap(), 1.0, None).is_err());
+}

@@ -1,0 +1,101 @@
+use candle_core::{DType, Device};
+use half::{bf16, f16};
+use wan_core::weights::Bytes;
+
+use super::*;
+use crate::testing::{assert_close, assert_thread_count_is_irrelevant, random, strided};
+
+/// A weight as a file would hold it, after `skip` bytes that spoil the alignment.
+fn stored(weight: &Tensor, dtype: DType, skip: usize) -> Stored {
+    let values = weight.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let mut bytes = vec![0u8; skip];
+    for v in values {
+        match dtype {
+            DType::F32 => bytes.extend(v.to_le_bytes()),
+            DType::BF16 => bytes.extend(bf16::from_f32(v).to_le_bytes()),
+            DType::F16 => bytes.extend(f16::from_f32(v).to_le_bytes()),
+            // Any code but NaN is a valid value: hash the float's bits into one.
+            DType::F8E4M3 => bytes.push(match (v.to_bits() >> 13) as u8 {
+                code if code & 0x7f == 0x7f => 0,
+                code => code & 0xbf, // below 2, so that sums stay moderate
+            }),
+            other => panic!("{other:?}"),
+        }
+    }
+    let bytes = Bytes::new(bytes);
+    let end = bytes.as_slice().len();
+    Stored::new("test.weight", dtype, weight.dims().to_vec(), bytes.slice(skip..end)).unwrap()
+}
+
+fn layer(inputs: usize, outputs: usize, dtype: DType, skip: usize) -> Linear {
+    let weight = random(&[outputs, inputs], 5);
+    Linear::new(stored(&weight, dtype, skip), Some(random(&[outputs], 6)))
+}
+
+#[test]
+fn equals_the_reference_at_every_shape_and_stored_dtype() {
+    for dtype in [DType::F32, DType::BF16, DType::F16, DType::F8E4M3] {
+        for (rows, inputs, outputs) in
+            [(1, 256, 96), (3, 37, 29), (7, 1, 1), (8, 64, 3), (49, 300, 77), (101, 515, 130), (1025, 33, 65)]
+        {
+            let layer = layer(inputs, outputs, dtype, 0);
+            let x = random(&[rows, inputs], 7);
+            for activation in [Activation::Identity, Activation::GeluTanh, Activation::Silu] {
+                assert_close(
+                    &layer.forward_act(&x, activation).unwrap(),
+                    &layer.reference(&x, activation).unwrap(),
+                    3e-6,
+                );
+            }
+        }
+    }
+}
+
+/// Several groups of packed columns, and a weight that is not aligned for its type.
+#[test]
+fn equals_the_reference_where_the_weight_is_packed_in_groups() {
+    for (dtype, skip) in [(DType::F32, 0), (DType::F32, 1), (DType::F8E4M3, 3)] {
+        let layer = layer(1100, 1300, dtype, skip);
+        let x = random(&[20, 1100], 8);
+        assert_close(&layer.forward(&x).unwrap(), &layer.reference(&x, Activation::Identity).unwrap(), 3e-6);
+    }
+}
+
+#[test]
+fn takes_any_rank_strides_and_dtype() {
+    let layer = layer(40, 24, DType::BF16, 0);
+    let x = random(&[2, 3, 5, 40], 9);
+    let flat = layer.reference(&x.reshape((30, 40)).unwrap(), Activation::GeluErf).unwrap();
+    let want = flat.reshape((2, 3, 5, 24)).unwrap();
+    assert_close(&layer.forward_act(&x, Activation::GeluErf).unwrap(), &want, 3e-6);
+    assert_close(&layer.forward_act(&strided(&x), Activation::GeluErf).unwrap(), &want, 3e-6);
+    let half = x.to_dtype(DType::BF16).unwrap();
+    assert_close(
+        &layer.forward_act(&half, Activation::GeluErf).unwrap(),
+        &want.to_dtype(DType::BF16).unwrap(),
+        1e-2,
+    );
+    let one = random(&[40], 10);
+    let want = layer.reference(&one.reshape((1, 40)).unwrap(), Activation::Identity).unwrap();
+    assert_close(&layer.forward(&one).unwrap(), &want.reshape(24).unwrap(), 3e-6);
+    let none = Tensor::zeros((0, 40), DType::F32, &Device::Cpu).unwrap();
+    assert_eq!(layer.forward(&none).unwrap().dims(), [0, 24]);
+}
+
+#[test]
+fn results_do_not_depend_on_the_thread_count() {
+    let layer = layer(300, 200, DType::BF16, 0);
+    for rows in [1, 100] {
+        let x = random(&[rows, 300], 11);
+        assert_thread_count_is_irrelevant(|| layer.forward_act(&x, Activation::GeluTanh).unwrap());
+    }
+}
+
+#[test]
+fn wrong_shapes_are_refused_by_name() {
+    let good = layer(8, 4, DType::F32, 0);
+    let error = good.forward(&random(&[2, 9], 1)).unwrap_err().to_string();
+    assert!(error.contains("test.weight") && error.contains("[..., 8]"), "{error}");
+    let bad = Linear::new(good.weight.clone(), Some(random(&[5], 1)));
+    assert!(bad.forward(&random(&[2, 8], 1)).is_err());
+}
