@@ -1,0 +1,96 @@
+"""The whole pipeline on models/tiny, by diffusers and transformers modules: every intermediate a tensor."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+
+import golden_image
+import golden_solvers
+import golden_text
+import reference as ref
+
+TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
+SCHEDULERS = ("dpm++", "dpm++_sde", "unipc", "euler")
+REQUEST = dict(
+    prompt="A red balloon drifts slowly over green hills，the camera pans left.",
+    negative_prompt="色调艳丽，过曝，静态，细节模糊不清，blurry",
+    image="models/tiny/sample.png",
+    width=64,
+    height=64,
+    frames=9,
+    steps=4,
+    cfg=6.0,
+    shift=5.0,
+    seed=42,
+)
+
+
+class Tiny:
+    """The four modules holding models/tiny, FP8 weights widened to float32, and its tokenizer."""
+
+    def __init__(self, folder=TINY):
+        for component in ("dit", "vae", "umt5", "clip"):
+            setattr(self, component, ref.load(component, *ref.read_weights(folder / f"{component}.safetensors")))
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def text(self, prompt):
+        ids = torch.tensor([golden_text.encode(self.tokenizer, golden_text.clean(prompt))])
+        return ids, ref.run_umt5(self.umt5, ids, torch.ones_like(ids))
+
+    def prepare(self, request, image):
+        """Everything the denoising loop starts from; `image` is a PIL image."""
+        r, t = request, {}
+        for sign, key in (("positive", "prompt"), ("negative", "negative_prompt")):
+            t[f"input_ids.{sign}"], t[f"text_embeds.{sign}"] = self.text(r[key])
+        image = image.convert("RGB")
+        t["pixel_values"] = golden_image.clip_input(np.asarray(image), self.clip.config.image_size)[1]
+        t["image_embeds"] = ref.run_clip(self.clip, t["pixel_values"])
+        w, h = golden_image.adjust(*image.size, r["width"], r["height"])
+        resized = np.asarray(image.resize((w, h), Image.LANCZOS))
+        t["image"] = torch.from_numpy(resized.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255 * 2 - 1
+        video = torch.zeros(1, 3, r["frames"], h, w)
+        video[:, :, 0] = t["image"]
+        latents = ref.vae_encode(self.vae, video)
+        mask = torch.zeros(1, 4, *latents.shape[2:])
+        mask[:, :, 0] = 1
+        t["condition"] = torch.cat([mask, latents], 1)
+        t["noise"] = torch.randn(latents.shape, generator=torch.Generator().manual_seed(r["seed"]))
+        return t
+
+    def velocity(self, x, timestep, t, cfg):
+        condition = dict(condition=t["condition"], image_embeds=t["image_embeds"])
+        v = {s: ref.run_dit(self.dit, x, timestep.reshape(1).float(), t[f"text_embeds.{s}"], **condition) for s in ("positive", "negative")}
+        return v["negative"] + cfg * (v["positive"] - v["negative"]), v
+
+    def denoise(self, name, request, t, wan_repo):
+        """Samples after each step, and the first step's two velocities."""
+        scheduler, _, timesteps = golden_solvers.prepare(name, request["steps"], request["shift"], 1.0, wan_repo)
+        generator = torch.Generator().manual_seed(request["seed"])
+        torch.randn(t["noise"].shape, generator=generator)  # the stochastic solver draws on after the initial noise
+        x, samples, first = t["noise"], [], None
+        for step in timesteps:
+            v, both = self.velocity(x, step, t, request["cfg"])
+            first = first or both
+            extra = {"generator": generator} if name == "dpm++_sde" else {}
+            x = scheduler.step(v, step, x, return_dict=False, **extra)[0]
+            samples.append(x)
+        return torch.stack(samples), first
+
+
+def make_e2e(root, wan_repo):
+    tiny = Tiny()
+    with torch.no_grad():
+        t = tiny.prepare(REQUEST, Image.open(TINY / "sample.png"))
+        out = {f"expected.{k}": v for k, v in t.items()}
+        for name in SCHEDULERS:
+            samples, first = tiny.denoise(name, REQUEST, t, wan_repo)
+            out[f"expected.samples.{name}"] = samples
+            if name == "dpm++":
+                out |= {f"expected.velocity.{sign}": v for sign, v in first.items()}
+                out["expected.video"] = ref.vae_decode(tiny.vae, samples[-1])
+    ref.save_tensors(root / "e2e" / "tiny.io.safetensors", out)
+    (root / "e2e" / "tiny.json").write_text(json.dumps(REQUEST, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -45,7 +45,7 @@ def picture(h, w, seed):
 def clip_input(image, size):
     """ComfyUI's CLIP vision preprocessing: shorter side to `size` with antialiased bicubic, centre crop,
     rounding to 8 bits, normalisation."""
-    x = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0).float() / 255
+    x = torch.from_numpy(np.array(image)).permute(2, 0, 1).unsqueeze(0).float() / 255
     if x.shape[2:] != (size, size):
         scale = size / min(x.shape[2:])
         shape = (round(scale * x.shape[2]), round(scale * x.shape[3]))
