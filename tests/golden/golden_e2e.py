@@ -1,6 +1,5 @@
 """The whole pipeline on models/tiny, by diffusers and transformers modules: every intermediate a tensor."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +43,12 @@ class Tiny:
     def prepare(self, request, image):
         """Everything the denoising loop starts from; `image` is a PIL image."""
         r, t = request, {}
-        for sign, key in (("positive", "prompt"), ("negative", "negative_prompt")):
-            t[f"input_ids.{sign}"], t[f"text_embeds.{sign}"] = self.text(r[key])
+        t["input_ids"], t["text_embeds"] = self.text(r["prompt"])
+        t["negative_input_ids"], t["negative_embeds"] = self.text(r["negative_prompt"])
         image = image.convert("RGB")
-        t["pixel_values"] = golden_image.clip_input(np.asarray(image), self.clip.config.image_size)[1]
-        t["image_embeds"] = ref.run_clip(self.clip, t["pixel_values"])
+        levels, pixels = golden_image.clip_input(np.asarray(image), self.clip.config.image_size)
+        t["pixel_levels"] = levels.to(torch.uint8)  # CLIP's input before normalisation
+        t["image_embeds"] = ref.run_clip(self.clip, pixels)
         w, h = golden_image.adjust(*image.size, r["width"], r["height"])
         resized = np.asarray(image.resize((w, h), Image.LANCZOS))
         t["image"] = torch.from_numpy(resized.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255 * 2 - 1
@@ -63,8 +63,9 @@ class Tiny:
 
     def velocity(self, x, timestep, t, cfg):
         condition = dict(condition=t["condition"], image_embeds=t["image_embeds"])
-        v = {s: ref.run_dit(self.dit, x, timestep.reshape(1).float(), t[f"text_embeds.{s}"], **condition) for s in ("positive", "negative")}
-        return v["negative"] + cfg * (v["positive"] - v["negative"]), v
+        timestep = timestep.reshape(1).float()
+        v = [ref.run_dit(self.dit, x, timestep, t[text], **condition) for text in ("text_embeds", "negative_embeds")]
+        return v[1] + cfg * (v[0] - v[1]), v
 
     def denoise(self, name, request, t, wan_repo):
         """Samples after each step, and the first step's two velocities."""
@@ -82,15 +83,17 @@ class Tiny:
 
 
 def make_e2e(root, wan_repo):
+    """The request is in the header. `expected.latents.S` is the last of `samples.S` for scheduler S."""
     tiny = Tiny()
     with torch.no_grad():
-        t = tiny.prepare(REQUEST, Image.open(TINY / "sample.png"))
-        out = {f"expected.{k}": v for k, v in t.items()}
+        out = tiny.prepare(REQUEST, Image.open(TINY / "sample.png"))
+        t = dict(out)
         for name in SCHEDULERS:
-            samples, first = tiny.denoise(name, REQUEST, t, wan_repo)
-            out[f"expected.samples.{name}"] = samples
+            samples, (positive, negative) = tiny.denoise(name, REQUEST, t, wan_repo)
+            out[f"samples.{name}"] = samples
+            out[f"expected.latents.{name}"] = samples[-1]
             if name == "dpm++":
-                out |= {f"expected.velocity.{sign}": v for sign, v in first.items()}
+                out["velocity.first_step"], out["negative_velocity.first_step"] = positive, negative
                 out["expected.video"] = ref.vae_decode(tiny.vae, samples[-1])
-    ref.save_tensors(root / "e2e" / "tiny.io.safetensors", out)
-    (root / "e2e" / "tiny.json").write_text(json.dumps(REQUEST, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    metadata = {k: str(v) for k, v in REQUEST.items()}
+    ref.save_tensors(root / "e2e" / "tiny.io.safetensors", out, metadata)

@@ -92,7 +92,7 @@ def make_scheduler(root, wan_repo):
                 "sample": sample,
                 "model_outputs": outputs,
                 "options.steps": torch.tensor([steps]),
-                "options.shift": torch.tensor([shift]),
+                "options.shift": torch.tensor([shift], dtype=torch.float64),
                 "options.denoise_strength": torch.tensor([strength], dtype=torch.float64),
                 "expected.sigmas": sigmas,
                 "expected.timesteps": timesteps.float(),
@@ -101,7 +101,7 @@ def make_scheduler(root, wan_repo):
             if name == "dpm++_sde":
                 io["noise"] = noise
             case = f"{name}_n{steps}_s{shift:g}" + ("" if strength == 1 else f"_d{strength:g}")
-            ref.save_tensors(root / "scheduler" / f"{case}.io.safetensors", io)
+            ref.save_tensors(root / "scheduler" / f"{case}.io.safetensors", io, {"scheduler": name})
 
 
 def sha256(tensor):

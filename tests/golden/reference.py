@@ -269,7 +269,10 @@ def load(component, config, state):
 
 
 def save_tensors(path, tensors, metadata=None):
+    """Options of a case (`options.steps`, ...) are written twice, as tensors and as text in the header."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    options = {k.removeprefix("options."): str(v.item()) for k, v in tensors.items() if k.startswith("options.")}
+    metadata = (metadata or {}) | options or None
     data = save({k: v.detach().contiguous().clone() for k, v in tensors.items()}, metadata=metadata)
     # the library writes metadata in no fixed order; sort it, so that equal input gives equal files
     (length,) = struct.unpack("<Q", data[:8])
