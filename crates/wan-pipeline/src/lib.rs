@@ -1,1 +1,129 @@
-//! Request to video in one direction: condition, denoise, decode, encode.
+//! Request to video, in one direction: condition, denoise, decode, and out to a sink of frames.
+//!
+//! A [`Plan`] derives every size from a [`Request`] before any weight is touched; [`Pipeline::prepare`] runs the
+//! encoders, [`Pipeline::denoise`] the solver, [`Pipeline::decode`] the VAE, and [`Pipeline::generate`] is
+//! nothing but the three in a row. A caller may stop between any two, or between any two steps, and keep the
+//! [`Job`] as a file ([`SavedJob`]).
+//!
+//! What is not here: printing, progress bars, HTTP, downloads.
+
+mod condition;
+mod decode;
+mod denoise;
+mod error;
+mod finite;
+mod memory;
+mod models;
+mod plan;
+mod preview;
+mod request;
+mod state;
+
+use candle_core::{DType, Device, Tensor};
+use wan_core::progress::{CancelToken, Observer};
+use wan_media::RgbImage;
+use wan_models::{ModelDescription, ModelFiles};
+
+pub use condition::{Conditioning, image_tensor};
+pub use decode::FrameSink;
+pub use error::{PipelineError, Result};
+pub use memory::{MemoryItem, MemoryPlan};
+pub(crate) use models::Models;
+pub use plan::Plan;
+pub use preview::latent_preview;
+pub use request::{OutputRange, Request, TilingChoice};
+pub use state::{DenoiseState, Job, SavedJob, load_tensor, save_tensors};
+
+/// A model that is ready to make videos on one device. Holds no weights between stages.
+pub struct Pipeline {
+    models: Models,
+}
+
+impl Pipeline {
+    /// Opens a model and checks every file of it.
+    ///
+    /// `dtype` is that of the activations: f32 on the CPU.
+    ///
+    /// Errors: a file that is damaged, of another model, or lacks tensors, named.
+    pub fn open(files: ModelFiles, device: Device, dtype: DType) -> Result<Self> {
+        Ok(Self { models: Models::open(files, device, dtype)? })
+    }
+
+    /// The model's description.
+    pub fn model(&self) -> &ModelDescription {
+        self.models.description()
+    }
+
+    /// Checks a request against this model and derives its sizes.
+    ///
+    /// Errors: as [`Plan::new`].
+    pub fn plan(&self, request: Request, image: Option<&RgbImage>) -> Result<Plan> {
+        let size = image.map(|i| (i.width() as usize, i.height() as usize));
+        Plan::new(request, self.model().model_type, size)
+    }
+
+    /// What the job will take, stage by stage, and whether the VAE decodes in tiles.
+    ///
+    /// Errors: if a component cannot be opened.
+    pub fn memory(&self, plan: &Plan) -> Result<MemoryPlan> {
+        MemoryPlan::new(&self.models, plan)
+    }
+
+    /// Runs the encoders and makes the initial noise, or takes the caller's: `[16, F, h, w]` f32.
+    ///
+    /// Errors: loading and computing; [`wan_core::Error::Cancelled`].
+    pub fn prepare(
+        &self,
+        plan: Plan,
+        image: Option<&RgbImage>,
+        noise: Option<&Tensor>,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<Job> {
+        let state = DenoiseState::start(&plan, noise)?;
+        let conditioning = condition::condition(&self.models, &plan, image, observer, cancel)?;
+        Ok(Job { plan, conditioning, state })
+    }
+
+    /// Takes the steps that are left of a job. After an error, cancellation included, `job.state` is that after
+    /// the last whole step, from which the run can go on.
+    ///
+    /// Errors: loading and computing; [`wan_core::Error::NonFinite`] naming the step;
+    /// [`wan_core::Error::Cancelled`].
+    pub fn denoise(&self, job: &mut Job, observer: &dyn Observer, cancel: &CancelToken) -> Result<()> {
+        denoise::denoise(&self.models, &job.plan, &job.conditioning, &mut job.state, observer, cancel)
+    }
+
+    /// Decodes `latents` `[1, 16, F, h, w]` and hands each frame to `sink`, as RGB bytes in order.
+    ///
+    /// Errors: loading, computing, the sink's own; [`wan_core::Error::NonFinite`];
+    /// [`wan_core::Error::Cancelled`].
+    pub fn decode(
+        &self,
+        plan: &Plan,
+        latents: &Tensor,
+        sink: &mut FrameSink<'_>,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        let tiled = self.memory(plan)?.tiled;
+        decode::decode(&self.models, plan, tiled, latents, sink, observer, cancel)
+    }
+
+    /// [`Self::prepare`], [`Self::denoise`] and [`Self::decode`] in a row; returns the final latents.
+    ///
+    /// Errors: those of the three.
+    pub fn generate(
+        &self,
+        plan: Plan,
+        image: Option<&RgbImage>,
+        sink: &mut FrameSink<'_>,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<Tensor> {
+        let mut job = self.prepare(plan, image, None, observer, cancel)?;
+        self.denoise(&mut job, observer, cancel)?;
+        self.decode(&job.plan, &job.state.latents, sink, observer, cancel)?;
+        Ok(job.state.latents)
+    }
+}

@@ -1,0 +1,70 @@
+use wan_core::Error;
+
+/// Result of the pipeline.
+pub type Result<T, E = PipelineError> = std::result::Result<T, E>;
+
+/// Why a job cannot run, or did not end.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The request itself makes no sense; nothing was started.
+    #[error("{field}: found {found}, expected {expected}")]
+    Request {
+        /// The request's field, as the command line calls it.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What is allowed.
+        expected: String,
+    },
+    /// A resume file does not hold what it should.
+    #[error("{label}: not a usable resume file: {reason}")]
+    Resume {
+        /// The file.
+        label: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Weights, configuration or computation.
+    #[error(transparent)]
+    Core(#[from] Error),
+    /// Model description or files.
+    #[error(transparent)]
+    Models(#[from] wan_models::ModelsError),
+    /// Schedule or solver.
+    #[error(transparent)]
+    Sampler(#[from] wan_sampler::SamplerError),
+    /// Tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] wan_umt5::tokenizer::TokenizerError),
+    /// Image or video.
+    #[error(transparent)]
+    Media(#[from] wan_media::MediaError),
+}
+
+impl PipelineError {
+    /// A request error.
+    pub fn request(field: &'static str, found: impl std::fmt::Display, expected: impl Into<String>) -> Self {
+        Self::Request { field, found: found.to_string(), expected: expected.into() }
+    }
+
+    /// Whether the request was at fault, as against something that went wrong while it ran.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Request { .. } => true,
+            Self::Media(e) => e.is_usage(),
+            Self::Models(e) => matches!(e, wan_models::ModelsError::Unknown { .. }),
+            _ => false,
+        }
+    }
+
+    /// Whether the job ended because the caller asked for it.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Core(Error::Cancelled))
+    }
+}
+
+impl From<candle_core::Error> for PipelineError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Core(error.into())
+    }
+}

@@ -1,0 +1,17 @@
+use candle_core::{DType, Device, Tensor};
+use wan_core::{Error, Result};
+
+/// Errors with [`Error::NonFinite`], naming `stage`, if any value of `t` is NaN or infinite.
+pub(crate) fn check_finite(stage: &str, t: &Tensor) -> Result<()> {
+    // A sum is finite unless a value is not, or it overflows: only then are the values counted.
+    let sum = t.to_dtype(DType::F32)?.abs()?.sum_all()?.to_device(&Device::Cpu)?.to_scalar::<f32>()?;
+    if sum.is_finite() {
+        return Ok(());
+    }
+    let values = t.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let count = values.iter().filter(|v| !v.is_finite()).count();
+    if count == 0 {
+        return Ok(());
+    }
+    Err(Error::NonFinite { stage: stage.to_string(), count, total: values.len() })
+}

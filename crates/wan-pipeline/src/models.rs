@@ -1,0 +1,79 @@
+use candle_core::{DType, Device};
+use wan_clip::ClipVision;
+use wan_dit::Dit;
+use wan_models::{LatentRgb, ModelDescription, ModelFiles, Source};
+use wan_umt5::Umt5;
+use wan_umt5::tokenizer::Tokenizer;
+use wan_vae::Vae;
+
+use crate::{PipelineError, Result};
+
+/// The components of one model, each loaded when a stage asks for it and released when the stage drops it. This
+/// is the only place that loads; no two large components are in memory together.
+pub(crate) struct Models {
+    files: ModelFiles,
+    device: Device,
+    dtype: DType,
+}
+
+impl Models {
+    /// Looks at every component once, so that a wrong file is found in milliseconds and not after the stages
+    /// before it. Weights stay mapped; nothing is kept.
+    pub fn open(files: ModelFiles, device: Device, dtype: DType) -> Result<Self> {
+        let on_host = Self { files, device: Device::Cpu, dtype };
+        on_host.tokenizer()?;
+        on_host.text_encoder()?;
+        if on_host.files.image_encoder.is_some() {
+            on_host.image_encoder()?;
+        }
+        on_host.vae()?;
+        on_host.dit()?;
+        Ok(Self { device, ..on_host })
+    }
+
+    pub fn description(&self) -> &ModelDescription {
+        &self.files.description
+    }
+
+    pub fn files(&self) -> &ModelFiles {
+        &self.files
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    pub fn latent_rgb(&self) -> Option<&LatentRgb> {
+        self.files.latent_rgb.as_ref()
+    }
+
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        match &self.files.tokenizer {
+            Source::File(path) => Ok(Tokenizer::from_file(path)?),
+            Source::Embedded { bytes, .. } => Ok(Tokenizer::from_bytes(bytes)?),
+        }
+    }
+
+    pub fn text_encoder(&self) -> Result<Umt5> {
+        Ok(Umt5::open(&self.files.text_encoder.weights()?, None, &self.device, self.dtype)?)
+    }
+
+    pub fn image_encoder(&self) -> Result<ClipVision> {
+        let source = self.files.image_encoder.as_ref().ok_or_else(|| {
+            PipelineError::request("image", "an image", "none: this model has no image encoder")
+        })?;
+        Ok(ClipVision::open(&source.weights()?, None, &self.device, self.dtype)?)
+    }
+
+    pub fn vae(&self) -> Result<Vae> {
+        Ok(Vae::open(&self.files.vae.weights()?, None, &self.device, self.dtype)?)
+    }
+
+    pub fn dit(&self) -> Result<Dit> {
+        Ok(Dit::open(&self.files.dit.weights()?, None, &self.device, self.dtype)?)
+    }
+}

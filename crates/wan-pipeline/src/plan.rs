@@ -1,0 +1,135 @@
+use candle_core::Tensor;
+use wan_core::geometry::{self, LatentSize};
+use wan_models::ModelType;
+use wan_sampler::Schedule;
+
+use crate::{PipelineError, Request, Result};
+
+/// Everything that follows from a request before any weight is touched. Later stages derive no size again.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The request, as asked.
+    pub request: Request,
+    /// Width of the video in pixels, a multiple of 16.
+    pub width: usize,
+    /// Height of the video in pixels, a multiple of 16.
+    pub height: usize,
+    /// Frames of the video, 4k+1.
+    pub frames: usize,
+    /// Size of the latents.
+    pub latent: LatentSize,
+    /// Sigmas and timesteps.
+    pub schedule: Schedule,
+    /// What was adjusted, and hints; one line each.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// Checks a request and derives its sizes. `image` is the size (width, height) of the input image.
+    ///
+    /// Errors: [`PipelineError::Request`] for values that make no sense or do not fit the model: an
+    /// image-to-video model needs an image, a text-to-video model takes none.
+    pub fn new(request: Request, model: ModelType, image: Option<(usize, usize)>) -> Result<Self> {
+        request.check()?;
+        let mut notes = Vec::new();
+        let target = (request.width, request.height);
+        let (width, height) = match (model, image) {
+            (ModelType::I2v, None) => {
+                return Err(PipelineError::request(
+                    "image",
+                    "none",
+                    "an input image (--image FILE): this model turns an image into a video",
+                ));
+            }
+            (ModelType::T2v, Some(_)) => {
+                return Err(PipelineError::request(
+                    "image",
+                    "an input image",
+                    "none: this model makes videos from text alone",
+                ));
+            }
+            (ModelType::I2v, Some(image)) if request.adjust_resolution => {
+                let size = geometry::adjust_resolution(image, target);
+                if size != target {
+                    notes.push(format!(
+                        "size adjusted from {}x{} to {}x{}: the image's shape ({}x{}) at the same area, in multiples of 16",
+                        target.0, target.1, size.0, size.1, image.0, image.1
+                    ));
+                }
+                size
+            }
+            _ => {
+                let size = (geometry::floor_pixels(target.0), geometry::floor_pixels(target.1));
+                if size != target {
+                    notes.push(format!(
+                        "size rounded down from {}x{} to {}x{}: width and height are multiples of 16",
+                        target.0, target.1, size.0, size.1
+                    ));
+                }
+                size
+            }
+        };
+        if width == 0 || height == 0 {
+            return Err(PipelineError::request(
+                "image",
+                image.map_or("none".into(), |(w, h)| format!("{w}x{h} pixels")),
+                format!(
+                    "a shape that leaves at least 16 pixels a side at the area of {}x{}",
+                    target.0, target.1
+                ),
+            ));
+        }
+        let frames = geometry::floor_frames(request.frames);
+        if frames != request.frames {
+            notes.push(format!(
+                "frames rounded down from {} to {frames}: the model makes 4k+1",
+                request.frames
+            ));
+        }
+        if let Some((w, h)) = image.filter(|(w, h)| w.min(h) < &512) {
+            notes
+                .push(format!("hint: the image has {w}x{h} pixels; at least 512 a side gives better videos"));
+        }
+        if frames > 81 {
+            notes.push(format!("hint: the model was trained on 81 frames; {frames} may drift or repeat"));
+        }
+        if request.denoise_strength < 1.0 {
+            notes.push(
+                "hint: image-to-video starts from noise; a denoise strength below 1 lowers its quality"
+                    .into(),
+            );
+        }
+        Ok(Self { notes, ..Self::for_size(request, (width, height), frames)? })
+    }
+
+    /// The plan of a job whose size (width, height) and frames are settled already.
+    pub(crate) fn for_size(request: Request, size: (usize, usize), frames: usize) -> Result<Self> {
+        request.check()?;
+        let (width, height) = size;
+        let schedule =
+            Schedule::new(request.scheduler, request.steps, request.shift, request.denoise_strength)?;
+        let latent = LatentSize::of_video(frames, width, height);
+        Ok(Self { request, width, height, frames, latent, schedule, notes: Vec::new() })
+    }
+
+    /// The plan of decoding `latents` `[1, 16, F, h, w]`, whose size decides the video's.
+    ///
+    /// Errors: [`PipelineError::Core`] with a shape error for anything else.
+    pub fn for_latents(request: Request, latents: &Tensor) -> Result<Self> {
+        let &[1, geometry::LATENT_CHANNELS, frames, height, width] = latents.dims() else {
+            return Err(wan_core::Error::shape("latents", latents.dims(), "[1, 16, F, h, w]").into());
+        };
+        let size = (width * geometry::SPATIAL_FACTOR, height * geometry::SPATIAL_FACTOR);
+        Self::for_size(request, size, geometry::pixel_frames(frames))
+    }
+
+    /// Whether each step runs the model on the negative prompt as well.
+    pub fn uses_guidance(&self) -> bool {
+        self.request.cfg != 1.0
+    }
+
+    /// Shape of the latents: `[1, 16, F, h, w]`.
+    pub fn latent_shape(&self) -> [usize; 5] {
+        [1, geometry::LATENT_CHANNELS, self.latent.frames, self.latent.height, self.latent.width]
+    }
+}

@@ -1,0 +1,147 @@
+use serde::{Deserialize, Serialize};
+use wan_models::Defaults;
+use wan_sampler::SchedulerKind;
+use wan_vae::Tiling;
+
+use crate::{PipelineError, Result};
+
+/// What is asked of the engine, up to and including the decoded frames. How they are stored is
+/// [`wan_media::VideoOptions`]'s.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// What the video shall show.
+    pub prompt: String,
+    /// What it shall not show; without effect at guidance scale 1.
+    pub negative_prompt: String,
+    /// Width in pixels; with `adjust_resolution` only the area `width * height` counts.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// Frames, rounded down to 4k+1.
+    pub frames: usize,
+    /// Denoising steps asked for.
+    pub steps: usize,
+    /// Guidance scale; 1 skips the negative prompt's pass.
+    pub cfg: f64,
+    /// Flow shift of the sigma grid.
+    pub shift: f64,
+    /// Seed of the initial noise; torch's CPU generator uses its low 32 bits.
+    pub seed: u64,
+    /// Solver.
+    pub scheduler: SchedulerKind,
+    /// Part of the sigma grid that is run, in (0, 1].
+    pub denoise_strength: f64,
+    /// RIFLEx frequency index for long videos; 0 is off.
+    pub riflex_freq_index: usize,
+    /// Standard deviation of noise added to the conditioning image.
+    pub noise_aug_strength: f64,
+    /// Factor on the conditioning frames.
+    pub latent_strength: f64,
+    /// Factor on the image embeddings.
+    pub clip_embed_strength: f64,
+    /// Whether the image's aspect ratio decides width and height.
+    pub adjust_resolution: bool,
+    /// Whether the VAE decodes in tiles.
+    pub vae_tiling: TilingChoice,
+    /// Tile sizes in pixels.
+    pub tile: Tiling,
+    /// How the decoder's values become brightness.
+    pub output_range: OutputRange,
+}
+
+/// When the VAE decodes in tiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TilingChoice {
+    /// Only if the whole picture would not fit into the memory that is free.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// How decoded values in [-1, 1] become brightness in [0, 1].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputRange {
+    /// `(x + 1) / 2`.
+    #[default]
+    Clamp,
+    /// Stretched so that the video's extremes become 0 and 1. Needs all frames at once.
+    Minmax,
+}
+
+impl Request {
+    /// A request with a model's defaults and empty prompts.
+    ///
+    /// Errors: if the description names an unknown scheduler.
+    pub fn with_defaults(defaults: &Defaults) -> Result<Self> {
+        Ok(Self {
+            prompt: String::new(),
+            negative_prompt: String::new(),
+            width: defaults.width,
+            height: defaults.height,
+            frames: defaults.frames,
+            steps: defaults.steps,
+            cfg: defaults.cfg,
+            shift: defaults.shift,
+            seed: 0,
+            scheduler: defaults.scheduler.parse()?,
+            denoise_strength: 1.0,
+            riflex_freq_index: 0,
+            noise_aug_strength: 0.0,
+            latent_strength: 1.0,
+            clip_embed_strength: 1.0,
+            adjust_resolution: true,
+            vae_tiling: TilingChoice::Auto,
+            tile: Tiling::default(),
+            output_range: OutputRange::Clamp,
+        })
+    }
+
+    /// Checks every value that can be judged by itself.
+    ///
+    /// Errors: [`PipelineError::Request`] naming the field, the value and what is allowed.
+    pub fn check(&self) -> Result<()> {
+        let at_least_1 = [("frames", self.frames), ("steps", self.steps)];
+        for (field, value) in at_least_1 {
+            if value == 0 {
+                return Err(PipelineError::request(field, value, "at least 1"));
+            }
+        }
+        for (field, value) in [("width", self.width), ("height", self.height)] {
+            if !(16..=16384).contains(&value) {
+                return Err(PipelineError::request(field, value, "16 to 16384 pixels"));
+            }
+        }
+        if self.frames > 10_001 {
+            return Err(PipelineError::request("frames", self.frames, "at most 10001"));
+        }
+        for (field, value) in [("cfg", self.cfg), ("shift", self.shift)] {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(PipelineError::request(field, value, "a number above 0"));
+            }
+        }
+        if !(self.denoise_strength > 0.0 && self.denoise_strength <= 1.0) {
+            let expected = "a number above 0 and at most 1";
+            return Err(PipelineError::request("denoise-strength", self.denoise_strength, expected));
+        }
+        if !(self.noise_aug_strength.is_finite() && self.noise_aug_strength >= 0.0) {
+            return Err(PipelineError::request(
+                "noise-aug-strength",
+                self.noise_aug_strength,
+                "a number, 0 or above",
+            ));
+        }
+        for (field, value) in
+            [("latent-strength", self.latent_strength), ("clip-embed-strength", self.clip_embed_strength)]
+        {
+            if !value.is_finite() {
+                return Err(PipelineError::request(field, value, "a finite number"));
+            }
+        }
+        self.tile.check().map_err(|e| PipelineError::request("tile", e, "tile sizes that fit"))
+    }
+}

@@ -1,0 +1,217 @@
+//! What the typed options mean: flags over a video's parameters over the user's defaults over the model's.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use wan_core::device::DeviceChoice;
+use wan_media::{Alpha, FrameRate, OutputFormat, PixelFormat, VideoOptions};
+use wan_models::{ModelDescription, Registry};
+use wan_pipeline::{OutputRange, PipelineError, Request, TilingChoice};
+
+use crate::cli::Settings;
+use crate::error::{Failure, Outcome};
+
+/// Model taken where none is named.
+const DEFAULT_MODEL: &str = "wan2.1-i2v-14b-480p-fp8";
+
+/// A job as it will run, before the image is read.
+pub struct Options {
+    /// What to make.
+    pub request: Request,
+    /// The model.
+    pub model: ModelDescription,
+    /// Folder with model files.
+    pub models_dir: PathBuf,
+    /// Where it runs.
+    pub device: DeviceChoice,
+    /// How the video is stored, metadata aside.
+    pub video: VideoOptions,
+    /// Start of the names of outputs that are not named.
+    pub output_prefix: String,
+    /// What replaces transparency.
+    pub alpha: Alpha,
+    /// Whether parameters are stored in the video.
+    pub metadata: bool,
+    /// Whether the seed was chosen here.
+    pub seed_is_random: bool,
+}
+
+/// What a video says about how it was made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of the program.
+    pub version: String,
+    /// Model name.
+    pub model: String,
+    /// File name of the input image, without its folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// What was asked.
+    #[serde(flatten)]
+    pub request: Request,
+    /// Frames per second.
+    pub fps: String,
+    /// x264 quality.
+    pub crf: u8,
+    /// Pixel format.
+    pub pix_fmt: String,
+    /// Played back and forth.
+    pub pingpong: bool,
+    /// Repetitions.
+    pub loop_count: u32,
+}
+
+impl Record {
+    /// The settings that make this video again.
+    pub fn settings(self) -> Outcome<Settings> {
+        let r = self.request;
+        let name =
+            |v: serde_json::Result<serde_json::Value>| v.ok().and_then(|v| v.as_str().map(str::to_string));
+        let fps = self.fps.parse::<FrameRate>()?;
+        Ok(Settings {
+            prompt: Some(r.prompt),
+            negative_prompt: Some(r.negative_prompt),
+            model: Some(self.model),
+            width: Some(r.width),
+            height: Some(r.height),
+            frames: Some(r.frames),
+            no_adjust_resolution: Some(!r.adjust_resolution),
+            steps: Some(r.steps),
+            cfg: Some(r.cfg),
+            shift: Some(r.shift),
+            seed: Some(r.seed),
+            scheduler: Some(r.scheduler.to_string()),
+            denoise_strength: Some(r.denoise_strength),
+            riflex_freq_index: Some(r.riflex_freq_index),
+            noise_aug_strength: Some(r.noise_aug_strength),
+            latent_strength: Some(r.latent_strength),
+            clip_embed_strength: Some(r.clip_embed_strength),
+            vae_tiling: name(serde_json::to_value(r.vae_tiling)),
+            tile_height: Some(r.tile.tile_height),
+            tile_width: Some(r.tile.tile_width),
+            tile_stride_height: Some(r.tile.stride_height),
+            tile_stride_width: Some(r.tile.stride_width),
+            output_range: name(serde_json::to_value(r.output_range)),
+            fps: Some(fps.as_f64()),
+            crf: Some(self.crf),
+            pix_fmt: Some(self.pix_fmt),
+            pingpong: Some(self.pingpong),
+            loop_count: Some(self.loop_count),
+            ..Settings::default()
+        })
+    }
+}
+
+/// Reads the user's defaults: `named`, else `$XDG_CONFIG_HOME/wan-run/config.toml` or
+/// `$HOME/.config/wan-run/config.toml` if there is one.
+///
+/// Errors: exit 2 if the file cannot be read, or has a key that is no option.
+pub fn user_defaults(named: Option<&Path>) -> Outcome<Settings> {
+    let path = match named {
+        Some(path) => path.to_path_buf(),
+        None => {
+            let folder = std::env::var_os("XDG_CONFIG_HOME")
+                .map(PathBuf::from)
+                .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")));
+            match folder.map(|f| f.join("wan-run/config.toml")).filter(|p| p.is_file()) {
+                Some(path) => path,
+                None => return Ok(Settings::default()),
+            }
+        }
+    };
+    let text = std::fs::read_to_string(&path)
+        .map_err(|e| Failure::usage(format!("defaults file {}: {e}", path.display())))?;
+    toml::from_str(&text)
+        .map_err(|e| Failure::usage(format!("defaults file {}: {}", path.display(), e.message())))
+}
+
+/// Settles every option that was left open.
+///
+/// Errors: exit 2 for names that are unknown and values that make no sense.
+pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
+    let s = settings;
+    let model = registry.find(s.model.as_deref().unwrap_or(DEFAULT_MODEL))?;
+    let mut request = Request::with_defaults(&model.defaults)?;
+    let set = |target: &mut usize, value: Option<usize>| {
+        if let Some(value) = value {
+            *target = value;
+        }
+    };
+    set(&mut request.width, s.width);
+    set(&mut request.height, s.height);
+    set(&mut request.frames, s.frames);
+    set(&mut request.steps, s.steps);
+    set(&mut request.riflex_freq_index, s.riflex_freq_index);
+    set(&mut request.tile.tile_height, s.tile_height);
+    set(&mut request.tile.tile_width, s.tile_width);
+    set(&mut request.tile.stride_height, s.tile_stride_height);
+    set(&mut request.tile.stride_width, s.tile_stride_width);
+    let set = |target: &mut f64, value: Option<f64>| {
+        if let Some(value) = value {
+            *target = value;
+        }
+    };
+    set(&mut request.cfg, s.cfg);
+    set(&mut request.shift, s.shift);
+    set(&mut request.denoise_strength, s.denoise_strength);
+    set(&mut request.noise_aug_strength, s.noise_aug_strength);
+    set(&mut request.latent_strength, s.latent_strength);
+    set(&mut request.clip_embed_strength, s.clip_embed_strength);
+    request.prompt = s.prompt.unwrap_or_default();
+    request.negative_prompt = s.negative_prompt.unwrap_or_default();
+    request.adjust_resolution = !s.no_adjust_resolution.unwrap_or(false);
+    if let Some(name) = &s.scheduler {
+        request.scheduler = name.parse().map_err(Failure::usage)?;
+    }
+    request.vae_tiling = match s.vae_tiling.as_deref() {
+        None | Some("auto") => TilingChoice::Auto,
+        Some("on") => TilingChoice::On,
+        Some("off") => TilingChoice::Off,
+        Some(other) => return Err(PipelineError::request("vae-tiling", other, "auto, on or off").into()),
+    };
+    request.output_range = match s.output_range.as_deref() {
+        None | Some("clamp") => OutputRange::Clamp,
+        Some("minmax") => OutputRange::Minmax,
+        Some(other) => return Err(PipelineError::request("output-range", other, "clamp or minmax").into()),
+    };
+    request.seed = match s.seed {
+        Some(seed) => seed,
+        None => random_seed(),
+    };
+    let alpha = match s.alpha.as_deref() {
+        None | Some("drop") => Alpha::Drop,
+        Some("white") => Alpha::White,
+        Some("black") => Alpha::Black,
+        Some(other) => return Err(PipelineError::request("alpha", other, "drop, white or black").into()),
+    };
+    let video = VideoOptions {
+        format: s.format.as_deref().unwrap_or("mp4").parse::<OutputFormat>()?,
+        fps: match s.fps {
+            Some(fps) => FrameRate::try_from(fps)?,
+            None => FrameRate::new(model.defaults.fps, 1)?,
+        },
+        crf: s.crf.unwrap_or(19),
+        pixel_format: s.pix_fmt.as_deref().unwrap_or("yuv420p").parse::<PixelFormat>()?,
+        loop_count: s.loop_count.unwrap_or(0),
+        pingpong: s.pingpong.unwrap_or(false),
+        ..VideoOptions::default()
+    };
+    Ok(Options {
+        device: s.device.as_deref().unwrap_or("auto").parse().map_err(Failure::usage)?,
+        models_dir: s.models_dir.unwrap_or_else(|| PathBuf::from("models")),
+        output_prefix: s.output_prefix.unwrap_or_else(|| "wan-run".into()),
+        metadata: !s.no_metadata.unwrap_or(false),
+        seed_is_random: s.seed.is_none(),
+        request,
+        model,
+        video,
+        alpha,
+    })
+}
+
+/// A seed that differs from run to run, small enough to be typed again.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    // The standard library seeds its hash maps from the system's randomness.
+    RandomState::new().hash_one(0u8) >> 32
+}

@@ -1,0 +1,188 @@
+//! Progress on the terminal: bars, lines, JSON, or nothing.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+use wan_core::progress::{Event, Observer, Stage};
+use wan_media::preview::{LATENT_STRIDE, Upscale, upscale};
+use wan_media::{RgbImage, write_png};
+
+use crate::cli::ProgressMode;
+
+/// How many latent frames stand side by side in a preview.
+const PREVIEW_FRAMES: usize = 4;
+
+enum Style {
+    Bars(Mutex<Option<ProgressBar>>),
+    Lines,
+    Json,
+    Silent,
+}
+
+/// Shows the events of a job. Everything but JSON goes to standard error.
+pub struct Reporter {
+    style: Style,
+    preview: Option<PathBuf>,
+}
+
+impl Reporter {
+    /// A reporter; with `preview`, a PNG there is renewed after each denoising step.
+    pub fn new(mode: ProgressMode, quiet: bool, preview: Option<PathBuf>) -> Self {
+        let style = match mode {
+            ProgressMode::Json => Style::Json,
+            ProgressMode::None => Style::Silent,
+            ProgressMode::Auto if quiet => Style::Silent,
+            ProgressMode::Auto if std::io::stderr().is_terminal() => Style::Bars(Mutex::new(None)),
+            ProgressMode::Auto => Style::Lines,
+        };
+        Self { style, preview }
+    }
+
+    /// A line for the user, such as an adjusted value.
+    pub fn note(&self, text: &str) {
+        self.on_event(&Event::Note(text));
+    }
+
+    /// The job's end: the path on standard output, or the last JSON event.
+    pub fn done(&self, output: &std::path::Path, frames: u64, took: Duration) {
+        let path = output.display().to_string();
+        let line = match self.style {
+            Style::Json => {
+                json!({"event": "done", "output": path, "frames": frames, "seconds": seconds(took)})
+                    .to_string()
+            }
+            _ => path,
+        };
+        print_line(&line);
+    }
+
+    fn write_preview(&self, step: usize, width: usize, height: usize, frames: &[Vec<u8>]) {
+        let Some(path) = &self.preview else { return };
+        if let Err(error) = preview_picture(width, height, frames).and_then(|p| write_png(path, &p, None)) {
+            self.note(&format!("preview of step {step} not written: {error}"));
+        }
+    }
+}
+
+impl Observer for Reporter {
+    fn on_event(&self, event: &Event<'_>) {
+        if let Event::Preview { step, width, height, frames } = event {
+            self.write_preview(*step, *width, *height, frames);
+            return;
+        }
+        match &self.style {
+            Style::Silent => {}
+            Style::Json => {
+                if let Some(value) = json_event(event) {
+                    print_line(&value.to_string());
+                }
+            }
+            Style::Lines => lines(event),
+            Style::Bars(bar) => bars(bar, event),
+        }
+    }
+
+    fn wants_previews(&self) -> bool {
+        self.preview.is_some()
+    }
+}
+
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// Standard output may be a closed pipe: that is the reader's choice, not an error.
+fn print_line(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+fn json_event(event: &Event<'_>) -> Option<serde_json::Value> {
+    Some(match event {
+        Event::Started { stage, total } => json!({"event": "started", "stage": stage.name(), "total": total}),
+        Event::Step { stage, step, total, took } => {
+            json!({"event": "step", "stage": stage.name(), "step": step, "total": total, "seconds": seconds(*took)})
+        }
+        Event::Finished { stage, took } => {
+            json!({"event": "finished", "stage": stage.name(), "seconds": seconds(*took)})
+        }
+        Event::Note(text) => json!({"event": "note", "text": text}),
+        Event::Preview { .. } => return None,
+    })
+}
+
+fn title(stage: Stage) -> &'static str {
+    match stage {
+        Stage::EncodeText => "reading the prompts",
+        Stage::EncodeImage => "looking at the image",
+        Stage::EncodeCondition => "encoding the image",
+        Stage::Denoise => "denoising",
+        Stage::Decode => "decoding",
+        Stage::Encode => "writing the video",
+    }
+}
+
+fn lines(event: &Event<'_>) {
+    match event {
+        Event::Step { stage: Stage::Denoise, step, total, took } => {
+            eprintln!("denoising: step {step} of {total}, {:.2} s", took.as_secs_f64());
+        }
+        Event::Finished { stage, took } => eprintln!("{}: {:.2} s", title(*stage), took.as_secs_f64()),
+        Event::Note(text) => eprintln!("{text}"),
+        _ => {}
+    }
+}
+
+fn bars(current: &Mutex<Option<ProgressBar>>, event: &Event<'_>) {
+    // A panic elsewhere must not silence the progress.
+    let mut current = current.lock().unwrap_or_else(|e| e.into_inner());
+    match event {
+        Event::Started { stage, total } => {
+            let bar = ProgressBar::with_draw_target(Some(*total as u64), ProgressDrawTarget::stderr());
+            bar.set_style(bar_style());
+            bar.set_prefix(title(*stage));
+            bar.enable_steady_tick(Duration::from_millis(200));
+            *current = Some(bar);
+        }
+        Event::Step { step, took, .. } => {
+            if let Some(bar) = current.as_ref() {
+                bar.set_message(format!("{:.2} s/step", took.as_secs_f64()));
+                bar.set_position(*step as u64);
+            }
+        }
+        Event::Finished { .. } => {
+            if let Some(bar) = current.take() {
+                bar.finish();
+            }
+        }
+        Event::Note(text) => match current.as_ref() {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        },
+        Event::Preview { .. } => {}
+    }
+}
+
+fn bar_style() -> ProgressStyle {
+    ProgressStyle::with_template(
+        "{prefix:22} [{bar:32}] {pos:>3}/{len:<3} {msg:14} {elapsed} passed, {eta} left",
+    )
+    .map(|s| s.progress_chars("=> "))
+    .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// Evenly spaced latent frames side by side, scaled up to the video's size.
+fn preview_picture(width: usize, height: usize, frames: &[Vec<u8>]) -> wan_media::Result<RgbImage> {
+    let shown = frames.len().clamp(1, PREVIEW_FRAMES);
+    let picked: Vec<&Vec<u8>> =
+        (0..shown).filter_map(|i| frames.get(i * (frames.len() - 1) / (shown - 1).max(1))).collect();
+    let row = width * 3;
+    let data = (0..height)
+        .flat_map(|y| picked.iter().flat_map(move |f| f[y * row..(y + 1) * row].to_vec()))
+        .collect();
+    let strip = RgbImage::new((width * picked.len()) as u32, height as u32, data)?;
+    upscale(&strip, LATENT_STRIDE, Upscale::Bilinear)
+}

@@ -1,0 +1,161 @@
+//! The command line: what is adjusted, what is refused, and what is left behind.
+
+use crate::support::{Sandbox, assert_fails, sample_image, stderr, stdout};
+
+#[test]
+fn a_job_prints_its_path_and_leaves_one_file() {
+    let sandbox = Sandbox::new();
+    let output = sandbox.tiny(&["--quiet"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "out.mp4\n");
+    assert_eq!(stderr(&output), "");
+    assert_eq!(sandbox.names(), ["out.mp4"]);
+}
+
+#[test]
+fn generate_may_be_left_out() {
+    let sandbox = Sandbox::new();
+    let args = crate::support::tiny_args(&["--format", "rgb", "--output", "out.rgb"]);
+    sandbox.ok(&args[1..]);
+    let bytes = std::fs::metadata(sandbox.path("out.rgb")).unwrap().len();
+    assert_eq!(bytes, 5 * 64 * 64 * 3);
+}
+
+#[test]
+fn adjustments_are_told_in_one_line_each() {
+    let sandbox = Sandbox::new();
+    let output = sandbox.tiny(&["--frames", "7", "--width", "70", "--height", "70", "!--seed", "!--prompt"]);
+    let text = stderr(&output);
+    assert!(output.status.success(), "{text}");
+    for line in ["frames rounded down from 7 to 5", "size adjusted from 70x70 to 64x64", "chosen at random"] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    let text = stderr(&sandbox.tiny(&["--no-adjust-resolution", "--width", "65", "--overwrite"]));
+    assert!(text.contains("size rounded down from 65x64 to 64x64"), "{text}");
+    let text = stderr(&sandbox.tiny(&["--denoise-strength", "0.5", "--overwrite"]));
+    assert!(text.contains("hint: image-to-video starts from noise"), "{text}");
+}
+
+#[test]
+fn usage_errors_write_nothing() {
+    let sandbox = Sandbox::new();
+    let rows: [(&[&str], &str); 27] = [
+        (&["--steps", "0"], "steps: found 0"),
+        (&["--frames", "0"], "frames: found 0"),
+        (&["--width", "0"], "width: found 0"),
+        (&["--cfg", "NaN"], "cfg: found NaN"),
+        (&["--cfg", "-1"], "cfg: found -1"),
+        (&["--cfg", "0"], "cfg: found 0"),
+        (&["--shift", "0"], "shift: found 0"),
+        (&["--shift", "nan"], "shift: found NaN"),
+        (&["--shift", "-3"], "shift: found -3"),
+        (&["--shift", "inf"], "shift: found inf"),
+        (&["--denoise-strength", "0"], "denoise-strength: found 0"),
+        (&["--denoise-strength", "1.5"], "denoise-strength: found 1.5"),
+        (&["--denoise-strength", "nan"], "denoise-strength: found NaN"),
+        (&["--seed", "18446744073709551616"], "18446744073709551616"),
+        (&["--seed", "-1"], "-1"),
+        (&["--scheduler", "dpm+"], "similar value"),
+        (&["--format", "mpeg"], "'mpeg'"),
+        (&["--model", "tinny"], "did you mean `tiny`"),
+        (&["--crf", "99"], "crf is 99"),
+        (&["--fps", "0"], "frame rate is 0"),
+        (&["--tile-height", "4"], "tile"),
+        (&["--tile-stride-width", "999"], "tile stride width"),
+        (&["--device", "gpu"], "device: found `gpu`"),
+        (&["--output", "absent/out.mp4"], "does not exist"),
+        (&["--save-latents", "absent/l.safetensors"], "does not exist"),
+        (&["!--image"], "--image FILE"),
+        (&["--noise-aug-strength", "-1"], "noise-aug-strength: found -1"),
+    ];
+    for (args, message) in rows {
+        let output = sandbox.tiny(args);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {text}");
+        assert!(text.contains(message), "{args:?}: {text}");
+    }
+    assert_eq!(sandbox.names(), Vec::<String>::new());
+}
+
+#[test]
+fn an_existing_output_is_kept_unless_told() {
+    let sandbox = Sandbox::new();
+    std::fs::write(sandbox.path("out.mp4"), b"precious").unwrap();
+    assert_fails(&sandbox.tiny(&[]), 2, "exists already");
+    assert_eq!(std::fs::read(sandbox.path("out.mp4")).unwrap(), b"precious");
+    assert!(sandbox.tiny(&["--overwrite"]).status.success());
+    assert_ne!(std::fs::read(sandbox.path("out.mp4")).unwrap(), b"precious");
+}
+
+#[test]
+fn unnamed_outputs_are_numbered() {
+    let sandbox = Sandbox::new();
+    for expected in ["clip_00001.mp4\n", "clip_00002.mp4\n"] {
+        let output = sandbox.tiny(&["!--output", "--output-prefix", "clip", "--quiet"]);
+        assert_eq!(stdout(&output), expected, "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn json_progress_is_one_event_a_line() {
+    let sandbox = Sandbox::new();
+    let output = sandbox.tiny(&["--progress", "json"]);
+    let text = stdout(&output);
+    let events: Vec<serde_json::Value> =
+        text.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect();
+    let steps = events.iter().filter(|e| e["event"] == "step" && e["stage"] == "denoise").count();
+    assert_eq!(steps, 2);
+    let last = events.last().unwrap();
+    assert_eq!((last["event"].as_str(), last["output"].as_str()), (Some("done"), Some("out.mp4")));
+    assert_eq!(last["frames"], 5);
+}
+
+#[test]
+fn a_defaults_file_fills_what_is_left_out() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir_all(sandbox.path("config/wan-run")).unwrap();
+    let config = sandbox.path("config/wan-run/config.toml");
+    std::fs::write(&config, "model = \"tiny\"\nsteps = 3\nscheduler = \"euler\"\n").unwrap();
+    let args = crate::support::tiny_args(&["!--steps"]);
+    let text = stderr(&sandbox.ok(&args));
+    assert!(text.contains("3 steps") && text.contains("euler"), "{text}");
+    std::fs::write(&config, "stepz = 3\n").unwrap();
+    assert_fails(&sandbox.tiny(&["--overwrite"]), 2, "stepz");
+}
+
+#[test]
+fn info_tells_what_a_job_takes() {
+    let sandbox = Sandbox::new();
+    let text = stdout(&sandbox.ok(&["info", "--model", "tiny", "--width", "512", "--height", "512"]));
+    for part in
+        ["cpu", "512x512, 81 frames, 21504 video tokens", "denoise", "decode", "wan2.1-i2v-14b-480p-fp8"]
+    {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn missing_model_files_are_named_with_their_source() {
+    let sandbox = Sandbox::new();
+    let sample = sample_image();
+    let output = sandbox.run(&["--image", sample.to_str().unwrap(), "--prompt", "x"]);
+    assert_fails(&output, 1, "Wan2_1-I2V-14B-480P_fp8_e4m3fn.safetensors");
+    assert!(stderr(&output).contains("Kijai/WanVideo_comfy") && stderr(&output).contains("--model tiny"));
+}
+
+#[test]
+fn help_completions_and_manual_are_there() {
+    let sandbox = Sandbox::new();
+    let help = stdout(&sandbox.ok(&["--help"]));
+    for option in
+        ["--image", "--negative-prompt", "--from-latents", "--resume", "--vae-tiling", "probe", "info"]
+    {
+        assert!(help.contains(option), "{option} in {help}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(stdout(&sandbox.ok(&["completions", shell])).contains("wan-run"));
+    }
+    assert!(stdout(&sandbox.ok(&["man"])).contains(".TH"));
+    let probe = stdout(&sandbox.ok(&["probe", "--help"]));
+    assert!(probe.contains("attention_mask i64 [1,L]"), "{probe}");
+}

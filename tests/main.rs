@@ -1,0 +1,8 @@
+//! Tests of the whole program: the real binary, and the pipeline as a library. One test binary.
+
+mod cli;
+mod end_to_end;
+mod files;
+mod probe;
+mod resume;
+mod support;

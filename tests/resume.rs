@@ -1,0 +1,91 @@
+//! Stopping and going on: nothing is lost, and nothing changes.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use crate::support::{Sandbox, assert_fails, stderr, stdout, tiny_args};
+
+/// Runs a job, interrupts it after its second step, and returns the sandbox that holds the resume file.
+fn interrupted(scheduler: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    let args =
+        tiny_args(&["--steps", "60", "--scheduler", scheduler, "--save-latents", "latents.safetensors"]);
+    let mut child = sandbox
+        .command()
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("wan-run starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let seen = lines.by_ref().map_while(Result::ok).find(|l| l.contains("step 2 of 60"));
+    assert!(seen.is_some(), "no progress");
+    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(130), "{rest:?}");
+    let last = rest.last().unwrap();
+    assert!(last.contains("--resume out.resume.safetensors"), "{last}");
+    assert_eq!(sandbox.names(), ["out.resume.safetensors"], "no half video");
+    sandbox
+}
+
+#[test]
+fn a_resumed_run_equals_an_uninterrupted_one_byte_for_byte() {
+    // One solver without and one with random numbers of its own, and one with a long history.
+    for scheduler in ["dpm++", "dpm++_sde", "unipc"] {
+        let sandbox = interrupted(scheduler);
+        let args = ["--resume", "out.resume.safetensors", "--save-latents", "latents.safetensors"];
+        sandbox.ok(&args);
+        let whole = Sandbox::new();
+        let args =
+            tiny_args(&["--steps", "60", "--scheduler", scheduler, "--save-latents", "latents.safetensors"]);
+        whole.ok(&args);
+        for file in ["latents.safetensors", "out.mp4"] {
+            let read = |s: &Sandbox| std::fs::read(s.path(file)).unwrap();
+            assert!(read(&sandbox) == read(&whole), "{scheduler}: {file} differs");
+        }
+    }
+}
+
+#[test]
+fn resuming_takes_no_parameters() {
+    let sandbox = Sandbox::new();
+    assert_fails(&sandbox.run(&["--resume", "x", "--steps", "3"]), 2, "--steps");
+}
+
+#[test]
+fn something_else_is_no_resume_file() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&tiny_args(&["--save-latents", "latents.safetensors", "--quiet"]));
+    assert_fails(&sandbox.run(&["--resume", "latents.safetensors"]), 1, "not a usable resume file");
+    assert_fails(&sandbox.run(&["--resume", "out.mp4"]), 1, "out.mp4");
+    assert_fails(&sandbox.run(&["--resume", "absent"]), 1, "absent");
+}
+
+#[test]
+fn saved_latents_decode_to_the_same_video() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&tiny_args(&["--save-latents", "l.safetensors", "--format", "rgb", "--output", "a.rgb"]));
+    let args = ["--model", "tiny", "--from-latents", "l.safetensors", "--format", "rgb", "--output", "b.rgb"];
+    let output = sandbox.ok(&args);
+    assert_eq!(stdout(&output), "b.rgb\n", "{}", stderr(&output));
+    let read = |name: &str| std::fs::read(sandbox.path(name)).unwrap();
+    assert_eq!(read("a.rgb"), read("b.rgb"));
+}
+
+#[test]
+fn a_video_can_be_made_again_from_its_own_record() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&tiny_args(&["!--seed", "--scheduler", "unipc", "--cfg", "2.5"]));
+    let sample = crate::support::sample_image();
+    let sample = sample.to_str().unwrap();
+    sandbox.ok(&["--from-video", "out.mp4", "--image", sample, "--output", "again.mp4"]);
+    let read = |name: &str| std::fs::read(sandbox.path(name)).unwrap();
+    assert!(read("out.mp4") == read("again.mp4"));
+
+    sandbox.ok(&tiny_args(&["--no-metadata", "--output", "bare.mp4"]));
+    let output = sandbox.run(&["--from-video", "bare.mp4", "--image", sample, "--output", "x.mp4"]);
+    assert_fails(&output, 1, "found no wan-run parameters");
+}
