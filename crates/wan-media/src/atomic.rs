@@ -114,6 +114,7 @@ impl TempFile {
     }
 
     /// Where the bytes go for now: an absolute path.
+    #[cfg(feature = "ffmpeg")]
     pub fn path(&self) -> &Path {
         &self.temp
     }

@@ -43,6 +43,8 @@ pub(crate) fn encode(
     let mut encoder = png::Encoder::new(&mut sink, width, height);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
+    // Frames come by the dozen: ten times the speed at about twice the size.
+    encoder.set_compression(png::Compression::Fast);
     encoder.set_source_srgb(png::SrgbRenderingIntent::Perceptual);
     if let Some(text) = metadata {
         let (key, text) = (METADATA_KEY.to_owned(), text.to_owned());

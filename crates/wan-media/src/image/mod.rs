@@ -1,7 +1,8 @@
 //! Still images in: JPEG, PNG, WebP, GIF (first frame), BMP and TIFF, recognised by their content.
 //!
 //! The result is what ComfyUI's `LoadImage` node makes of a file with Pillow: EXIF orientation applied,
-//! 8-bit RGB, alpha dropped unless asked otherwise, 16-bit samples cut to their high byte.
+//! 8-bit RGB, alpha dropped unless asked otherwise. 16-bit samples are cut to their high byte; Pillow does so
+//! for colour, but clips 16-bit grey at 255, which would turn most of such a picture white.
 
 mod header;
 

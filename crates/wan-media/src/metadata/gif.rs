@@ -5,6 +5,7 @@ use super::PREFIX;
 const EXTENSION: u8 = 0x21;
 const COMMENT: u8 = 0xFE;
 const IMAGE: u8 = 0x2C;
+#[cfg(feature = "ffmpeg")]
 const TRAILER: u8 = 0x3B;
 
 /// Adds `text` as a comment at the end of the file; `None` where the file has no trailer.
