@@ -6,7 +6,7 @@ use wan_core::geometry::LatentSize;
 use wan_core::testkit::{Golden, assert_close, distance, repo_path};
 use wan_dit::Dit;
 
-/// Both sides sum in f32 in different orders: about 1e-6 after two blocks.
+/// PyTorch's own f32 is 4e-6 away from its f64 here, mostly from the f32 angles of its time embedding.
 const TOLERANCE: f64 = 1e-5;
 
 fn open(case: &str, dtype: DType) -> Dit {
