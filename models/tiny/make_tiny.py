@@ -10,25 +10,21 @@ sentencepiece, tokenizers and pillow; tests/golden/README.md names the versions.
 """
 
 import argparse
-import io
 import json
 import math
 import sys
 import zlib
 from pathlib import Path
 
-import numpy as np
-import sentencepiece
 import torch
-from PIL import Image, ImageDraw, ImageFilter
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "tests" / "golden"))
 import reference  # noqa: E402
+from draw_sample import make_sample  # noqa: E402
+from train_tokenizer import make_tokenizer  # noqa: E402
 
 SEED = 20250225
-EXTRA_IDS = 8
 
 DIT = dict(model_type="i2v", dim=128, ffn_dim=512, freq_dim=256, in_dim=36, out_dim=16, num_heads=2, num_layers=2,
            text_dim=64, text_len=512, image_dim=64, eps=1e-6)
@@ -360,111 +356,6 @@ def make_clip(config):
     out["visual.head"] = normal("visual.head", (d, d), 1 / math.sqrt(d))
     out["log_scale"] = torch.tensor(math.log(1 / 0.07))
     return out
-
-
-# ---------------------------------------------------------------------------------------------------
-# tokenizer
-
-
-def protobuf_field(data, wanted):
-    """The first length-delimited field `wanted` of a serialised protocol buffer message."""
-    at = 0
-
-    def varint():
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = data[at]
-            at, value, shift = at + 1, value | (byte & 127) << shift, shift + 7
-            if byte < 128:
-                return value
-
-    while at < len(data):
-        key = varint()
-        if key & 7 == 2:
-            length = varint()
-            if key >> 3 == wanted:
-                return data[at : at + length]
-            at += length
-        elif key & 7 == 0:
-            varint()
-        else:
-            at += {1: 8, 5: 4}[key & 7]
-    raise ValueError(f"no field {wanted}")
-
-
-def charsmap(model):
-    """ModelProto.normalizer_spec (3).precompiled_charsmap (2) of sentencepiece_model.proto"""
-    return protobuf_field(protobuf_field(model, 3), 2)
-
-
-def make_tokenizer(corpus):
-    """A Unigram tokenizer.json built as that of google/umt5-xxl: pad 0, </s> 1, <s> 2, <unk> 3, NFKC
-    charsmap, Metaspace, and `<extra_id_N>` at the end in falling order."""
-    model = io.BytesIO()
-    lines = [line for line in corpus.read_text(encoding="utf-8").splitlines() if line.strip()]
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=model, model_type="unigram", vocab_size=1600,
-        hard_vocab_limit=False, character_coverage=1.0, byte_fallback=True, split_digits=True, pad_id=0,
-        eos_id=1, bos_id=2, unk_id=3, pad_piece="<pad>", normalization_rule_name="nmt_nfkc", num_threads=1,
-        minloglevel=2)
-    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    vocab = [(pieces.id_to_piece(i), round(pieces.get_score(i), 5)) for i in range(pieces.get_piece_size())]
-    extra = [f"<extra_id_{i}>" for i in reversed(range(EXTRA_IDS))]
-    vocab += [(token, 0.0) for token in extra]
-    tokenizer = Tokenizer(models.Unigram(vocab, unk_id=3, byte_fallback=True))
-    special = ["<pad>", "</s>", "<s>", "<unk>", *extra]
-    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
-    tokenizer.normalizer = normalizers.Sequence([
-        normalizers.Precompiled(charsmap(model.getvalue())),
-        normalizers.Strip(left=False, right=True),
-        normalizers.Replace(Regex(" {2,}"), "▁"),
-    ])
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
-    tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)])
-    for i, token in enumerate(["<pad>", "</s>", "<s>", "<unk>"]):
-        assert tokenizer.token_to_id(token) == i
-    return tokenizer
-
-
-# ---------------------------------------------------------------------------------------------------
-# sample image
-
-
-def make_sample(size=512):
-    """A dusk sky with a sun, three ranges of hills, a lake and a red balloon, drawn at 2x and reduced."""
-    n = size * 2
-    y = np.linspace(0, 1, n)[:, None, None]
-    sky = np.array([[52, 92, 168], [244, 168, 112], [252, 214, 150]], float)
-    t = np.clip(y / 0.66, 0, 1)
-    rgb = np.where(t < 0.7, sky[0] + (sky[1] - sky[0]) * (t / 0.7) ** 1.3, sky[1] + (sky[2] - sky[1]) * (t - 0.7) / 0.3)
-    rgb = np.broadcast_to(rgb, (n, n, 3)).copy()
-    yy, xx = np.mgrid[0:n, 0:n] / n
-    r = np.hypot(xx - 0.7, yy - 0.5)
-    rgb += np.exp(-((r / 0.17) ** 2))[..., None] * np.array([60, 52, 24])
-    img = Image.fromarray(rgb.clip(0, 255).astype(np.uint8))
-    draw = ImageDraw.Draw(img)
-    draw.ellipse([n * 0.645, n * 0.445, n * 0.755, n * 0.555], fill=(255, 240, 200))
-    x = np.linspace(0, 1, 129)
-    ranges = [((96, 104, 152), 0.60, 0.05, 7.0, 0.6), ((66, 96, 108), 0.68, 0.045, 5.0, 2.1), ((44, 88, 62), 0.77, 0.05, 3.6, 4.0)]
-    for colour, base, amplitude, frequency, phase in ranges:
-        ridge = base + amplitude * (np.sin(frequency * x + phase) + 0.35 * np.sin(2.7 * frequency * x + 2 * phase))
-        draw.polygon([(0, n), *zip(x * n, ridge * n), (n, n)], fill=colour)
-    draw.ellipse([n * 0.08, n * 0.86, n * 0.62, n * 0.96], fill=(120, 158, 190))
-    draw.ellipse([n * 0.12, n * 0.867, n * 0.58, n * 0.93], fill=(178, 190, 196))
-    cx, cy, rad = n * 0.30, n * 0.30, n * 0.135
-    draw.polygon([(cx - rad * 0.62, cy + rad * 0.78), (cx + rad * 0.62, cy + rad * 0.78), (cx + rad * 0.2, cy + rad * 1.55), (cx - rad * 0.2, cy + rad * 1.55)], fill=(176, 28, 34))
-    draw.ellipse([cx - rad, cy - rad, cx + rad, cy + rad], fill=(214, 40, 44))
-    draw.ellipse([cx - rad * 0.42, cy - rad, cx + rad * 0.42, cy + rad], fill=(240, 196, 72))
-    draw.rectangle([cx - rad * 0.18, cy + rad * 1.7, cx + rad * 0.18, cy + rad * 1.98], fill=(104, 66, 40))
-    for side in (-1, 1):
-        draw.line([(cx + side * rad * 0.17, cy + rad * 1.5), (cx + side * rad * 0.16, cy + rad * 1.72)], fill=(70, 48, 32), width=5)
-    shine = Image.new("L", (n, n), 0)
-    ImageDraw.Draw(shine).ellipse([cx - rad * 0.7, cy - rad * 0.75, cx - rad * 0.25, cy - rad * 0.2], fill=110)
-    img.paste(Image.new("RGB", (n, n), (255, 255, 255)), mask=shine.filter(ImageFilter.GaussianBlur(n // 60)))
-    return img.resize((size, size), Image.LANCZOS)
 
 
 def main():
