@@ -34,7 +34,7 @@ impl PatchEmbedding {
 /// Errors: [`Error::Shape`] for an odd height or width.
 pub(crate) fn patchify(x: &Tensor) -> Result<Tensor> {
     let (_, c, f, h, w) = x.dims5()?;
-    if h % 2 != 0 || w % 2 != 0 {
+    if !h.is_multiple_of(2) || !w.is_multiple_of(2) {
         return Err(Error::shape("latents", x.dims(), "an even height and width"));
     }
     let x = x.to_dtype(DType::F32)?.reshape(&[c, f, h / 2, 2, w / 2, 2])?;
