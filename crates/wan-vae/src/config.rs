@@ -140,7 +140,7 @@ impl VaeConfig {
             ));
         }
         // The decoder halves the channels of every level but the last, which is the first multiplier's.
-        match self.dim_mult[1..].iter().find(|m| self.base_dim * **m % 2 != 0) {
+        match self.dim_mult[1..].iter().find(|m| !(self.base_dim * **m).is_multiple_of(2)) {
             Some(m) => Err(Error::invalid(
                 "vae config base_dim",
                 format!("{} x {m} channels", self.base_dim),

@@ -223,11 +223,17 @@ mod tests {
 
     #[test]
     fn a_start_is_left_out_when_the_tile_before_reaches_the_end() {
-        assert_eq!(spans(7, 4, 2), [0..4, 2..6, 4..7]);
-        assert_eq!(spans(6, 4, 2), [0..4, 2..6]);
-        assert_eq!(spans(4, 4, 2), [0..4]);
-        assert_eq!(spans(3, 4, 1), [0..3]);
-        assert_eq!(spans(5, 2, 2), [0..2, 2..4, 4..5]);
+        let rows: [(usize, usize, usize, &[(usize, usize)]); 5] = [
+            (7, 4, 2, &[(0, 4), (2, 6), (4, 7)]),
+            (6, 4, 2, &[(0, 4), (2, 6)]),
+            (4, 4, 2, &[(0, 4)]),
+            (3, 4, 1, &[(0, 3)]),
+            (5, 2, 2, &[(0, 2), (2, 4), (4, 5)]),
+        ];
+        for (length, tile, stride, want) in rows {
+            let found: Vec<_> = spans(length, tile, stride).iter().map(|r| (r.start, r.end)).collect();
+            assert_eq!(found, want, "{length} {tile} {stride}");
+        }
     }
 
     #[test]
