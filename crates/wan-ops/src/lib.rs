@@ -33,6 +33,8 @@ pub use attention::{attention, attention_reference};
 pub use channel_norm::{channel_rms_norm, channel_rms_norm_reference};
 pub use conv3d::{Conv3d, ConvSpec};
 pub use embedding::Embedding;
-pub use layer_norm::{Affine, gated_residual, layer_norm, layer_norm_reference, residual_layer_norm};
+pub use layer_norm::{
+    Affine, gated_residual, gated_residual_reference, layer_norm, layer_norm_reference, residual_layer_norm,
+};
 pub use linear::Linear;
 pub use rms_norm::{rms_norm, rms_norm_reference, rms_norm_rope, rope_reference};

@@ -1,7 +1,15 @@
-use candle_core::{D, DType, Tensor};
+//! The VAE's normalisation over channels.
+
+mod cpu;
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor};
+pub use reference::channel_rms_norm_reference;
 use wan_core::{Error, Result};
 
-use crate::{Activation, activate};
+use crate::Activation;
 
 /// The VAE's normalisation: `act(x / max(|x|₂, 1e-12) sqrt(C) gamma)` over the channels of each voxel.
 ///
@@ -13,14 +21,20 @@ pub fn channel_rms_norm(x: &Tensor, gamma: &Tensor, activation: Activation) -> R
     if gamma.dims() != [channels] {
         return Err(Error::shape("channel norm gamma", gamma.dims(), format!("[{channels}]")));
     }
-    channel_rms_norm_reference(x, gamma, activation)
+    Ok(x.apply_op1_no_bwd(&ChannelNorm { gamma, activation })?)
 }
 
-/// [`channel_rms_norm`] in plain tensor operations.
-pub fn channel_rms_norm_reference(x: &Tensor, gamma: &Tensor, activation: Activation) -> Result<Tensor> {
-    let x32 = x.to_dtype(DType::F32)?;
-    let norm = x32.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(1e-12)?;
-    let root = (x.dim(D::Minus1)? as f64).sqrt();
-    let y = (x32.broadcast_div(&norm)? * root)?.broadcast_mul(gamma)?;
-    activate(&y.to_dtype(x.dtype())?, activation)
+struct ChannelNorm<'a> {
+    gamma: &'a Tensor,
+    activation: Activation,
+}
+
+impl CustomOp1 for ChannelNorm<'_> {
+    fn name(&self) -> &'static str {
+        "channel_rms_norm"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        cpu::forward(self, storage, layout)
+    }
 }

@@ -1,4 +1,12 @@
-use candle_core::{D, DType, Tensor};
+//! Layer normalisation, alone and behind a residual sum.
+
+mod cpu;
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Device, Layout, Shape, Tensor};
+pub use reference::{gated_residual_reference, layer_norm_reference};
 use wan_core::{Error, Result};
 
 /// What follows the normalisation in [`layer_norm`]. Every tensor is `[dim]` f32.
@@ -29,13 +37,15 @@ pub enum Affine<'a> {
 /// Errors: [`Error::Shape`] if a tensor of `affine` is not `[dim]`.
 pub fn layer_norm(x: &Tensor, eps: f32, affine: Affine<'_>) -> Result<Tensor> {
     check_affine(x, affine)?;
-    layer_norm_reference(x, eps, affine)
+    Ok(x.apply_op1_no_bwd(&LayerNorm { eps, affine })?)
 }
 
 /// `x' = x + gate y` and `layer_norm(x')`, read and written once.
 ///
 /// - `x`: residual stream `[L, dim]` f32; `y`: `[L, dim]`, what a block's part adds; `gate`: `[dim]` f32 or 1
-/// - returns `(x', normalised)`, both `[L, dim]`
+/// - returns `(x', normalised)`, both `[L, dim]`; what is normalised is the sum before it is rounded to x's dtype
+///
+/// Errors: [`Error::Shape`]; [`Error::Invalid`] on a device without this op.
 pub fn residual_layer_norm(
     x: &Tensor,
     y: &Tensor,
@@ -43,35 +53,70 @@ pub fn residual_layer_norm(
     eps: f32,
     affine: Affine<'_>,
 ) -> Result<(Tensor, Tensor)> {
-    let sum = gated_residual(x, y, gate)?;
-    let normed = layer_norm(&sum, eps, affine)?;
-    Ok((sum, normed))
+    check_residual(x, y, gate)?;
+    check_affine(x, affine)?;
+    match x.device() {
+        Device::Cpu => Ok(cpu::residual_layer_norm(x, y, gate, eps, affine)?),
+        other => {
+            Err(Error::invalid("device of residual_layer_norm", format!("{:?}", other.location()), "cpu"))
+        }
+    }
 }
 
 /// `x + gate y`: `x`, `y` `[L, dim]`, `gate` `[dim]` f32 (absent: 1).
+///
+/// Errors: [`Error::Shape`].
 pub fn gated_residual(x: &Tensor, y: &Tensor, gate: Option<&Tensor>) -> Result<Tensor> {
+    check_residual(x, y, gate)?;
+    Ok(x.apply_op2_no_bwd(y, &GatedResidual { gate })?)
+}
+
+struct LayerNorm<'a> {
+    eps: f32,
+    affine: Affine<'a>,
+}
+
+impl CustomOp1 for LayerNorm<'_> {
+    fn name(&self) -> &'static str {
+        "layer_norm"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        cpu::layer_norm(self, storage, layout)
+    }
+}
+
+struct GatedResidual<'a> {
+    gate: Option<&'a Tensor>,
+}
+
+impl CustomOp2 for GatedResidual<'_> {
+    fn name(&self) -> &'static str {
+        "gated_residual"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        y: &CpuStorage,
+        y_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        cpu::gated_residual(self, (x, x_layout), (y, y_layout))
+    }
+}
+
+fn check_residual(x: &Tensor, y: &Tensor, gate: Option<&Tensor>) -> Result<()> {
     if x.dims() != y.dims() {
         return Err(Error::shape("residual", y.dims(), format!("{:?}", x.dims())));
     }
-    let y = y.to_dtype(x.dtype())?;
-    Ok(match gate {
-        Some(gate) => x.broadcast_add(&y.broadcast_mul(&gate.to_dtype(x.dtype())?)?)?,
-        None => (x + y)?,
-    })
-}
-
-/// [`layer_norm`] in plain tensor operations.
-pub fn layer_norm_reference(x: &Tensor, eps: f32, affine: Affine<'_>) -> Result<Tensor> {
-    let x32 = x.to_dtype(DType::F32)?;
-    let centred = x32.broadcast_sub(&x32.mean_keepdim(D::Minus1)?)?;
-    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-    let normed = centred.broadcast_div(&(variance + f64::from(eps))?.sqrt()?)?;
-    let y = match affine {
-        Affine::None => normed,
-        Affine::Weights { weight, bias } => normed.broadcast_mul(weight)?.broadcast_add(bias)?,
-        Affine::Modulation { shift, scale } => normed.broadcast_mul(&(scale + 1.0)?)?.broadcast_add(shift)?,
-    };
-    Ok(y.to_dtype(x.dtype())?)
+    let dim = x.dim(D::Minus1)?;
+    match gate {
+        Some(gate) if gate.dims() != [dim] => {
+            Err(Error::shape("gate of the residual", gate.dims(), format!("[{dim}]")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_affine(x: &Tensor, affine: Affine<'_>) -> Result<()> {

@@ -1,4 +1,12 @@
-use candle_core::{D, DType, Tensor};
+//! RMS normalisation, alone and followed by rotary positions.
+
+mod cpu;
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Shape, Tensor};
+pub use reference::{rms_norm_reference, rope_reference};
 use wan_core::{Error, Result};
 
 /// RMS normalisation over the last axis: `x rsqrt(mean(x²) + eps) weight`; no mean is subtracted.
@@ -6,7 +14,7 @@ use wan_core::{Error, Result};
 /// `x`: `[..., dim]`, `weight`: `[dim]` f32; result of x's shape and dtype, statistics in f32.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     check_weight(x, weight)?;
-    rms_norm_reference(x, weight, eps)
+    Ok(x.apply_op1_no_bwd(&RmsNorm { weight, eps })?)
 }
 
 /// [`rms_norm`] over all `dim` channels, then, head by head, rotation of the adjacent pairs `(2j, 2j+1)`.
@@ -23,28 +31,38 @@ pub fn rms_norm_rope(x: &Tensor, weight: &Tensor, eps: f32, rope: &Tensor) -> Re
     if rows != l || two != 2 || half == 0 || dim % (2 * half) != 0 {
         return Err(Error::shape("rope table", rope.dims(), format!("[{l}, D/2, 2] with D dividing {dim}")));
     }
-    rope_reference(&rms_norm_reference(x, weight, eps)?, rope)
+    Ok(x.apply_op2_no_bwd(rope, &RmsNorm { weight, eps })?)
 }
 
-/// [`rms_norm`] in plain tensor operations.
-pub fn rms_norm_reference(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
-    let x32 = x.to_dtype(DType::F32)?;
-    let mean = x32.sqr()?.mean_keepdim(D::Minus1)?;
-    let y = x32.broadcast_div(&(mean + f64::from(eps))?.sqrt()?)?.broadcast_mul(weight)?;
-    Ok(y.to_dtype(x.dtype())?)
+struct RmsNorm<'a> {
+    weight: &'a Tensor,
+    eps: f32,
 }
 
-/// The rotation of [`rms_norm_rope`] in plain tensor operations: `x` `[L, dim]`, `rope` `[L, D/2, 2]`.
-pub fn rope_reference(x: &Tensor, rope: &Tensor) -> Result<Tensor> {
-    let (l, dim) = x.dims2()?;
-    let half = rope.dim(1)?;
-    let pairs = x.to_dtype(DType::F32)?.reshape((l, dim / (2 * half), half, 2))?;
-    let (re, im) = (pairs.narrow(3, 0, 1)?, pairs.narrow(3, 1, 1)?);
-    let table = rope.reshape((l, 1, half, 2))?;
-    let (cos, sin) = (table.narrow(3, 0, 1)?, table.narrow(3, 1, 1)?);
-    let new_re = (re.broadcast_mul(&cos)? - im.broadcast_mul(&sin)?)?;
-    let new_im = (re.broadcast_mul(&sin)? + im.broadcast_mul(&cos)?)?;
-    Ok(Tensor::cat(&[new_re, new_im], 3)?.reshape((l, dim))?.to_dtype(x.dtype())?)
+impl CustomOp1 for RmsNorm<'_> {
+    fn name(&self) -> &'static str {
+        "rms_norm"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        cpu::rms_norm(self, (storage, layout), None)
+    }
+}
+
+impl CustomOp2 for RmsNorm<'_> {
+    fn name(&self) -> &'static str {
+        "rms_norm_rope"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        rope: &CpuStorage,
+        rope_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        cpu::rms_norm(self, (x, x_layout), Some((rope, rope_layout)))
+    }
 }
 
 fn check_weight(x: &Tensor, weight: &Tensor) -> Result<()> {
