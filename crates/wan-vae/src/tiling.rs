@@ -223,17 +223,15 @@ mod tests {
 
     #[test]
     fn a_start_is_left_out_when_the_tile_before_reaches_the_end() {
-        let rows: [(usize, usize, usize, &[(usize, usize)]); 5] = [
-            (7, 4, 2, &[(0, 4), (2, 6), (4, 7)]),
-            (6, 4, 2, &[(0, 4), (2, 6)]),
-            (4, 4, 2, &[(0, 4)]),
-            (3, 4, 1, &[(0, 3)]),
-            (5, 2, 2, &[(0, 2), (2, 4), (4, 5)]),
-        ];
-        for (length, tile, stride, want) in rows {
+        let check = |length: usize, tile: usize, stride: usize, want: &[(usize, usize)]| {
             let found: Vec<_> = spans(length, tile, stride).iter().map(|r| (r.start, r.end)).collect();
             assert_eq!(found, want, "{length} {tile} {stride}");
-        }
+        };
+        check(7, 4, 2, &[(0, 4), (2, 6), (4, 7)]);
+        check(6, 4, 2, &[(0, 4), (2, 6)]);
+        check(4, 4, 2, &[(0, 4)]);
+        check(3, 4, 1, &[(0, 3)]);
+        check(5, 2, 2, &[(0, 2), (2, 4), (4, 5)]);
     }
 
     #[test]
