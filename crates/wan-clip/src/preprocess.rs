@@ -92,7 +92,7 @@ struct Tap {
 
 impl Tap {
     fn apply(&self, values: impl Iterator<Item = f32>) -> f32 {
-        self.weights.iter().zip(values).fold(0.0, |sum, (weight, value)| sum + weight * value)
+        self.weights.iter().zip(values).fold(0.0, |sum: f32, (weight, value)| weight.mul_add(value, sum))
     }
 }
 
@@ -101,8 +101,8 @@ impl Tap {
 struct Taps(Vec<Tap>);
 
 impl Taps {
-    /// The formula of torch's `interpolate(mode="bicubic", antialias=True)`, in f32 like there. Its vector code
-    /// sums in another order: about 15 values in a million round to the neighbouring level.
+    /// The arithmetic of torch's `interpolate(mode="bicubic", antialias=True)` on f32, whose multiplications and
+    /// additions are fused: rounding to 8 bits has to meet the same values. About 2 in a million still differ.
     fn new(input: usize, output: usize, keep: usize) -> Self {
         let scale = input as f32 / output as f32;
         let stretch = scale.max(1.0); // of the kernel: only shrinking needs a wider one
@@ -125,14 +125,14 @@ impl Taps {
     }
 }
 
-/// Keys' cubic convolution kernel with a = -0.5.
+/// Keys' cubic convolution kernel with a = -0.5; for the fused steps see [`Taps::new`].
 fn cubic(x: f32) -> f32 {
     const A: f32 = -0.5;
     let x = x.abs();
     if x < 1.0 {
-        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+        ((A + 2.0).mul_add(x, -(A + 3.0)) * x).mul_add(x, 1.0)
     } else if x < 2.0 {
-        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+        A.mul_add(x, -5.0 * A).mul_add(x, 8.0 * A).mul_add(x, -4.0 * A)
     } else {
         0.0
     }
