@@ -73,7 +73,6 @@ fn every_input_changes_the_latents() {
             prepare(&pipeline, Request { noise_aug_strength: 0.5, ..base.clone() }, &image),
         ),
         ("latent strength", prepare(&pipeline, Request { latent_strength: 0.5, ..base.clone() }, &image)),
-        ("clip strength", prepare(&pipeline, Request { clip_embed_strength: 0.5, ..base.clone() }, &image)),
     ];
     for (what, job) in variants {
         let d = distance(&denoised(&pipeline, job), &reference).unwrap();
@@ -104,10 +103,24 @@ fn every_encoder_matters() {
     );
 }
 
+/// The image embedding begins with a layer norm, which takes out a factor on its input: the reference's
+/// `clip_embed_strength` therefore acts on the embeddings, and hardly on the video.
+#[test]
+fn the_clip_strength_scales_the_embeddings() {
+    let pipeline = pipeline();
+    let half = Request { clip_embed_strength: 0.5, ..request(&pipeline) };
+    let (whole, half) =
+        (prepare(&pipeline, request(&pipeline), &sample()), prepare(&pipeline, half, &sample()));
+    let doubled = (half.conditioning.image.unwrap() * 2.0).unwrap();
+    assert_close("embeddings", &doubled, whole.conditioning.image.as_ref().unwrap(), 1e-6);
+}
+
 /// Every tensor between the prompt and the final latents, against diffusers and transformers on the same weights.
 ///
-/// Tolerances: 1e-4 for what one network computes; 1e-3 for the latents, since four steps under a guidance scale
-/// of 6 multiply the networks' rounding differences.
+/// Tolerances: 1e-4 for what one network computes; 2e-3 for the image embeddings, because the resized image is
+/// rounded to 8 bits before CLIP sees it, and where torch's f32 sum and ours fall on two sides of a tie, a pixel
+/// differs by a whole level; 1e-3 for the latents, since four steps under a guidance scale of 6 multiply rounding
+/// differences.
 #[test]
 fn the_run_equals_diffusers() {
     let pipeline = pipeline();
@@ -131,13 +144,13 @@ fn the_run_equals_diffusers() {
         let job = prepare(&pipeline, request, &sample());
         let c = &job.conditioning;
         let rows = [
-            ("text_embeds", c.text.unsqueeze(0).unwrap()),
-            ("negative_embeds", c.negative.as_ref().unwrap().unsqueeze(0).unwrap()),
-            ("image_embeds", c.image.clone().unwrap()),
-            ("condition", c.condition.clone().unwrap()),
+            ("text_embeds", c.text.unsqueeze(0).unwrap(), 1e-4),
+            ("negative_embeds", c.negative.as_ref().unwrap().unsqueeze(0).unwrap(), 1e-4),
+            ("image_embeds", c.image.clone().unwrap(), 2e-3),
+            ("condition", c.condition.clone().unwrap(), 1e-4),
         ];
-        for (name, found) in rows {
-            assert_close(name, &found, &golden.f32(name), 1e-4);
+        for (name, found, tolerance) in rows {
+            assert_close(name, &found, &golden.f32(name), tolerance);
         }
         assert_close("noise", &job.state.latents, &golden.f32("noise"), 0.0);
         let name = format!("expected.latents.{scheduler}");
@@ -174,10 +187,10 @@ fn one_and_two_threads_give_the_same_bytes() {
 fn the_video_is_what_was_asked_for() {
     let sandbox = Sandbox::new();
     sandbox.ok(&tiny_args(&["--frames", "9", "--contact-sheet", "sheet.png", "--preview", "preview.png"]));
-    let facts = wan_media::probe::facts(&sandbox.path("out.mp4")).unwrap();
+    let facts = wan_media::probe::probe(&sandbox.path("out.mp4")).unwrap();
     assert_eq!((facts.codec.as_str(), facts.pixel_format.as_str()), ("h264", "yuv420p"));
     assert_eq!((facts.width, facts.height, facts.frames), (64, 64, 9));
-    assert_eq!(facts.fps.as_f64(), 16.0);
+    assert_eq!((facts.fps, facts.seconds), ((16, 1), 9.0 / 16.0));
     let record = wan_media::read_metadata(&sandbox.path("out.mp4")).unwrap().expect("a record");
     let record: serde_json::Value = serde_json::from_str(&record).unwrap();
     assert_eq!((record["prompt"].as_str(), record["seed"].as_u64()), (Some("a red balloon rises"), Some(42)));

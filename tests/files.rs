@@ -120,7 +120,9 @@ fn weights_that_do_not_fit_are_named() {
         let sandbox = Sandbox::new();
         altered(&sandbox, file, change);
         assert_fails(&run_altered(&sandbox), 1, message);
-        assert_eq!(sandbox.names(), [file, "model.toml"]);
+        let mut names = [file, "model.toml"];
+        names.sort();
+        assert_eq!(sandbox.names(), names);
     }
 }
 
@@ -153,7 +155,7 @@ fn nan_names_the_step_and_keeps_the_latents() {
     altered(&sandbox, "vae.safetensors", |t| {
         t.get_mut("decoder.conv1.bias").unwrap().2[..4].copy_from_slice(&f32::NAN.to_le_bytes());
     });
-    assert_fails(&run_altered(&sandbox), 1, "decode of latent frame 1 of 2");
+    assert_fails(&run_altered(&sandbox), 1, "decode of latent frame 1");
     assert_eq!(sandbox.names(), ["model.toml", "out.resume.safetensors", "vae.safetensors"]);
 }
 

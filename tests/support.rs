@@ -64,10 +64,11 @@ impl Sandbox {
 
 /// Arguments of a small job on the embedded model: 64x64, 5 frames, 2 steps. Later ones override.
 pub fn tiny_args(more: &[&str]) -> Vec<String> {
-    let mut args = vec!["generate", "--model", "tiny"];
+    let mut args = vec!["generate"];
     let given = |name: &str| more.iter().any(|m| m.split('=').next() == Some(name));
     let sample = sample_image();
     let defaults = [
+        ("--model", "tiny"),
         ("--image", sample.to_str().expect("a plain path")),
         ("--prompt", "a red balloon rises"),
         ("--negative-prompt", "static"),

@@ -271,16 +271,49 @@ pub struct Settings {
 
 impl Settings {
     /// These settings, with what they leave out taken from `other`.
-    ///
-    /// Errors: never in practice; both sides serialise to objects of the same keys.
-    pub fn or(self, other: Self) -> serde_json::Result<Self> {
-        let mut merged = serde_json::to_value(other)?;
-        if let (Some(merged), serde_json::Value::Object(own)) =
-            (merged.as_object_mut(), serde_json::to_value(self)?)
-        {
-            merged.extend(own);
+    pub fn or(self, other: Self) -> Self {
+        // Every field is named: a new one that is forgotten here does not compile.
+        macro_rules! first {
+            ($($field:ident),+ $(,)?) => {
+                Self { $($field: self.$field.or(other.$field)),+ }
+            };
         }
-        serde_json::from_value(merged)
+        first!(
+            prompt,
+            negative_prompt,
+            model,
+            models_dir,
+            device,
+            width,
+            height,
+            frames,
+            no_adjust_resolution,
+            alpha,
+            steps,
+            cfg,
+            shift,
+            seed,
+            scheduler,
+            denoise_strength,
+            riflex_freq_index,
+            noise_aug_strength,
+            latent_strength,
+            clip_embed_strength,
+            vae_tiling,
+            tile_height,
+            tile_width,
+            tile_stride_height,
+            tile_stride_width,
+            output_range,
+            format,
+            output_prefix,
+            fps,
+            crf,
+            pix_fmt,
+            pingpong,
+            loop_count,
+            no_metadata,
+        )
     }
 }
 
@@ -310,8 +343,10 @@ mod tests {
     fn settings_override_from_left_to_right() {
         let low = Settings { steps: Some(5), cfg: Some(2.0), ..Default::default() };
         let high = Settings { steps: Some(9), seed: Some(u64::MAX), ..Default::default() };
-        let merged = high.or(low).unwrap();
+        let merged = high.or(low);
         assert_eq!((merged.steps, merged.cfg, merged.seed), (Some(9), Some(2.0), Some(u64::MAX)));
+        let nan = Settings { cfg: Some(f64::NAN), ..Default::default() }.or(Settings::default());
+        assert!(nan.cfg.is_some_and(f64::is_nan), "a bad value must reach the check");
         assert!(toml::from_str::<Settings>("step = 3").is_err());
     }
 }

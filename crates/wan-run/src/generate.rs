@@ -17,8 +17,8 @@ use crate::options::{Options, Record, resolve, user_defaults};
 use crate::output;
 use crate::progress::Reporter;
 
-/// Frames on a contact sheet.
-const SHEET_FRAMES: usize = 12;
+/// Frames on a contact sheet: two full rows of five.
+const SHEET_FRAMES: usize = 10;
 
 /// What a resume file remembers besides the job itself.
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,6 +49,13 @@ struct Target<'a> {
     started: Instant,
 }
 
+impl Target<'_> {
+    /// Checks the video's options together with its size, before any work is done.
+    fn check_size(&self, plan: &Plan) -> Outcome {
+        Ok(self.video.check(plan.width as u32, plan.height as u32)?)
+    }
+}
+
 fn generate(args: &GenerateArgs, reporter: &Reporter, cancel: &CancelToken) -> Outcome {
     let started = Instant::now();
     let settings = settings(args)?;
@@ -64,6 +71,7 @@ fn generate(args: &GenerateArgs, reporter: &Reporter, cancel: &CancelToken) -> O
     let noise = args.noise.as_deref().map(|path| load_tensor(path, "noise")).transpose()?;
     let size = image.as_ref().map(|i| (i.width() as usize, i.height() as usize));
     let plan = Plan::new(options.request.clone(), options.model.model_type, size)?;
+    target.check_size(&plan)?;
     let pipeline = open(&options, &registry)?;
     announce(&plan, &options, &pipeline, reporter)?;
     let job = pipeline.prepare(plan, image.as_ref(), noise.as_ref(), reporter, cancel)?;
@@ -84,15 +92,11 @@ fn resume(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &Cancel
     let saved = SavedJob::open(file)?;
     let extra: ResumeExtra = serde_json::from_value(saved.extra.clone())
         .map_err(|e| Failure::run(format!("{}: not a usable resume file: {e}", file.display())))?;
-    let settings = args
-        .settings
-        .clone()
-        .or(Settings {
-            model: Some(saved.model.clone()),
-            seed: Some(saved.job.plan.request.seed),
-            ..extra.settings
-        })
-        .map_err(Failure::usage)?;
+    let settings = args.settings.clone().or(Settings {
+        model: Some(saved.model.clone()),
+        seed: Some(saved.job.plan.request.seed),
+        ..extra.settings
+    });
     let registry = Registry::builtin()?;
     let options = resolve(settings.clone(), &registry)?;
     let args = &GenerateArgs {
@@ -126,6 +130,7 @@ fn decode_only(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &C
     let latents = load_tensor(file, "latents")?;
     let latents = if latents.dims().len() == 4 { latents.unsqueeze(0)? } else { latents };
     let plan = Plan::for_latents(options.request.clone(), &latents)?;
+    target.check_size(&plan)?;
     let pipeline = open(&options, &registry)?;
     write_video(&pipeline, &plan, &latents, &target)
 }
@@ -142,9 +147,9 @@ fn settings(args: &GenerateArgs) -> Outcome<Settings> {
         })?;
         let record: Record = serde_json::from_str(&text)
             .map_err(|e| Failure::run(format!("{}: unreadable wan-run parameters: {e}", path.display())))?;
-        base = record.settings()?.or(base).map_err(Failure::usage)?;
+        base = record.settings()?.or(base);
     }
-    args.settings.clone().or(base).map_err(Failure::usage)
+    Ok(args.settings.clone().or(base))
 }
 
 /// Chooses and checks every output before any work is done.

@@ -15,7 +15,6 @@ use crate::options::{Options, resolve, user_defaults};
 /// Runs the command.
 pub fn run(args: &InfoArgs) -> Outcome {
     let settings = args.settings.clone().or(user_defaults(args.config.as_deref())?);
-    let settings = settings.map_err(crate::error::Failure::usage)?;
     let registry = Registry::builtin()?;
     let options = resolve(settings, &registry)?;
     let mut text = machine();
