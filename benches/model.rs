@@ -1,5 +1,7 @@
 //! Components at mid size, and the embedded model's stages. The names are those of `peer_torch.py`, so that
-//! `compare_torch.sh` can put the two side by side.
+//! `compare_torch.py` can put the two side by side.
+
+#![allow(missing_docs)] // criterion's macros make public functions
 
 #[path = "synthetic.rs"]
 mod synthetic;
@@ -15,11 +17,12 @@ use wan_core::progress::{CancelToken, Silent};
 use wan_dit::Dit;
 use wan_media::{Alpha, decode_image};
 use wan_models::Registry;
+use wan_ops::attention;
 use wan_pipeline::{Pipeline, Request};
 use wan_umt5::Umt5;
 use wan_vae::Vae;
 
-/// DiT of dim 1536 with 2 blocks over 4,096 tokens: one forward.
+/// DiT of dim 1536 with 2 blocks over 4,096 tokens: one forward, what a job prepares once included.
 fn dit_forward_mid(c: &mut Criterion) {
     let dit = Dit::open(&synthetic::dit(1536, 8960, 2), None, &Device::Cpu, DType::F32).expect("a model");
     let latent = LatentSize { frames: 4, height: 64, width: 64 };
@@ -45,6 +48,15 @@ fn vae_mid(c: &mut Criterion) {
         b.iter(|| black_box(vae.decode(&latents, None).expect("a video")))
     });
     c.bench_function("vae_encode_mid", |b| b.iter(|| black_box(vae.encode(&video).expect("latents"))));
+}
+
+/// Self-attention of 12 heads of 128 over 4,096 tokens.
+fn attention_mid(c: &mut Criterion) {
+    let [q, k, v] = [1, 2, 3].map(|seed| randn(seed, &[4096, 12, 128]));
+    let scale = 1.0 / 128f32.sqrt();
+    c.bench_function("attention_mid", |b| {
+        b.iter(|| black_box(attention(&q, &k, &v, scale, None).expect("an output")))
+    });
 }
 
 /// UMT5 of dim 1024 with 4 layers, 128 tokens.
@@ -90,6 +102,6 @@ fn tiny(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_secs(2)).measurement_time(Duration::from_secs(10));
-    targets = dit_forward_mid, vae_mid, umt5_mid, tiny
+    targets = dit_forward_mid, attention_mid, vae_mid, umt5_mid, tiny
 }
 criterion_main!(benches);
