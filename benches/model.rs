@@ -67,11 +67,20 @@ fn umt5_mid(c: &mut Criterion) {
     c.bench_function("umt5_mid", |b| b.iter(|| black_box(encoder.encode(&ids).expect("embeddings"))));
 }
 
-/// The embedded model at 128x128, 81 frames: one denoising step with guidance, and the decode.
+/// The embedded model at 128x128, 81 frames: text encoding, the attention of one block, one denoising step with
+/// guidance, and the decode.
 fn tiny(c: &mut Criterion) {
     let registry = Registry::builtin().expect("descriptions");
     let model = registry.find("tiny").expect("the embedded model");
     let files = registry.resolve(&model, std::path::Path::new("")).expect("its files");
+    let encoder = Umt5::open(&files.text_encoder.weights().expect("weights"), None, &Device::Cpu, DType::F32);
+    let encoder = encoder.expect("a text encoder");
+    let ids: Vec<u32> = (0..32).map(|i| i * 7 % 1024).collect();
+    c.bench_function("tiny_text", |b| b.iter(|| black_box(encoder.encode(&ids).expect("embeddings"))));
+    let [q, k, v] = [1, 2, 3].map(|seed| randn(seed, &[1344, 2, 64]));
+    c.bench_function("tiny_attention", |b| {
+        b.iter(|| black_box(attention(&q, &k, &v, 0.125, None).expect("an output")))
+    });
     let pipeline = Pipeline::open(files, Device::Cpu, DType::F32).expect("a pipeline");
     let image = decode_image(Registry::sample_image(), "sample", Alpha::Drop).expect("the sample image");
     let request = Request {
