@@ -50,15 +50,18 @@ impl Product<'_> {
     /// # Panics
     /// If a slice is too short for the stated geometry.
     pub fn run(self) {
-        if self.rows == 0 || self.columns == 0 {
-            return;
+        if self.rows > 0 && self.columns > 0 {
+            self.check();
+            Arch::new().dispatch(self);
         }
+    }
+
+    fn check(&self) {
         let reach = self.offsets.iter().max().map_or(0, |far| far + self.run);
         assert!((self.rows - 1) * self.lda + reach <= self.a.len(), "left operand too short");
         assert!(self.offsets.len() * self.run * self.width <= self.panel.len(), "panel too short");
-        assert!(self.width % COLUMN == 0 && self.width <= MAX_WIDTH && self.columns <= self.width);
+        assert!(self.width.is_multiple_of(COLUMN) && self.width <= MAX_WIDTH && self.columns <= self.width);
         assert!((self.rows - 1) * self.ldc + self.columns <= self.c.len(), "result too short");
-        Arch::new().dispatch(self);
     }
 
     /// Tiles of `V` rows by `N` vectors, over all rows, for the columns from `start`.
@@ -218,9 +221,19 @@ mod tests {
     use super::*;
     use crate::cpu::panels::{pack_transposed, panels};
 
-    /// Ragged rows and columns, overlapping rows and several runs against the plain triple loop.
+    /// Ragged rows and columns, overlapping rows and several runs against the plain triple loop, on every
+    /// instruction set that this machine has.
     #[test]
     fn product_equals_the_triple_loop() {
+        against_the_triple_loop(|product| Arch::new().dispatch(product));
+        against_the_triple_loop(|product| Simd::vectorize(pulp::Scalar, product));
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx2) = pulp::x86::V3::try_new() {
+            against_the_triple_loop(|product| Simd::vectorize(avx2, product));
+        }
+    }
+
+    fn against_the_triple_loop(compute: impl Fn(Product<'_>)) {
         for (rows, n, lda, offsets, run) in [
             (1, 1, 5, vec![0], 5),
             (7, 16, 9, vec![0], 9),
@@ -238,7 +251,7 @@ mod tests {
                 let mut panel = vec![0f32; p.width * k];
                 pack_transposed(&b[p.start * k..], k, p.columns, k, p.width, &mut panel);
                 for (accumulate, scale) in [(false, 1.0), (true, 2.0)] {
-                    Product {
+                    let product = Product {
                         a: &a,
                         lda,
                         rows,
@@ -250,8 +263,9 @@ mod tests {
                         ldc: n,
                         columns: p.columns,
                         accumulate,
-                    }
-                    .run();
+                    };
+                    product.check();
+                    compute(product);
                     for i in 0..rows {
                         for j in p.start..p.start + p.columns {
                             let mut want = 0.0;
