@@ -44,6 +44,55 @@ impl HubCache {
         snapshots.iter().map(|s| s.join(path)).filter(|l| l.symlink_metadata().is_ok()).collect()
     }
 
+    /// Removes a file: its links, and its blob unless another link leads there, and what an interrupted pull left of
+    /// it, as far as its description tells which blob that is. Returns the bytes that were freed.
+    ///
+    /// Waits while the file is being pulled. Errors: [`HubError::Io`], [`HubError::Cancelled`].
+    pub fn remove(&self, file: &super::RemoteFile, cancel: &CancelToken) -> Result<u64, HubError> {
+        let mut blobs: Vec<PathBuf> = file.sha256.iter().map(|s| self.blob(&file.repo, s)).collect();
+        let links = self.links(&file.repo, &file.path);
+        blobs.extend(links.iter().filter_map(|l| l.canonicalize().ok()));
+        blobs.sort();
+        blobs.dedup();
+        let names = blobs.iter().filter_map(|b| b.file_name()?.to_str()).map(str::to_string);
+        let mut locks = Vec::new();
+        for name in names {
+            locks.push(self.lock(&file.repo, &name, cancel, || {})?);
+        }
+        for link in &links {
+            std::fs::remove_file(link).map_err(HubError::io(link))?;
+        }
+        let mut freed = 0;
+        for blob in &blobs {
+            let name = blob.file_name().unwrap_or_default().to_string_lossy();
+            for path in [blob.clone(), self.partial(&file.repo, &name)] {
+                let Ok(metadata) = std::fs::metadata(&path) else { continue };
+                if path == *blob && self.is_linked(&file.repo, blob) {
+                    continue;
+                }
+                std::fs::remove_file(&path).map_err(HubError::io(&path))?;
+                freed += metadata.len();
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Whether any snapshot of the repository links to the blob.
+    fn is_linked(&self, repo: &str, blob: &Path) -> bool {
+        let mut folders = vec![self.repo_folder(repo).join("snapshots")];
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()) {
+                if same_file(&path, blob) {
+                    return true;
+                }
+                if path.is_dir() {
+                    folders.push(path);
+                }
+            }
+        }
+        false
+    }
+
     pub(crate) fn repo_folder(&self, repo: &str) -> PathBuf {
         self.folder.join(model(repo).folder_name())
     }

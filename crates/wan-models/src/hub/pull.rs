@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use wan_core::progress::CancelToken;
 
 use super::metadata::Metadata;
-use super::transfer::{hash_into, hex};
+use super::transfer::{MAX_ATTEMPTS, hash_into, hex, pause};
 use super::{Hub, HubCache, HubError, RemoteFile};
 
 /// Left free on the disk beyond the files themselves, for their links and for others.
@@ -125,7 +125,7 @@ impl Hub {
             if cancel.is_cancelled() {
                 return Err(HubError::Cancelled);
             }
-            wanted.push((file, self.metadata(file)?));
+            wanted.push((file, self.metadata_again(file, observer)?));
         }
         self.check_space(&wanted)?;
         for (file, metadata) in &wanted {
@@ -141,6 +141,21 @@ impl Hub {
                     .ok_or(HubError::Io { path: cache.repo_folder(&f.repo).join(&f.path), source: gone })
             })
             .collect()
+    }
+
+    /// The metadata, asked for again while the hub is only out of reach or busy.
+    fn metadata_again(&self, file: &RemoteFile, observer: &dyn PullObserver) -> Result<Metadata, HubError> {
+        let mut attempt = 1;
+        loop {
+            match self.metadata(file) {
+                Err(HubError::Interrupted { reason, .. }) if attempt < MAX_ATTEMPTS => {
+                    observer.on_event(&PullEvent::Retrying { file, reason: &reason, kept: 0 });
+                    std::thread::sleep(pause(attempt));
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
     }
 
     fn check_space(&self, wanted: &[(&RemoteFile, Metadata)]) -> Result<(), HubError> {

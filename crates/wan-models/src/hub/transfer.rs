@@ -13,7 +13,7 @@ use super::metadata::Metadata;
 use super::{Hub, HubError, PullEvent, PullObserver, RemoteFile, interrupted};
 
 /// Attempts in a row that bring nothing before the transfer is given up.
-const MAX_ATTEMPTS: u32 = 5;
+pub(super) const MAX_ATTEMPTS: u32 = 5;
 /// Pause before the first new attempt; doubled with each further one.
 const PAUSE: Duration = Duration::from_millis(250);
 const BUFFER: usize = 1 << 20;
@@ -81,6 +81,11 @@ pub(super) fn hash_into(
         length += read as u64;
     }
     Ok(length)
+}
+
+/// Pause after the n-th failure in a row, counted from 1.
+pub(super) fn pause(failures: u32) -> Duration {
+    PAUSE * 2u32.pow(failures.saturating_sub(1).min(8))
 }
 
 /// A digest in lower-case hex.
@@ -155,7 +160,7 @@ impl Hub {
                         return Err(HubError::Interrupted { file: file.label(), reason, kept });
                     }
                     observer.on_event(&PullEvent::Retrying { file, reason: &reason, kept: partial.length });
-                    std::thread::sleep(PAUSE * 2u32.pow(attempt - 1));
+                    std::thread::sleep(pause(attempt));
                 }
                 Err(error) => return Err(error),
             }
