@@ -177,7 +177,7 @@ pub enum Description {
     /// A model.
     Model(Box<ModelDescription>),
     /// A LoRA.
-    Lora(LoraDescription),
+    Lora(Box<LoraDescription>),
 }
 
 impl Description {

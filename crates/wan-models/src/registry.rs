@@ -21,7 +21,7 @@ impl Registry {
         for (label, bytes) in embedded::descriptions() {
             match description(label, bytes)? {
                 Description::Model(model) => registry.models.push(*model),
-                Description::Lora(lora) => registry.loras.push(lora),
+                Description::Lora(lora) => registry.loras.push(*lora),
             }
         }
         Ok(registry)
@@ -40,7 +40,7 @@ impl Registry {
     /// All models, then all LoRAs.
     pub fn all(&self) -> Vec<Description> {
         let models = self.models.iter().cloned().map(|m| Description::Model(Box::new(m)));
-        models.chain(self.loras.iter().cloned().map(Description::Lora)).collect()
+        models.chain(self.loras.iter().cloned().map(|l| Description::Lora(Box::new(l)))).collect()
     }
 
     /// The model of this name, or the one a `.toml` file of the user's describes.
@@ -64,7 +64,7 @@ impl Registry {
     pub fn find_lora(&self, name: &str) -> Result<LoraDescription, ModelsError> {
         let known = self.loras.iter().map(|l| l.name.clone()).collect();
         match self.find_any(name) {
-            Ok(Description::Lora(lora)) => Ok(lora),
+            Ok(Description::Lora(lora)) => Ok(*lora),
             Ok(Description::Model(model)) => {
                 Err(description_error(name, format!("found the model {}, expected a LoRA", model.name)))
             }
@@ -200,7 +200,7 @@ fn latent_rgb(model: &ModelDescription) -> Result<Option<LatentRgb>, ModelsError
 fn description(label: &str, bytes: &[u8]) -> Result<Description, ModelsError> {
     let table: toml::Table = parse(label, bytes)?;
     let description = if table.contains_key("lora") {
-        Description::Lora(parse(label, bytes)?)
+        Description::Lora(Box::new(parse(label, bytes)?))
     } else {
         Description::Model(Box::new(parse(label, bytes)?))
     };
@@ -252,6 +252,56 @@ mod tests {
         assert!(error.contains("did you mean `tiny`"), "{error}");
         let error = registry.find("zzz").unwrap_err().to_string();
         assert!(!error.contains("did you mean") && error.contains("known: tiny, wan2.1"), "{error}");
+    }
+
+    #[test]
+    fn the_tokenizer_is_found_beside_the_text_encoder() {
+        let registry = Registry::builtin().unwrap();
+        let model = registry.find("wan2.1-i2v-14b-480p-fp8").unwrap();
+        for tokenizer in ["t/tokenizer.json", "t/google/umt5-xxl/tokenizer.json", "tokenizer/tokenizer.json"]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let encoders = dir.path().join("text_encoders");
+            let put = |path: std::path::PathBuf| {
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, b"{}").unwrap();
+            };
+            put(encoders.join("t/umt5-xxl-enc-bf16.safetensors"));
+            put(encoders.join(tokenizer));
+            let found = registry
+                .locate_all(&Description::Model(Box::new(model.clone())), &Places::folder(dir.path()));
+            let Some(Source::File(path)) = &found[4] else { panic!("{tokenizer}: {found:?}") };
+            assert_eq!(path.canonicalize().unwrap(), encoders.join(tokenizer).canonicalize().unwrap());
+        }
+    }
+
+    #[test]
+    fn loras_have_descriptions_of_their_own() {
+        let registry = Registry::builtin().unwrap();
+        let lora = registry.find_lora("lightx2v-i2v-14b-480p").unwrap();
+        assert_eq!((lora.recipe.steps, lora.recipe.cfg), (4, 1.0));
+        let error = registry.resolve_lora(&lora, &Places::default()).unwrap_err().to_string();
+        assert!(error.contains("wan-run models pull lightx2v-i2v-14b-480p"), "{error}");
+        assert!(registry.find("lightx2v-i2v-14b-480p").unwrap_err().to_string().contains("expected a model"));
+        assert!(registry.find_lora("tiny").unwrap_err().to_string().contains("expected a LoRA"));
+    }
+
+    #[test]
+    fn descriptions_cannot_lead_out_of_their_folder() {
+        let entry = |path: &str, repo: &str| {
+            let text = format!(
+                "name = \"l\"\nsummary = \"\"\nmodel_type = \"i2v\"\nlicense = \"\"\n[lora]\npath = \"{path}\"\n\
+                 repo = \"{repo}\"\n[recipe]\nstrength = 1.0\nsteps = 4\ncfg = 1.0\n"
+            );
+            description("l.toml", text.as_bytes()).map(|_| ()).map_err(|e| e.to_string())
+        };
+        assert_eq!(entry("a/b.safetensors", "o/n"), Ok(()));
+        for (path, repo) in
+            [("../b", "o/n"), ("/b", "o/n"), ("", "o/n"), ("b", "o"), ("b", "../n"), ("b", "o/n/x")]
+        {
+            let error = entry(path, repo).unwrap_err();
+            assert!(error.contains("l.toml: lora: found"), "{error}");
+        }
     }
 
     #[test]
