@@ -72,7 +72,7 @@ fn umt5_mid(c: &mut Criterion) {
 fn tiny(c: &mut Criterion) {
     let registry = Registry::builtin().expect("descriptions");
     let model = registry.find("tiny").expect("the embedded model");
-    let files = registry.resolve(&model, std::path::Path::new("")).expect("its files");
+    let files = registry.resolve(&model, &wan_models::Places::default()).expect("its files");
     let encoder = Umt5::open(&files.text_encoder.weights().expect("weights"), None, &Device::Cpu, DType::F32);
     let encoder = encoder.expect("a text encoder");
     let ids: Vec<u32> = (0..32).map(|i| i * 7 % 1024).collect();

@@ -12,7 +12,7 @@ use crate::support::{Sandbox, sample_image, tensor, tiny_args};
 fn pipeline() -> Pipeline {
     let registry = Registry::builtin().unwrap();
     let model = registry.find("tiny").unwrap();
-    let files = registry.resolve(&model, std::path::Path::new("")).unwrap();
+    let files = registry.resolve(&model, &wan_models::Places::default()).unwrap();
     Pipeline::open(files, Device::Cpu, DType::F32).unwrap()
 }
 

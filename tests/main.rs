@@ -3,6 +3,8 @@
 mod cli;
 mod end_to_end;
 mod files;
+mod hub_server;
+mod models;
 mod probe;
 mod resume;
 mod support;

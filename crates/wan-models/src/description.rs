@@ -1,4 +1,8 @@
+use std::path::{Component as PathPart, Path};
+
 use serde::{Deserialize, Serialize};
+
+use crate::hub::{RemoteFile, is_sha256};
 
 /// What a model is conditioned on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +50,16 @@ pub struct ModelFileSet {
     pub tokenizer: FileEntry,
 }
 
+impl ModelFileSet {
+    /// All files, each with its key.
+    pub fn entries(&self) -> Vec<(&'static str, &FileEntry)> {
+        let mut entries = vec![("dit", &self.dit), ("vae", &self.vae), ("text_encoder", &self.text_encoder)];
+        entries.extend(self.image_encoder.as_ref().map(|e| ("image_encoder", e)));
+        entries.push(("tokenizer", &self.tokenizer));
+        entries
+    }
+}
+
 /// Where one file comes from and how it is recognised.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,6 +77,141 @@ pub struct FileEntry {
     /// The file is part of the program.
     #[serde(default)]
     pub embedded: bool,
+    /// The shards, if `path` is the index of a sharded set; in the same repository.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<FilePart>,
+}
+
+/// One shard of a sharded set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilePart {
+    /// Path in the repository.
+    pub path: String,
+    /// Length in bytes, where known.
+    pub bytes: Option<u64>,
+    /// SHA-256 in lower-case hex, where known.
+    pub sha256: Option<String>,
+}
+
+impl FileEntry {
+    /// The files to fetch: this one, and its shards. Empty for an embedded file and one without a repository.
+    pub fn remote_files(&self) -> Vec<RemoteFile> {
+        let Some(repo) = self.repo.as_ref().filter(|_| !self.embedded) else { return Vec::new() };
+        let file = |path: &str, bytes, sha256: &Option<String>| RemoteFile {
+            repo: repo.clone(),
+            path: path.to_string(),
+            bytes,
+            sha256: sha256.clone(),
+        };
+        let own = std::iter::once(file(&self.path, self.bytes, &self.sha256));
+        own.chain(self.parts.iter().map(|p| file(&p.path, p.bytes, &p.sha256))).collect()
+    }
+
+    /// Length of all its files, where all are known.
+    pub fn total_bytes(&self) -> Option<u64> {
+        self.bytes
+            .into_iter()
+            .chain(self.parts.iter().filter_map(|p| p.bytes))
+            .try_fold(0u64, u64::checked_add)
+            .filter(|_| self.bytes.is_some() && self.parts.iter().all(|p| p.bytes.is_some()))
+    }
+
+    /// Checks what a typing error or an ill-meant description could get wrong.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let paths = std::iter::once(&self.path).chain(self.parts.iter().map(|p| &p.path));
+        for path in paths {
+            let plain = Path::new(path).components().all(|c| matches!(c, PathPart::Normal(_)));
+            if path.is_empty() || !plain {
+                return Err(format!("found path `{path}`, expected a relative path without `..`"));
+            }
+        }
+        if let Some(repo) = &self.repo {
+            let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+            let good = |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(allowed);
+            if repo.split('/').count() != 2 || !repo.split('/').all(good) {
+                return Err(format!("found repository `{repo}`, expected OWNER/NAME"));
+            }
+        }
+        let hashes = self.sha256.iter().chain(self.parts.iter().filter_map(|p| p.sha256.as_ref()));
+        match hashes.into_iter().find(|h| !is_sha256(h)) {
+            Some(hash) => Err(format!("found sha256 `{hash}`, expected 64 lower-case hex digits")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A LoRA: low-rank changes to the diffusion transformer of other models. The form of `models/lora/*.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoraDescription {
+    /// Name for `--lora`.
+    pub name: String,
+    /// One line for lists.
+    pub summary: String,
+    /// What the models it was made for are conditioned on.
+    pub model_type: ModelType,
+    /// Licence of the weights.
+    pub license: String,
+    /// Its file.
+    pub lora: FileEntry,
+    /// Values of a job that it is made for.
+    pub recipe: Recipe,
+}
+
+/// Values of a job that a LoRA is made for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Factor on its change of the weights.
+    pub strength: f64,
+    /// Denoising steps.
+    pub steps: usize,
+    /// Guidance scale.
+    pub cfg: f64,
+}
+
+/// Anything that has a description.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Description {
+    /// A model.
+    Model(Box<ModelDescription>),
+    /// A LoRA.
+    Lora(Box<LoraDescription>),
+}
+
+impl Description {
+    /// Name on the command line.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Model(m) => &m.name,
+            Self::Lora(l) => &l.name,
+        }
+    }
+
+    /// One line for lists.
+    pub fn summary(&self) -> &str {
+        match self {
+            Self::Model(m) => &m.summary,
+            Self::Lora(l) => &l.summary,
+        }
+    }
+
+    /// Licence of the weights.
+    pub fn license(&self) -> &str {
+        match self {
+            Self::Model(m) => &m.license,
+            Self::Lora(l) => &l.license,
+        }
+    }
+
+    /// Its files, each with the name of its part in the description.
+    pub fn files(&self) -> Vec<(&'static str, &FileEntry)> {
+        match self {
+            Self::Model(m) => m.files.entries(),
+            Self::Lora(l) => vec![("lora", &l.lora)],
+        }
+    }
 }
 
 /// Values a job takes where the user names none.

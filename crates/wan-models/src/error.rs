@@ -23,20 +23,29 @@ pub enum ModelsError {
     },
     /// Files of a model are not where the registry looks.
     #[error(
-        "model {model}: {} not found; looked in {} (get {}; put them into a folder and name it with --models-dir, \
-         or try the embedded demonstration with --model tiny)",
-        missing.join(", "), folder.display(), sources.join(", ")
+        "model {model}: {} not found; looked in {places}; fetch what is missing with `wan-run models pull {model}`, \
+         name the folder that has it with --models-dir, or try the embedded demonstration with --model tiny",
+        missing.join(", ")
     )]
     FilesMissing {
         /// The model.
         model: String,
         /// Files that are missing.
         missing: Vec<String>,
-        /// Folder looked in.
-        folder: PathBuf,
-        /// Repositories to get them from.
-        sources: Vec<String>,
+        /// Where was looked.
+        places: String,
     },
+    /// ComfyUI's `extra_model_paths.yaml` cannot be read.
+    #[error("extra model paths {}: {reason}", path.display())]
+    ExtraModelPaths {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Files cannot be fetched.
+    #[error(transparent)]
+    Hub(#[from] crate::hub::HubError),
 }
 
 fn did_you_mean(nearest: &Option<String>) -> String {

@@ -1,10 +1,19 @@
-//! Model descriptions (`models/*.toml`), the registry that finds their files, and the embedded `tiny` model.
+//! Model descriptions (`models/*.toml`), the registry that finds their files, the hub they are pulled from, and the
+//! embedded `tiny` model.
 
 mod description;
 mod embedded;
 mod error;
+pub mod hub;
+mod places;
 mod registry;
+mod source;
 
-pub use description::{Defaults, FileEntry, LatentRgb, ModelDescription, ModelFileSet, ModelType};
+pub use description::{
+    Defaults, Description, FileEntry, FilePart, LatentRgb, LoraDescription, ModelDescription, ModelFileSet,
+    ModelType, Recipe,
+};
 pub use error::ModelsError;
-pub use registry::{Component, ModelFiles, Registry, Source};
+pub use places::Places;
+pub use registry::Registry;
+pub use source::{Component, ModelFiles, Source};

@@ -1,91 +1,15 @@
 use std::path::{Path, PathBuf};
 
-use wan_core::weights::Bytes;
-use wan_core::{Result, WeightSet};
-
-use crate::description::{FileEntry, LatentRgb, ModelDescription};
+use crate::description::{Description, FileEntry, LatentRgb, LoraDescription, ModelDescription};
+use crate::places::Places;
+use crate::source::{ModelFiles, Source};
 use crate::{ModelsError, embedded};
 
-/// A part of a model that has a file of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Component {
-    /// Diffusion transformer.
-    Dit,
-    /// VAE.
-    Vae,
-    /// UMT5 encoder.
-    TextEncoder,
-    /// CLIP vision encoder.
-    ImageEncoder,
-    /// Tokenizer of the text encoder.
-    Tokenizer,
-}
-
-/// Where a file's bytes are.
-#[derive(Debug, Clone)]
-pub enum Source {
-    /// In the program.
-    Embedded {
-        /// Name for messages.
-        label: String,
-        /// Contents.
-        bytes: &'static [u8],
-    },
-    /// On disk.
-    File(PathBuf),
-}
-
-impl Source {
-    /// Opens the tensors; reads headers only.
-    ///
-    /// Errors: as [`WeightSet::open`].
-    pub fn weights(&self) -> Result<WeightSet> {
-        match self {
-            Self::Embedded { label, bytes } => WeightSet::from_bytes(label.clone(), Bytes::new(*bytes)),
-            Self::File(path) => WeightSet::open(path),
-        }
-    }
-
-    /// The whole contents; for small files.
-    pub fn read(&self) -> Result<Vec<u8>> {
-        match self {
-            Self::Embedded { bytes, .. } => Ok(bytes.to_vec()),
-            Self::File(path) => std::fs::read(path).map_err(|e| wan_core::Error::io(path, e)),
-        }
-    }
-
-    /// Length in bytes; 0 if the file is gone.
-    pub fn bytes(&self) -> u64 {
-        match self {
-            Self::Embedded { bytes, .. } => bytes.len() as u64,
-            Self::File(path) => std::fs::metadata(path).map_or(0, |m| m.len()),
-        }
-    }
-}
-
-/// A model whose files were all found.
-#[derive(Debug, Clone)]
-pub struct ModelFiles {
-    /// Its description.
-    pub description: ModelDescription,
-    /// Diffusion transformer.
-    pub dit: Source,
-    /// VAE.
-    pub vae: Source,
-    /// UMT5 encoder.
-    pub text_encoder: Source,
-    /// CLIP vision encoder; absent for text-to-video.
-    pub image_encoder: Option<Source>,
-    /// Tokenizer of the text encoder.
-    pub tokenizer: Source,
-    /// Latent-to-RGB factors for previews.
-    pub latent_rgb: Option<LatentRgb>,
-}
-
-/// All model descriptions this program knows.
+/// All descriptions this program knows.
 #[derive(Debug, Clone)]
 pub struct Registry {
     models: Vec<ModelDescription>,
+    loras: Vec<LoraDescription>,
 }
 
 impl Registry {
@@ -93,9 +17,14 @@ impl Registry {
     ///
     /// Errors: [`ModelsError::Description`] if one does not parse (a test holds that none does).
     pub fn builtin() -> Result<Self, ModelsError> {
-        let models =
-            embedded::descriptions().map(|(label, bytes)| parse(label, bytes)).collect::<Result<_, _>>()?;
-        Ok(Self { models })
+        let mut registry = Self { models: Vec::new(), loras: Vec::new() };
+        for (label, bytes) in embedded::descriptions() {
+            match description(label, bytes)? {
+                Description::Model(model) => registry.models.push(*model),
+                Description::Lora(lora) => registry.loras.push(*lora),
+            }
+        }
+        Ok(registry)
     }
 
     /// All models.
@@ -103,36 +32,69 @@ impl Registry {
         &self.models
     }
 
+    /// All LoRAs.
+    pub fn loras(&self) -> &[LoraDescription] {
+        &self.loras
+    }
+
+    /// All models, then all LoRAs.
+    pub fn all(&self) -> Vec<Description> {
+        let models = self.models.iter().cloned().map(|m| Description::Model(Box::new(m)));
+        models.chain(self.loras.iter().cloned().map(|l| Description::Lora(Box::new(l)))).collect()
+    }
+
     /// The model of this name, or the one a `.toml` file of the user's describes.
     ///
     /// Errors: [`ModelsError::Unknown`] with the nearest name; [`ModelsError::Description`].
     pub fn find(&self, name: &str) -> Result<ModelDescription, ModelsError> {
-        if let Some(model) = self.models.iter().find(|m| m.name == name) {
-            return Ok(model.clone());
+        let known = self.models.iter().map(|m| m.name.clone()).collect();
+        match self.find_any(name) {
+            Ok(Description::Model(model)) => Ok(*model),
+            Ok(Description::Lora(lora)) => {
+                Err(description_error(name, format!("found the LoRA {}, expected a model", lora.name)))
+            }
+            Err(ModelsError::Unknown { .. }) => Err(unknown(name, known)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The LoRA of this name, or the one a `.toml` file of the user's describes.
+    ///
+    /// Errors: as [`Self::find`].
+    pub fn find_lora(&self, name: &str) -> Result<LoraDescription, ModelsError> {
+        let known = self.loras.iter().map(|l| l.name.clone()).collect();
+        match self.find_any(name) {
+            Ok(Description::Lora(lora)) => Ok(*lora),
+            Ok(Description::Model(model)) => {
+                Err(description_error(name, format!("found the model {}, expected a LoRA", model.name)))
+            }
+            Err(ModelsError::Unknown { .. }) => Err(unknown(name, known)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The model or LoRA of this name, or what a `.toml` file of the user's describes.
+    ///
+    /// Errors: as [`Self::find`].
+    pub fn find_any(&self, name: &str) -> Result<Description, ModelsError> {
+        let all = self.all();
+        if let Some(found) = all.iter().find(|d| d.name() == name) {
+            return Ok(found.clone());
         }
         if name.ends_with(".toml") {
             let bytes = std::fs::read(name).map_err(|e| description_error(name, e))?;
-            return parse(name, &bytes);
+            return description(name, &bytes);
         }
-        let nearest = self
-            .models
-            .iter()
-            .map(|m| (strsim::jaro_winkler(&m.name, name), &m.name))
-            .filter(|(likeness, _)| *likeness > 0.75)
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, n)| n.clone());
-        let known = self.models.iter().map(|m| m.name.clone()).collect();
-        Err(ModelsError::Unknown { name: name.to_string(), nearest, known })
+        Err(unknown(name, all.iter().map(|d| d.name().to_string()).collect()))
     }
 
-    /// Finds a model's files: in the program, or below `models_dir` as `NAME/FILE`, `FILE`, or in ComfyUI's
-    /// folders (`FOLDER/FILE`, `FOLDER/SUBFOLDER/FILE`).
+    /// Finds a model's files: in the program, or in the places, in their order. The tokenizer is also found beside the
+    /// text encoder.
     ///
     /// Errors: [`ModelsError::FilesMissing`] naming all that are missing.
-    pub fn resolve(&self, model: &ModelDescription, models_dir: &Path) -> Result<ModelFiles, ModelsError> {
+    pub fn resolve(&self, model: &ModelDescription, places: &Places) -> Result<ModelFiles, ModelsError> {
         let mut missing = Vec::new();
-        let mut find = |entry: &FileEntry| {
-            let found = locate(&model.name, entry, models_dir);
+        let mut need = |entry: &FileEntry, found: Option<Source>| {
             if found.is_none() {
                 missing.push(entry.clone());
             }
@@ -140,27 +102,49 @@ impl Registry {
             found.unwrap_or_else(|| Source::File(PathBuf::new()))
         };
         let files = &model.files;
+        let locate = |entry: &FileEntry| locate(&model.name, entry, places);
+        let text_encoder = locate(&files.text_encoder);
+        let tokenizer = locate(&files.tokenizer).or_else(|| match &text_encoder {
+            Some(Source::File(path)) => tokenizer_beside(path).map(Source::File),
+            _ => None,
+        });
         let resolved = ModelFiles {
             description: model.clone(),
-            dit: find(&files.dit),
-            vae: find(&files.vae),
-            text_encoder: find(&files.text_encoder),
-            image_encoder: files.image_encoder.as_ref().map(&mut find),
-            tokenizer: find(&files.tokenizer),
+            dit: need(&files.dit, locate(&files.dit)),
+            vae: need(&files.vae, locate(&files.vae)),
+            text_encoder: need(&files.text_encoder, text_encoder),
+            image_encoder: files.image_encoder.as_ref().map(|e| need(e, locate(e))),
+            tokenizer: need(&files.tokenizer, tokenizer),
             latent_rgb: latent_rgb(model)?,
         };
-        if missing.is_empty() {
-            return Ok(resolved);
+        if missing.is_empty() { Ok(resolved) } else { Err(files_missing(&model.name, &missing, places)) }
+    }
+
+    /// Finds a LoRA's file.
+    ///
+    /// Errors: [`ModelsError::FilesMissing`].
+    pub fn resolve_lora(&self, lora: &LoraDescription, places: &Places) -> Result<PathBuf, ModelsError> {
+        match locate(&lora.name, &lora.lora, places) {
+            Some(Source::File(path)) => Ok(path),
+            _ => Err(files_missing(&lora.name, std::slice::from_ref(&lora.lora), places)),
         }
-        let mut sources: Vec<String> = missing.iter().filter_map(|e| e.repo.clone()).collect();
-        sources.sort();
-        sources.dedup();
-        Err(ModelsError::FilesMissing {
-            model: model.name.clone(),
-            missing: missing.iter().map(|e| e.path.clone()).collect(),
-            folder: models_dir.to_path_buf(),
-            sources: sources.iter().map(|r| format!("the files of {r} on Hugging Face")).collect(),
-        })
+    }
+
+    /// Where each file of a description is, in the order of [`Description::files`].
+    pub fn locate_all(&self, what: &Description, places: &Places) -> Vec<Option<Source>> {
+        let mut found: Vec<_> =
+            what.files().iter().map(|(_, entry)| locate(what.name(), entry, places)).collect();
+        if let Description::Model(_) = what {
+            let keys: Vec<_> = what.files().iter().map(|(key, _)| *key).collect();
+            let index = |key| keys.iter().position(|k| *k == key);
+            if let (Some(text), Some(tokenizer)) = (index("text_encoder"), index("tokenizer"))
+                && found[tokenizer].is_none()
+                && let Some(Source::File(path)) = &found[text]
+            {
+                found[tokenizer] = tokenizer_beside(path).map(Source::File);
+            }
+        }
+        found
     }
 
     /// The sample image that comes with the program, as PNG.
@@ -169,21 +153,38 @@ impl Registry {
     }
 }
 
-fn locate(model: &str, entry: &FileEntry, models_dir: &Path) -> Option<Source> {
+fn locate(model: &str, entry: &FileEntry, places: &Places) -> Option<Source> {
     if entry.embedded {
         let bytes = embedded::file(&entry.path)?;
         return Some(Source::Embedded { label: format!("{} (embedded)", entry.path), bytes });
     }
-    let name = Path::new(&entry.path).file_name()?;
-    let mut candidates =
-        vec![models_dir.join(model).join(name), models_dir.join(&entry.path), models_dir.join(name)];
-    if let Some(folder) = &entry.folder {
-        let folder = models_dir.join(folder);
-        candidates.push(folder.join(name));
-        let below = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|e| e.path());
-        candidates.extend(below.filter(|p| p.is_dir()).map(|p| p.join(name)));
+    places.find(model, entry).map(Source::File)
+}
+
+/// The tokenizer in the text encoder's folder, or where the original and the diffusers repositories keep it.
+fn tokenizer_beside(text_encoder: &Path) -> Option<PathBuf> {
+    let folder = text_encoder.parent()?;
+    let mut places = vec![folder.join("tokenizer.json"), folder.join("google/umt5-xxl/tokenizer.json")];
+    places.extend(folder.parent().map(|p| p.join("tokenizer/tokenizer.json")));
+    places.into_iter().find(|p| p.is_file())
+}
+
+fn files_missing(model: &str, missing: &[FileEntry], places: &Places) -> ModelsError {
+    ModelsError::FilesMissing {
+        model: model.to_string(),
+        missing: missing.iter().map(|e| e.path.clone()).collect(),
+        places: places.describe(),
     }
-    candidates.into_iter().find(|p| p.is_file()).map(Source::File)
+}
+
+fn unknown(name: &str, known: Vec<String>) -> ModelsError {
+    let nearest = known
+        .iter()
+        .map(|k| (strsim::jaro_winkler(k, name), k))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, n)| n.clone());
+    ModelsError::Unknown { name: name.to_string(), nearest, known }
 }
 
 fn latent_rgb(model: &ModelDescription) -> Result<Option<LatentRgb>, ModelsError> {
@@ -193,6 +194,20 @@ fn latent_rgb(model: &ModelDescription) -> Result<Option<LatentRgb>, ModelsError
         None => std::fs::read(path).map_err(|e| description_error(path, e))?,
     };
     parse(path, &bytes).map(Some)
+}
+
+/// Reads a description; one with a table `lora` describes a LoRA.
+fn description(label: &str, bytes: &[u8]) -> Result<Description, ModelsError> {
+    let table: toml::Table = parse(label, bytes)?;
+    let description = if table.contains_key("lora") {
+        Description::Lora(Box::new(parse(label, bytes)?))
+    } else {
+        Description::Model(Box::new(parse(label, bytes)?))
+    };
+    for (key, entry) in description.files() {
+        entry.check().map_err(|reason| description_error(label, format!("{key}: {reason}")))?;
+    }
+    Ok(description)
 }
 
 fn parse<T: serde::de::DeserializeOwned>(label: &str, bytes: &[u8]) -> Result<T, ModelsError> {
@@ -217,7 +232,7 @@ mod tests {
             assert_eq!(rgb.factors.len(), 16, "{}", model.name);
         }
         let tiny = registry.find("tiny").unwrap();
-        let files = registry.resolve(&tiny, Path::new("/nonexistent")).unwrap();
+        let files = registry.resolve(&tiny, &Places::default()).unwrap();
         for source in [&files.dit, &files.vae, &files.text_encoder, files.image_encoder.as_ref().unwrap()] {
             assert!(source.weights().unwrap().names().count() > 10);
         }
@@ -240,11 +255,62 @@ mod tests {
     }
 
     #[test]
+    fn the_tokenizer_is_found_beside_the_text_encoder() {
+        let registry = Registry::builtin().unwrap();
+        let model = registry.find("wan2.1-i2v-14b-480p-fp8").unwrap();
+        for tokenizer in ["t/tokenizer.json", "t/google/umt5-xxl/tokenizer.json", "tokenizer/tokenizer.json"]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let encoders = dir.path().join("text_encoders");
+            let put = |path: std::path::PathBuf| {
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, b"{}").unwrap();
+            };
+            put(encoders.join("t/umt5-xxl-enc-bf16.safetensors"));
+            put(encoders.join(tokenizer));
+            let found = registry
+                .locate_all(&Description::Model(Box::new(model.clone())), &Places::folder(dir.path()));
+            let Some(Source::File(path)) = &found[4] else { panic!("{tokenizer}: {found:?}") };
+            assert_eq!(path.canonicalize().unwrap(), encoders.join(tokenizer).canonicalize().unwrap());
+        }
+    }
+
+    #[test]
+    fn loras_have_descriptions_of_their_own() {
+        let registry = Registry::builtin().unwrap();
+        let lora = registry.find_lora("lightx2v-i2v-14b-480p").unwrap();
+        assert_eq!((lora.recipe.steps, lora.recipe.cfg), (4, 1.0));
+        let error = registry.resolve_lora(&lora, &Places::default()).unwrap_err().to_string();
+        assert!(error.contains("wan-run models pull lightx2v-i2v-14b-480p"), "{error}");
+        assert!(registry.find("lightx2v-i2v-14b-480p").unwrap_err().to_string().contains("expected a model"));
+        assert!(registry.find_lora("tiny").unwrap_err().to_string().contains("expected a LoRA"));
+    }
+
+    #[test]
+    fn descriptions_cannot_lead_out_of_their_folder() {
+        let entry = |path: &str, repo: &str| {
+            let text = format!(
+                "name = \"l\"\nsummary = \"\"\nmodel_type = \"i2v\"\nlicense = \"\"\n[lora]\npath = \"{path}\"\n\
+                 repo = \"{repo}\"\n[recipe]\nstrength = 1.0\nsteps = 4\ncfg = 1.0\n"
+            );
+            description("l.toml", text.as_bytes()).map(|_| ()).map_err(|e| e.to_string())
+        };
+        assert_eq!(entry("a/b.safetensors", "o/n"), Ok(()));
+        for (path, repo) in
+            [("../b", "o/n"), ("/b", "o/n"), ("", "o/n"), ("b", "o"), ("b", "../n"), ("b", "o/n/x")]
+        {
+            let error = entry(path, repo).unwrap_err();
+            assert!(error.contains("l.toml: lora: found"), "{error}");
+        }
+    }
+
+    #[test]
     fn files_are_found_in_a_comfyui_tree_and_missing_ones_are_all_named() {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::builtin().unwrap();
         let model = registry.find("wan2.1-i2v-14b-480p-fp8").unwrap();
-        let error = registry.resolve(&model, dir.path()).unwrap_err().to_string();
+        let places = Places::folder(dir.path());
+        let error = registry.resolve(&model, &places).unwrap_err().to_string();
         assert!(
             error.contains("umt5-xxl-enc-bf16.safetensors") && error.contains("tokenizer.json"),
             "{error}"
@@ -259,7 +325,7 @@ mod tests {
         put("umt5-xxl-enc-bf16.safetensors");
         put("wan2.1-i2v-14b-480p-fp8/open-clip-xlm-roberta-large-vit-huge-14_visual_fp16.safetensors");
         put("text_encoders/tokenizer.json");
-        let files = registry.resolve(&model, dir.path()).unwrap();
+        let files = registry.resolve(&model, &places).unwrap();
         assert!(
             matches!(&files.vae, Source::File(p) if p.ends_with("vae/wan2.1/Wan2_1_VAE_bf16.safetensors"))
         );

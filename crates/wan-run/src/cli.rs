@@ -34,6 +34,12 @@ pub enum Command {
     Probe(Box<ProbeArgs>),
     /// Show devices, memory, models, and what a job with these options will take.
     Info(Box<InfoArgs>),
+    /// List, fetch, check and remove models.
+    Models {
+        /// What to do.
+        #[command(subcommand)]
+        command: ModelsCommand,
+    },
     /// Write the embedded sample image to a file.
     Sample {
         /// File to write (PNG).
@@ -49,6 +55,74 @@ pub enum Command {
     },
     /// Print the manual page (roff).
     Man,
+}
+
+/// Subcommands of `models`.
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// Show all models and LoRAs and which are here.
+    List(PlacesArgs),
+    /// Fetch what is missing of models or LoRAs into the Hugging Face cache.
+    ///
+    /// An interrupted pull goes on where it stopped. HF_ENDPOINT names a mirror, HF_TOKEN a token, HF_HOME or
+    /// HF_HUB_CACHE the cache, HF_HUB_OFFLINE=1 forbids the network.
+    Pull {
+        /// Names, or .toml files with descriptions.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// Do not use the network; fail if something is missing.
+        #[arg(long)]
+        offline: bool,
+        /// Print nothing but errors.
+        #[arg(long, short)]
+        quiet: bool,
+        /// Where to look.
+        #[command(flatten)]
+        places: PlacesArgs,
+    },
+    /// Read the files of models or LoRAs and check lengths and SHA-256.
+    Verify {
+        /// Names, or .toml files with descriptions.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// Where to look.
+        #[command(flatten)]
+        places: PlacesArgs,
+    },
+    /// Print where the files of a model or LoRA are.
+    Path {
+        /// Name, or a .toml file with a description.
+        name: String,
+        /// Where to look.
+        #[command(flatten)]
+        places: PlacesArgs,
+    },
+    /// Remove the files of models or LoRAs from the Hugging Face cache; other folders are left alone.
+    Remove {
+        /// Names, or .toml files with descriptions.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// Also remove files that another complete model needs.
+        #[arg(long)]
+        shared: bool,
+        /// Where to look.
+        #[command(flatten)]
+        places: PlacesArgs,
+    },
+}
+
+/// Where model files are looked for, beside the Hugging Face cache.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PlacesArgs {
+    /// Folder with model files, flat or in ComfyUI's layout [default: models].
+    #[arg(long, value_name = "DIR", env = "WAN_RUN_MODELS_DIR")]
+    pub models_dir: Option<PathBuf>,
+    /// ComfyUI's list of further folders [default: the one beside the models folder].
+    #[arg(long, value_name = "FILE.yaml")]
+    pub extra_model_paths: Option<PathBuf>,
+    /// Defaults file instead of the user's own.
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
 }
 
 /// Options of `info`.
@@ -144,6 +218,10 @@ pub struct Settings {
     #[arg(long, value_name = "DIR", env = "WAN_RUN_MODELS_DIR", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub models_dir: Option<PathBuf>,
+    /// ComfyUI's list of further folders [default: the one beside the models folder].
+    #[arg(long, value_name = "FILE.yaml", help_heading = "Job")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extra_model_paths: Option<PathBuf>,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -283,6 +361,7 @@ impl Settings {
             negative_prompt,
             model,
             models_dir,
+            extra_model_paths,
             device,
             width,
             height,

@@ -80,7 +80,7 @@ fn generate(args: &GenerateArgs, reporter: &Reporter, cancel: &CancelToken) -> O
 
 fn resume(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &CancelToken) -> Outcome {
     let started = Instant::now();
-    let here = Settings { device: None, models_dir: None, ..args.settings.clone() };
+    let here = Settings { device: None, models_dir: None, extra_model_paths: None, ..args.settings.clone() };
     if here != Settings::default() {
         let names = serde_json::to_value(&here).ok();
         let names = names.as_ref().and_then(|v| v.as_object()).map(|o| o.keys().cloned().collect::<Vec<_>>());
@@ -184,7 +184,7 @@ fn image_name(path: Option<&Path>) -> Option<String> {
 }
 
 fn open(options: &Options, registry: &Registry) -> Outcome<Pipeline> {
-    let files = registry.resolve(&options.model, &options.models_dir)?;
+    let files = registry.resolve(&options.model, &options.places()?)?;
     Ok(Pipeline::open(files, options.device.open()?, DType::F32)?)
 }
 

@@ -18,7 +18,7 @@ pub fn run(args: &InfoArgs) -> Outcome {
     let registry = Registry::builtin()?;
     let options = resolve(settings, &registry)?;
     let mut text = machine();
-    text.push_str(&models(&registry, &options));
+    text.push_str(&models(&registry, &options)?);
     text.push_str(&job(args, &registry, &options)?);
     // A closed pipe is the reader's choice.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
@@ -52,22 +52,23 @@ fn instruction_sets() -> String {
     String::new()
 }
 
-fn models(registry: &Registry, options: &Options) -> String {
-    let mut text = format!("\nmodels (folder {})\n", options.models_dir.display());
+fn models(registry: &Registry, options: &Options) -> Outcome<String> {
+    let places = options.places()?;
+    let mut text = format!("\nmodels (in {})\n", places.describe());
     for model in registry.models() {
-        let state = match registry.resolve(model, &options.models_dir) {
+        let state = match registry.resolve(model, &places) {
             Ok(_) => "ready",
             Err(_) => "files missing",
         };
-        text.push_str(&format!("  {:26} {state:14} {}\n", model.name, model.summary));
+        text.push_str(&format!("  {:34} {state:14} {}\n", model.name, model.summary));
     }
-    text
+    Ok(text)
 }
 
 /// What the job takes, if the model's files are here and an image-to-video job has an image; else why not.
 fn job(args: &InfoArgs, registry: &Registry, options: &Options) -> Outcome<String> {
     let mut text = format!("\njob on {}\n", options.model.name);
-    let files = match registry.resolve(&options.model, &options.models_dir) {
+    let files = match registry.resolve(&options.model, &options.places()?) {
         Ok(files) => files,
         Err(error) => return Ok(format!("{text}  {error}\n")),
     };
@@ -104,7 +105,7 @@ fn job(args: &InfoArgs, registry: &Registry, options: &Options) -> Outcome<Strin
 }
 
 /// Bytes for people, in powers of 1024.
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
     let mut unit = 0;

@@ -3,11 +3,14 @@
 mod cli;
 mod error;
 mod generate;
+mod hub;
 mod info;
+mod models;
 mod options;
 mod output;
 mod probe;
 mod progress;
+mod pull_progress;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -38,6 +41,7 @@ fn dispatch(cli: Cli, cancel: &CancelToken) -> Outcome {
         Some(Command::Generate(args)) => generate::run(*args, cancel),
         Some(Command::Probe(args)) => probe::run(&args),
         Some(Command::Info(args)) => info::run(&args),
+        Some(Command::Models { command }) => models::run(command, cancel),
         Some(Command::Sample { output, overwrite }) => sample(&output, overwrite),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut Cli::command(), "wan-run", &mut std::io::stdout());

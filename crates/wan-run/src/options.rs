@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use wan_core::device::DeviceChoice;
 use wan_media::{Alpha, FrameRate, OutputFormat, PixelFormat, VideoOptions};
-use wan_models::{ModelDescription, Registry};
+use wan_models::{ModelDescription, Places, Registry};
 use wan_pipeline::{OutputRange, PipelineError, Request, TilingChoice};
 
 use crate::cli::Settings;
@@ -13,6 +13,9 @@ use crate::error::{Failure, Outcome};
 
 /// Model taken where none is named.
 const DEFAULT_MODEL: &str = "wan2.1-i2v-14b-480p-fp8";
+
+/// Folder of models where none is named.
+pub const DEFAULT_MODELS_DIR: &str = "models";
 
 /// A job as it will run, before the image is read.
 pub struct Options {
@@ -22,6 +25,8 @@ pub struct Options {
     pub model: ModelDescription,
     /// Folder with model files.
     pub models_dir: PathBuf,
+    /// ComfyUI's list of further folders, if one is named.
+    pub extra_model_paths: Option<PathBuf>,
     /// Where it runs.
     pub device: DeviceChoice,
     /// How the video is stored, metadata aside.
@@ -34,6 +39,15 @@ pub struct Options {
     pub metadata: bool,
     /// Whether the seed was chosen here.
     pub seed_is_random: bool,
+}
+
+impl Options {
+    /// Where model files are looked for.
+    ///
+    /// Errors: exit 2 if ComfyUI's list of folders cannot be read.
+    pub fn places(&self) -> Outcome<Places> {
+        crate::hub::places(&self.models_dir, self.extra_model_paths.as_deref())
+    }
 }
 
 /// What a video says about how it was made.
@@ -198,7 +212,8 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
     };
     Ok(Options {
         device: s.device.as_deref().unwrap_or("auto").parse().map_err(Failure::usage)?,
-        models_dir: s.models_dir.unwrap_or_else(|| PathBuf::from("models")),
+        models_dir: s.models_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_MODELS_DIR)),
+        extra_model_paths: s.extra_model_paths,
         output_prefix: s.output_prefix.unwrap_or_else(|| "wan-run".into()),
         metadata: !s.no_metadata.unwrap_or(false),
         seed_is_random: s.seed.is_none(),

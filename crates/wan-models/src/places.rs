@@ -1,0 +1,268 @@
+//! Where model files are looked for.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::ModelsError;
+use crate::description::FileEntry;
+use crate::hub::HubCache;
+
+/// How deep below a ComfyUI folder files are looked for; people sort their models into subfolders.
+const MAX_DEPTH: usize = 4;
+
+/// Folders that mean the same to ComfyUI, today's name first.
+const ALIASES: &[&[&str]] = &[&["diffusion_models", "unet"], &["text_encoders", "clip"]];
+
+/// Folders of models, ComfyUI's further folders, and the Hugging Face cache; looked through in this order.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    folders: Vec<PathBuf>,
+    /// Kind of file (`vae`, ...) and a folder with such files.
+    extra: Vec<(String, PathBuf)>,
+    cache: Option<HubCache>,
+}
+
+impl Places {
+    /// One folder: flat (`FILE`), by model (`NAME/FILE`), by path in the repository, or ComfyUI's `models` folder.
+    pub fn folder(folder: impl Into<PathBuf>) -> Self {
+        Self { folders: vec![folder.into()], ..Self::default() }
+    }
+
+    /// Also the Hugging Face cache.
+    pub fn with_cache(mut self, cache: HubCache) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
+    /// The Hugging Face cache, if it is looked through.
+    pub fn cache(&self) -> Option<&HubCache> {
+        self.cache.as_ref()
+    }
+
+    /// Also the folders that a ComfyUI `extra_model_paths.yaml` names.
+    ///
+    /// Errors: [`ModelsError::ExtraModelPaths`].
+    pub fn with_extra_model_paths(mut self, file: &Path) -> Result<Self, ModelsError> {
+        let error = |reason: String| ModelsError::ExtraModelPaths { path: file.to_path_buf(), reason };
+        let text = std::fs::read_to_string(file).map_err(|e| error(e.to_string()))?;
+        let folder = file.parent().unwrap_or(Path::new("."));
+        self.extra.extend(extra_model_paths(&text, folder).map_err(error)?);
+        Ok(self)
+    }
+
+    /// The `extra_model_paths.yaml` of the ComfyUI whose models these folders are, if there is one: ComfyUI keeps it
+    /// beside its `models` folder.
+    pub fn comfyui_extra_model_paths(&self) -> Option<PathBuf> {
+        const NAME: &str = "extra_model_paths.yaml";
+        let near = self.folders.iter().flat_map(|f| [Some(f.join(NAME)), f.parent().map(|p| p.join(NAME))]);
+        near.flatten().find(|p| p.is_file())
+    }
+
+    /// The places, for messages.
+    pub fn describe(&self) -> String {
+        let mut names: Vec<String> = self.folders.iter().map(|f| f.display().to_string()).collect();
+        names.extend(self.extra.iter().map(|(_, f)| f.display().to_string()));
+        names.dedup();
+        names.extend(self.cache.as_ref().map(|c| format!("the Hugging Face cache {}", c.folder().display())));
+        if names.is_empty() { "no folder".into() } else { names.join(", ") }
+    }
+
+    /// The first file with the right name and, where it is known, length; else the first in the user's folders with
+    /// the right name, which may be a newer edition.
+    pub(crate) fn find(&self, model: &str, entry: &FileEntry) -> Option<PathBuf> {
+        let own: Vec<PathBuf> = self
+            .candidates(model, entry)
+            .into_iter()
+            .filter(|p| p.is_file() && parts_beside(p, entry))
+            .collect();
+        let fits = |path: &&PathBuf| {
+            let length = std::fs::metadata(path).map(|m| m.len()).ok();
+            entry.bytes.is_none_or(|expected| length == Some(expected))
+        };
+        own.iter().find(fits).cloned().or_else(|| self.cached(entry)).or_else(|| own.into_iter().next())
+    }
+
+    fn cached(&self, entry: &FileEntry) -> Option<PathBuf> {
+        let cache = self.cache.as_ref()?;
+        let files = entry.remote_files();
+        let mut paths = files.iter().map(|f| cache.finished(f)).collect::<Option<Vec<_>>>()?.into_iter();
+        let first = paths.next()?;
+        // Shards must lie in the snapshot of their index.
+        parts_beside(&first, entry).then_some(first)
+    }
+
+    /// Every path at which the user's folders may have the file.
+    fn candidates(&self, model: &str, entry: &FileEntry) -> Vec<PathBuf> {
+        let Some(name) = Path::new(&entry.path).file_name() else { return Vec::new() };
+        let mut found = Vec::new();
+        for folder in &self.folders {
+            let own = folder.join(model);
+            found.extend([
+                own.join(name),
+                own.join(&entry.path),
+                folder.join(&entry.path),
+                folder.join(name),
+            ]);
+            for kind in entry.folder.iter().flat_map(|k| aliases(k)) {
+                search(&folder.join(kind), name.as_ref(), MAX_DEPTH, &mut found);
+            }
+        }
+        for kind in entry.folder.iter().flat_map(|k| aliases(k)) {
+            for (_, folder) in self.extra.iter().filter(|(k, _)| *k == kind) {
+                search(folder, name.as_ref(), MAX_DEPTH, &mut found);
+            }
+        }
+        found
+    }
+}
+
+fn parts_beside(index: &Path, entry: &FileEntry) -> bool {
+    let folder = index.parent().unwrap_or(Path::new("."));
+    entry.parts.iter().all(|part| {
+        let name = Path::new(&part.path).file_name().unwrap_or_default();
+        std::fs::metadata(folder.join(name)).is_ok_and(|m| part.bytes.is_none_or(|b| b == m.len()))
+    })
+}
+
+fn aliases(kind: &str) -> Vec<String> {
+    match ALIASES.iter().find(|names| names.contains(&kind)) {
+        Some(names) => names.iter().map(|n| n.to_string()).collect(),
+        None => vec![kind.to_string()],
+    }
+}
+
+/// Files called `name` in `folder` and below it, nearest first.
+fn search(folder: &Path, name: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    let here = folder.join(name);
+    if here.is_file() {
+        found.push(here);
+    }
+    if depth == 0 {
+        return;
+    }
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut below: Vec<PathBuf> = entries.map(|e| e.path()).filter(|p| p.is_dir()).collect();
+    below.sort();
+    for folder in below {
+        search(&folder, name, depth - 1, found);
+    }
+}
+
+/// Reads ComfyUI's format: sections with an optional `base_path`, each other key a kind of file with one folder a line.
+/// Relative folders are below `base_path`, and that is below the folder of the file.
+fn extra_model_paths(text: &str, folder: &Path) -> Result<Vec<(String, PathBuf)>, String> {
+    type Sections = BTreeMap<String, Option<BTreeMap<String, Option<String>>>>;
+    let sections: Option<Sections> = serde_saphyr::from_str(text)
+        .map_err(|e| e.to_string().lines().next().unwrap_or_default().to_string())?;
+    let mut found = Vec::new();
+    for section in sections.unwrap_or_default().into_values().flatten() {
+        let base = match section.get("base_path").and_then(|b| b.as_deref()) {
+            Some(base) => folder.join(home(base.trim())),
+            None => folder.to_path_buf(),
+        };
+        for (kind, folders) in section {
+            if matches!(kind.as_str(), "base_path" | "is_default") {
+                continue;
+            }
+            let folders = folders.unwrap_or_default();
+            for line in folders.lines().map(str::trim).filter(|l| !l.is_empty()) {
+                found.push((kind.clone(), base.join(home(line))));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// `~/` is the home folder, as in ComfyUI.
+fn home(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str, kind: &str, bytes: Option<u64>) -> FileEntry {
+        FileEntry {
+            path: path.into(),
+            repo: Some("o/n".into()),
+            folder: Some(kind.into()),
+            bytes,
+            sha256: None,
+            embedded: false,
+            parts: Vec::new(),
+        }
+    }
+
+    fn put(path: &Path, bytes: usize) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, vec![0; bytes]).unwrap();
+    }
+
+    #[test]
+    fn extra_model_paths_are_read_as_comfyui_reads_them() {
+        let text = "# a comment\ncomfyui:\n    base_path: /data/comfy/\n    is_default: true\n    vae: models/vae/\n    \
+                    diffusion_models: |\n         models/diffusion_models\n         models/unet\n    loras: /other/loras\n\
+                    other:\n    clip: text\nempty:\n";
+        let found = extra_model_paths(text, Path::new("/etc/c")).unwrap();
+        let has = |kind: &str, path: &str| found.contains(&(kind.to_string(), PathBuf::from(path)));
+        assert!(
+            has("vae", "/data/comfy/models/vae/")
+                && has("loras", "/other/loras")
+                && has("clip", "/etc/c/text")
+        );
+        assert!(has("diffusion_models", "/data/comfy/models/diffusion_models"), "{found:?}");
+        assert!(has("diffusion_models", "/data/comfy/models/unet"));
+        assert_eq!(found.len(), 5, "{found:?}");
+        assert!(extra_model_paths("a: [b\n", Path::new("")).is_err());
+        assert!(extra_model_paths("# nothing\n", Path::new("")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn extra_folders_and_old_folder_names_are_searched() {
+        let dir = tempfile::tempdir().unwrap();
+        let yaml = dir.path().join("extra_model_paths.yaml");
+        std::fs::write(&yaml, "c:\n  base_path: big\n  unet: u\n").unwrap();
+        let models = dir.path().join("models");
+        let places = Places::folder(&models);
+        assert_eq!(places.comfyui_extra_model_paths().as_ref(), Some(&yaml));
+        let places = places.with_extra_model_paths(&yaml).unwrap();
+        let dit = entry("a/dit.safetensors", "diffusion_models", None);
+        assert_eq!(places.find("m", &dit), None);
+        put(&dir.path().join("big/u/wan/2.1/dit.safetensors"), 3);
+        assert_eq!(places.find("m", &dit), Some(dir.path().join("big/u/wan/2.1/dit.safetensors")));
+        put(&models.join("unet/dit.safetensors"), 3);
+        assert_eq!(places.find("m", &dit), Some(models.join("unet/dit.safetensors")));
+        let error = Places::default().with_extra_model_paths(&models).unwrap_err().to_string();
+        assert!(error.starts_with("extra model paths"), "{error}");
+    }
+
+    #[test]
+    fn a_file_of_the_right_length_wins_over_one_that_only_has_the_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::folder(dir.path());
+        let vae = entry("vae.safetensors", "vae", Some(7));
+        put(&dir.path().join("vae.safetensors"), 3);
+        assert_eq!(places.find("m", &vae), Some(dir.path().join("vae.safetensors")));
+        put(&dir.path().join("vae/new/vae.safetensors"), 7);
+        assert_eq!(places.find("m", &vae), Some(dir.path().join("vae/new/vae.safetensors")));
+    }
+
+    #[test]
+    fn an_index_counts_only_with_all_its_shards() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::folder(dir.path());
+        let mut dit = entry("m.index.json", "diffusion_models", None);
+        let part = |path: &str| crate::FilePart { path: path.into(), bytes: Some(2), sha256: None };
+        dit.parts = vec![part("m-1.safetensors"), part("m-2.safetensors")];
+        put(&dir.path().join("m.index.json"), 1);
+        put(&dir.path().join("m-1.safetensors"), 2);
+        put(&dir.path().join("m-2.safetensors"), 1);
+        assert_eq!(places.find("m", &dit), None);
+        put(&dir.path().join("m-2.safetensors"), 2);
+        assert_eq!(places.find("m", &dit), Some(dir.path().join("m.index.json")));
+    }
+}

@@ -1,0 +1,82 @@
+use std::path::PathBuf;
+
+use wan_core::weights::Bytes;
+use wan_core::{Result, WeightSet};
+
+use crate::description::{LatentRgb, ModelDescription};
+
+/// A part of a model that has a file of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Component {
+    /// Diffusion transformer.
+    Dit,
+    /// VAE.
+    Vae,
+    /// UMT5 encoder.
+    TextEncoder,
+    /// CLIP vision encoder.
+    ImageEncoder,
+    /// Tokenizer of the text encoder.
+    Tokenizer,
+}
+
+/// Where a file's bytes are.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// In the program.
+    Embedded {
+        /// Name for messages.
+        label: String,
+        /// Contents.
+        bytes: &'static [u8],
+    },
+    /// On disk.
+    File(PathBuf),
+}
+
+impl Source {
+    /// Opens the tensors; reads headers only.
+    ///
+    /// Errors: as [`WeightSet::open`].
+    pub fn weights(&self) -> Result<WeightSet> {
+        match self {
+            Self::Embedded { label, bytes } => WeightSet::from_bytes(label.clone(), Bytes::new(*bytes)),
+            Self::File(path) => WeightSet::open(path),
+        }
+    }
+
+    /// The whole contents; for small files.
+    pub fn read(&self) -> Result<Vec<u8>> {
+        match self {
+            Self::Embedded { bytes, .. } => Ok(bytes.to_vec()),
+            Self::File(path) => std::fs::read(path).map_err(|e| wan_core::Error::io(path, e)),
+        }
+    }
+
+    /// Length in bytes; 0 if the file is gone.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Embedded { bytes, .. } => bytes.len() as u64,
+            Self::File(path) => std::fs::metadata(path).map_or(0, |m| m.len()),
+        }
+    }
+}
+
+/// A model whose files were all found.
+#[derive(Debug, Clone)]
+pub struct ModelFiles {
+    /// Its description.
+    pub description: ModelDescription,
+    /// Diffusion transformer.
+    pub dit: Source,
+    /// VAE.
+    pub vae: Source,
+    /// UMT5 encoder.
+    pub text_encoder: Source,
+    /// CLIP vision encoder; absent for text-to-video.
+    pub image_encoder: Option<Source>,
+    /// Tokenizer of the text encoder.
+    pub tokenizer: Source,
+    /// Latent-to-RGB factors for previews.
+    pub latent_rgb: Option<LatentRgb>,
+}
