@@ -83,7 +83,7 @@ impl WeightSet {
     /// Source: ComfyUI `comfy/ops.py`, `scaled_fp8_ops`.
     ///
     /// Errors: [`Error::Invalid`] for a scale on a weight that is not f8_e4m3, and those of [`Scale::read`].
-    pub(super) fn with_scales(&self) -> Result<WeightSet> {
+    pub fn with_scales(&self) -> Result<WeightSet> {
         let mut tensors: BTreeMap<String, Stored> = BTreeMap::new();
         let mut unused = Vec::new();
         let weight_of = |name: &str, suffix: &str| {
