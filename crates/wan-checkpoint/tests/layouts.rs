@@ -71,7 +71,7 @@ fn parameters(manifest: &str, component: Component) -> u64 {
         Component::Dit if manifest.contains("t2v_14B") => 14_288_491_584,
         Component::Dit => 16_394_878_784,
         Component::TextEncoder => 5_680_910_336,
-        Component::ImageEncoder => 630_764_800,
+        Component::ImageEncoder => 630_763_520,
         Component::Vae => 126_892_531,
     }
 }

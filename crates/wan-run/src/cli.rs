@@ -34,6 +34,9 @@ pub enum Command {
     Probe(Box<ProbeArgs>),
     /// Show devices, memory, models, and what a job with these options will take.
     Info(Box<InfoArgs>),
+    /// Look into checkpoints and convert them.
+    #[command(subcommand)]
+    Models(ModelsCommand),
     /// Write the embedded sample image to a file.
     Sample {
         /// File to write (PNG).
@@ -49,6 +52,15 @@ pub enum Command {
     },
     /// Print the manual page (roff).
     Man,
+}
+
+/// Subcommands of `models`.
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// Say what a checkpoint is: component, layout, dtypes, parameters, configuration.
+    Inspect(crate::inspect::InspectArgs),
+    /// Rewrite a checkpoint with FP8 or bf16 matrices.
+    Convert(crate::inspect::ConvertArgs),
 }
 
 /// Options of `info`.

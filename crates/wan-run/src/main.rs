@@ -4,6 +4,7 @@ mod cli;
 mod error;
 mod generate;
 mod info;
+mod inspect;
 mod options;
 mod output;
 mod probe;
@@ -16,7 +17,7 @@ use clap::{CommandFactory, Parser};
 use wan_core::progress::CancelToken;
 use wan_models::Registry;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, ModelsCommand};
 use error::{Failure, INTERRUPTED, Outcome};
 
 fn main() -> ExitCode {
@@ -38,6 +39,8 @@ fn dispatch(cli: Cli, cancel: &CancelToken) -> Outcome {
         Some(Command::Generate(args)) => generate::run(*args, cancel),
         Some(Command::Probe(args)) => probe::run(&args),
         Some(Command::Info(args)) => info::run(&args),
+        Some(Command::Models(ModelsCommand::Inspect(args))) => inspect::inspect(&args),
+        Some(Command::Models(ModelsCommand::Convert(args))) => inspect::convert(&args, cancel),
         Some(Command::Sample { output, overwrite }) => sample(&output, overwrite),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut Cli::command(), "wan-run", &mut std::io::stdout());

@@ -102,7 +102,7 @@ pub fn width(dtype: &str) -> u64 {
 /// Writes a header, padded to `header_bytes`, and a hole as long as the data; returns the file's length.
 fn safetensors(path: &Path, tensors: &[(&String, &Value)], metadata: &Value, header_bytes: Option<u64>) -> u64 {
     let (mut header, mut at) = (Map::new(), 0);
-    if metadata.is_object() {
+    if metadata.as_object().is_some_and(|m| !m.is_empty()) {
         header.insert("__metadata__".into(), metadata.clone());
     }
     for (name, spec) in tensors {
