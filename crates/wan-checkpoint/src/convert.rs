@@ -176,7 +176,12 @@ impl Job<'_> {
 
     fn slot(&self) -> Slot {
         let bytes = (self.stored.elements() * self.width()) as u64;
-        Slot { name: self.stored.name().into(), dtype: self.dtype(), shape: self.stored.shape().to_vec(), bytes }
+        Slot {
+            name: self.stored.name().into(),
+            dtype: self.dtype(),
+            shape: self.stored.shape().to_vec(),
+            bytes,
+        }
     }
 
     fn scale_name(&self) -> String {
@@ -219,7 +224,9 @@ impl Job<'_> {
             match (self.action, scale) {
                 (Action::Bf16, _) => to_bf16(values, &mut bytes, &mut rounding),
                 (_, Some(Scale::Tensor(factor))) => to_f8(values, *factor, &mut bytes, &mut rounding),
-                (_, Some(Scale::Rows(factors))) => to_f8(values, factors[at / row], &mut bytes, &mut rounding),
+                (_, Some(Scale::Rows(factors))) => {
+                    to_f8(values, factors[at / row], &mut bytes, &mut rounding)
+                }
                 (_, None) => to_f8(values, 1.0, &mut bytes, &mut rounding),
             }
             file.write(path, &bytes)

@@ -77,7 +77,9 @@ fn open(component: Component, weights: &WeightSet) -> Result<String> {
     Ok(match component {
         Component::Dit => describe(wan_dit::Dit::open(weights, None, &device, dtype)?.config()),
         Component::TextEncoder => describe(wan_umt5::Umt5::open(weights, None, &device, dtype)?.config()),
-        Component::ImageEncoder => describe(wan_clip::ClipVision::open(weights, None, &device, dtype)?.config()),
+        Component::ImageEncoder => {
+            describe(wan_clip::ClipVision::open(weights, None, &device, dtype)?.config())
+        }
         Component::Vae => describe(&wan_vae::Vae::open(weights, None, &device, dtype)?.config),
     })
 }
@@ -85,14 +87,14 @@ fn open(component: Component, weights: &WeightSet) -> Result<String> {
 /// `key value, key value, …` of a configuration struct.
 fn describe(config: &impl std::fmt::Debug) -> String {
     let text = format!("{config:?}");
-    let inner = text.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}')).map_or(text.as_str(), |p| p.0);
+    let inner =
+        text.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}')).map_or(text.as_str(), |p| p.0);
     inner.trim().to_string()
 }
 
 fn layout(weights: &WeightSet, canonical: &WeightSet, naming: &str) -> String {
-    let scales = |rows: bool| {
-        canonical.iter().any(|t| t.scale().is_some_and(|s| matches!(s, Scale::Rows(_)) == rows))
-    };
+    let scales =
+        |rows: bool| canonical.iter().any(|t| t.scale().is_some_and(|s| matches!(s, Scale::Rows(_)) == rows));
     let quantisation = match (scales(true), scales(false)) {
         (true, _) => ", FP8 scaled per row",
         (_, true) => ", FP8 scaled per tensor",

@@ -71,7 +71,11 @@ pub(crate) fn scale(stored: &Stored, per_row: bool) -> Scale {
         let factor = m / F8_MAX;
         if factor.is_normal() { factor } else { 1.0 }
     };
-    if per_row { Scale::Rows(largest.into_iter().map(factor).collect()) } else { Scale::Tensor(factor(largest[0])) }
+    if per_row {
+        Scale::Rows(largest.into_iter().map(factor).collect())
+    } else {
+        Scale::Tensor(factor(largest[0]))
+    }
 }
 
 /// Rounds `values` to f8_e4m3fn codes of `value / factor`, saturating.
@@ -100,14 +104,17 @@ mod tests {
 
     #[test]
     fn codes_are_the_nearest_values() {
-        let all = Stored::new("f8", DType::F8E4M3, vec![256], Bytes::new((0..=255u8).collect::<Vec<_>>())).unwrap();
+        let all =
+            Stored::new("f8", DType::F8E4M3, vec![256], Bytes::new((0..=255u8).collect::<Vec<_>>())).unwrap();
         let table = all.to_f32_vec().unwrap();
-        let values: Vec<f32> = (-2000..2000).map(|i| (i as f32 / 400.0).powi(5) * 0.14 + i as f32 * 1e-5).collect();
+        let values: Vec<f32> =
+            (-2000..2000).map(|i| (i as f32 / 400.0).powi(5) * 0.14 + i as f32 * 1e-5).collect();
         let (mut codes, mut rounding) = (Vec::new(), Rounding::default());
         to_f8(&values, 1.0, &mut codes, &mut rounding);
         for (value, code) in values.iter().zip(codes) {
             let found = (table[usize::from(code)] - value).abs();
-            let best = table.iter().filter(|t| t.is_finite()).map(|t| (t - value).abs()).fold(f32::MAX, f32::min);
+            let best =
+                table.iter().filter(|t| t.is_finite()).map(|t| (t - value).abs()).fold(f32::MAX, f32::min);
             assert!(found <= best, "{value}: {found} against {best}");
         }
         assert!(rounding.relative() < 1.0 / 16.0);

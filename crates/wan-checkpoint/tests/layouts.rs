@@ -16,14 +16,24 @@ const LIMIT: u64 = 1 << 30;
 
 /// A manifest, what it is, its layout, and the number of tensors that are known to be of no use.
 const LAYOUTS: [(&str, Component, &str, usize); 21] = [
-    ("kijai_Wan2_1-I2V-14B-480P_fp8_e4m3fn", Component::Dit, "safetensors, original naming, FP8 without scales", 0),
+    (
+        "kijai_Wan2_1-I2V-14B-480P_fp8_e4m3fn",
+        Component::Dit,
+        "safetensors, original naming, FP8 without scales",
+        0,
+    ),
     (
         "kijai_Wan2_1-I2V-14B-480p_fp8_e4m3fn_scaled_KJ",
         Component::Dit,
         "safetensors, original naming, FP8 scaled per tensor",
         481,
     ),
-    ("comfy_wan2.1_i2v_480p_14B_fp8_e4m3fn", Component::Dit, "safetensors, original naming, FP8 without scales", 0),
+    (
+        "comfy_wan2.1_i2v_480p_14B_fp8_e4m3fn",
+        Component::Dit,
+        "safetensors, original naming, FP8 without scales",
+        0,
+    ),
     (
         "comfy_wan2.1_i2v_480p_14B_fp8_scaled",
         Component::Dit,

@@ -43,9 +43,7 @@ impl ClipVision {
         let last = format!("visual.transformer.{}.", config.num_layers - 1);
         let used = weights.names().zip(weights.iter()).filter(|(name, _)| !name.starts_with(&last));
         let weight_bytes = used.map(|(_, stored)| stored.bytes().len() as u64).sum();
-        Loader::load(weights, device, |loader| {
-            Self::load(&loader.pp("visual"), config, dtype, weight_bytes)
-        })
+        Loader::load(weights, device, |loader| Self::load(&loader.pp("visual"), config, dtype, weight_bytes))
     }
 
     fn load(loader: &Loader, config: Config, dtype: DType, weight_bytes: u64) -> Result<Self> {

@@ -114,7 +114,10 @@ pub fn convert(args: &ConvertArgs, cancel: &CancelToken) -> Outcome {
     if args.verbose {
         for t in &done.changed {
             let (relative, largest) = (t.relative_error, t.largest_error);
-            println!("{}: {} to {}, relative error {relative:.3e}, largest {largest:.3e}", t.name, t.from, t.to);
+            println!(
+                "{}: {} to {}, relative error {relative:.3e}, largest {largest:.3e}",
+                t.name, t.from, t.to
+            );
         }
     }
     if let Some(worst) = done.changed.iter().max_by(|a, b| a.relative_error.total_cmp(&b.relative_error)) {

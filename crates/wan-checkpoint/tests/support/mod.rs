@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each test binary uses a part
 
+pub mod gguf;
 pub mod pth;
 
 use std::fs::File;
@@ -51,14 +52,20 @@ impl Manifest {
                 let (mut weight_map, mut bytes) = (Map::new(), 0);
                 for shard in self.0["shards"].as_array().unwrap() {
                     let name = base_name(&shard["file"]);
-                    let of_shard: Vec<_> =
-                        shard["tensors"].as_array().unwrap().iter().map(|i| all[i.as_u64().unwrap() as usize]).collect();
+                    let of_shard: Vec<_> = shard["tensors"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .map(|i| all[i.as_u64().unwrap() as usize])
+                        .collect();
                     weight_map.extend(of_shard.iter().map(|(tensor, _)| (tensor.to_string(), json!(name))));
-                    bytes += safetensors(&folder.join(&name), &of_shard, metadata, shard["header_bytes"].as_u64());
+                    bytes +=
+                        safetensors(&folder.join(&name), &of_shard, metadata, shard["header_bytes"].as_u64());
                 }
                 assert_eq!(bytes, self.bytes(), "the manifest is not byte-exact");
                 let index = folder.join(base_name(&self.0["index"]));
-                std::fs::write(&index, json!({"metadata": {}, "weight_map": weight_map}).to_string()).unwrap();
+                std::fs::write(&index, json!({"metadata": {}, "weight_map": weight_map}).to_string())
+                    .unwrap();
                 folder.to_path_buf()
             }
             "torch-zip-pickle" => {
@@ -100,17 +107,20 @@ pub fn width(dtype: &str) -> u64 {
 }
 
 /// Writes a header, padded to `header_bytes`, and a hole as long as the data; returns the file's length.
-fn safetensors(path: &Path, tensors: &[(&String, &Value)], metadata: &Value, header_bytes: Option<u64>) -> u64 {
+fn safetensors(
+    path: &Path,
+    tensors: &[(&String, &Value)],
+    metadata: &Value,
+    header_bytes: Option<u64>,
+) -> u64 {
     let (mut header, mut at) = (Map::new(), 0);
     if metadata.as_object().is_some_and(|m| !m.is_empty()) {
         header.insert("__metadata__".into(), metadata.clone());
     }
     for (name, spec) in tensors {
         let end = at + shape(spec).iter().product::<u64>() * width(spec[0].as_str().unwrap());
-        header.insert(
-            name.to_string(),
-            json!({"dtype": spec[0], "shape": spec[1], "data_offsets": [at, end]}),
-        );
+        header
+            .insert(name.to_string(), json!({"dtype": spec[0], "shape": spec[1], "data_offsets": [at, end]}));
         at = end;
     }
     let mut text = Value::Object(header).to_string().into_bytes();

@@ -65,7 +65,8 @@ pub fn state_dict(tensors: &[Tensor<'_>]) -> Vec<u8> {
         out.extend(b"tQ");
         number(&mut out, 0);
         tuple(&mut out, &tensor.shape);
-        let strides: Vec<u64> = (1..=tensor.shape.len()).map(|n| tensor.shape[n..].iter().product()).collect();
+        let strides: Vec<u64> =
+            (1..=tensor.shape.len()).map(|n| tensor.shape[n..].iter().product()).collect();
         tuple(&mut out, &strides);
         out.extend(b"\x89ccollections\nOrderedDict\n)RtR");
     }

@@ -31,7 +31,8 @@ pub(super) fn tensors(bytes: &Bytes, label: &str) -> Result<Vec<Stored>> {
         let shape = match header.shapes.get(&tensor.name) {
             Some(shape) if product(shape) == product(&tensor.shape) => shape.clone(),
             Some(shape) => {
-                let reason = format!("tensor {} has shape {:?} and originally {shape:?}", tensor.name, tensor.shape);
+                let reason =
+                    format!("tensor {} has shape {:?} and originally {shape:?}", tensor.name, tensor.shape);
                 return Err(format(reason).into());
             }
             None => tensor.shape.clone(),

@@ -156,15 +156,18 @@ impl WeightSet {
             (Container::Gguf, gguf::tensors(&bytes, label)?)
         } else if start.starts_with(torch::MAGIC) {
             (Container::Torch, torch::tensors(&bytes, label)?)
-        } else if start.starts_with(b"\x80\x02") || start.starts_with(b"\x80\x03") || start.starts_with(b"\x80\x04")
+        } else if start.starts_with(b"\x80\x02")
+            || start.starts_with(b"\x80\x03")
+            || start.starts_with(b"\x80\x04")
         {
             // A safetensors header of this length would be several hundred bytes and start with `{`.
             match self.safetensors(&bytes, label) {
                 Ok(tensors) => (Container::Safetensors, tensors),
                 Err(_) => {
-                    let reason = "a bare pickle, as PyTorch before 1.6 wrote; save it again with a newer one, or \
+                    let reason =
+                        "a bare pickle, as PyTorch before 1.6 wrote; save it again with a newer one, or \
                                   as safetensors"
-                        .into();
+                            .into();
                     return Err(WeightsError::Format { label: label.to_string(), reason }.into());
                 }
             }

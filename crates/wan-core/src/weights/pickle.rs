@@ -56,8 +56,15 @@ const NESTED: [&str; 4] = ["state_dict", "model_state", "model", "module"];
 ///
 /// Errors: a sentence saying what is unknown or broken.
 pub(super) fn state_dict(bytes: &[u8]) -> Result<Vec<(String, PickledTensor)>, String> {
-    let mut machine =
-        Machine { input: bytes, at: 0, stack: vec![], memo: HashMap::new(), tuples: vec![], dicts: vec![], tensors: vec![] };
+    let mut machine = Machine {
+        input: bytes,
+        at: 0,
+        stack: vec![],
+        memo: HashMap::new(),
+        tuples: vec![],
+        dicts: vec![],
+        tensors: vec![],
+    };
     let mut root = machine.run()?;
     let tensors = |machine: &Machine<'_>, dict: usize| -> Vec<(String, PickledTensor)> {
         let entries = machine.dicts[dict].iter();

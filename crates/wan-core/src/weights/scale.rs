@@ -126,7 +126,8 @@ mod tests {
 
     fn codes(name: &str, shape: &[usize]) -> Stored {
         // 0x38 is 1.0, 0x40 is 2.0.
-        let bytes: Vec<u8> = (0..shape.iter().product()).map(|i| if i % 2 == 0 { 0x38 } else { 0x40 }).collect();
+        let bytes: Vec<u8> =
+            (0..shape.iter().product()).map(|i| if i % 2 == 0 { 0x38 } else { 0x40 }).collect();
         Stored::new(name, DType::F8E4M3, shape.to_vec(), Bytes::new(bytes)).unwrap()
     }
 

@@ -110,7 +110,11 @@ impl Stored {
         if let Scale::Rows(rows) = &scale
             && self.shape.first() != Some(&rows.len())
         {
-            return Err(Error::shape(format!("tensor {}", self.name), &self.shape, format!("{} rows", rows.len())));
+            return Err(Error::shape(
+                format!("tensor {}", self.name),
+                &self.shape,
+                format!("{} rows", rows.len()),
+            ));
         }
         self.encoding = Encoding::Scaled(scale);
         Ok(self)
@@ -118,7 +122,13 @@ impl Stored {
 
     /// A stand-in of the right shape and no data, for a tensor whose absence was already recorded.
     pub(super) fn placeholder(name: String, shape: &[usize]) -> Self {
-        Self { name, dtype: DType::F32, shape: shape.to_vec(), bytes: Bytes::new([]), encoding: Encoding::Plain }
+        Self {
+            name,
+            dtype: DType::F32,
+            shape: shape.to_vec(),
+            bytes: Bytes::new([]),
+            encoding: Encoding::Plain,
+        }
     }
 
     /// A contiguous CPU tensor as stored bytes: for tests and for weights made in memory.

@@ -35,7 +35,9 @@ pub(super) fn tensors(bytes: &Bytes, label: &str) -> Result<Vec<Stored>> {
         let (_, inner) = name.split_once('/').unwrap_or(("", &name));
         let read = |file: &mut dyn Read| {
             let mut content = Vec::new();
-            file.take(MAX_PICKLE + 1).read_to_end(&mut content).map_err(|e| format(format!("{name}: {e}")))?;
+            file.take(MAX_PICKLE + 1)
+                .read_to_end(&mut content)
+                .map_err(|e| format(format!("{name}: {e}")))?;
             if content.len() as u64 > MAX_PICKLE {
                 return Err(format(format!("{name} is larger than {MAX_PICKLE} bytes")));
             }
@@ -51,11 +53,15 @@ pub(super) fn tensors(bytes: &Bytes, label: &str) -> Result<Vec<Stored>> {
                 let start = file.data_start().and_then(|n| usize::try_from(n).ok());
                 let range = start.zip(usize::try_from(file.size()).ok()).and_then(|(start, size)| {
                     let end = start.checked_add(size)?;
-                    (end <= data.len() && file.compression() == zip::CompressionMethod::Stored && !file.encrypted())
-                        .then_some(start..end)
+                    (end <= data.len()
+                        && file.compression() == zip::CompressionMethod::Stored
+                        && !file.encrypted())
+                    .then_some(start..end)
                 });
                 let range = range.ok_or_else(|| {
-                    format(format!("storage {name} is compressed or beyond the file's end; expected it stored whole"))
+                    format(format!(
+                        "storage {name} is compressed or beyond the file's end; expected it stored whole"
+                    ))
                 })?;
                 storages.insert(key.to_string(), range);
             }
@@ -64,9 +70,9 @@ pub(super) fn tensors(bytes: &Bytes, label: &str) -> Result<Vec<Stored>> {
     let pickle = pickle.ok_or_else(|| format("a zip archive without data.pkl, not a PyTorch file".into()))?;
     let tensors = state_dict(&pickle).map_err(format)?;
     let tensors = tensors.into_iter().map(|(name, tensor)| {
-        let range = storages
-            .get(&tensor.storage)
-            .ok_or_else(|| format(format!("storage {} of tensor {name} is not in the archive", tensor.storage)))?;
+        let range = storages.get(&tensor.storage).ok_or_else(|| {
+            format(format!("storage {} of tensor {name} is not in the archive", tensor.storage))
+        })?;
         let inside = extent(&tensor).map_err(|reason| format(format!("tensor {name}: {reason}")))?;
         if inside.end > range.len() {
             let reason = format!("tensor {name} ends at byte {} of a storage of {}", inside.end, range.len());
