@@ -30,7 +30,7 @@ demo: build
 	@mkdir -p $(OUT)
 	$(CARGO) run --release --locked -q -p wan-run -- generate --model tiny \
 	  --image models/tiny/sample.png --prompt "a red balloon drifts over the hills" \
-	  --negative-prompt "static, blurry" --seed 42 \
+	  --negative-prompt "static, blurry" --seed 42 --width 256 --height 256 \
 	  --output $(OUT)/demo.mp4 --contact-sheet $(OUT)/demo.png --overwrite
 	@echo "the video is $(OUT)/demo.mp4, frames of it are in $(OUT)/demo.png"
 

@@ -3,6 +3,8 @@
 //!
 //! `cargo bench -p wan-ops`, with `RAYON_NUM_THREADS` for the number of threads.
 
+#![allow(missing_docs)] // what criterion's macros generate has none
+
 use std::time::Duration;
 
 use candle_core::{DType, Device, Tensor};

@@ -15,6 +15,8 @@
 //!
 //! Activations are f32 on the CPU. Other float dtypes are accepted: they are widened, computed in f32 and
 //! rounded once at the end, which is what the fused kernels of a GPU do.
+//!
+//! Work is shared out over rayon's global pool; results do not depend on the number of its threads.
 
 mod activation;
 mod attention;

@@ -61,7 +61,7 @@ impl MemoryPlan {
         let vae_bytes: u64 = vae_weights.iter().map(|t| t.bytes().len() as u64).sum();
         let packed: u64 = vae_weights.iter().map(|t| t.elements() as u64 * 4).sum();
         if models.files().image_encoder.is_some() {
-            let encode = vae.config.encode_memory(plan.height, plan.width, None, dtype)?;
+            let encode = vae.config.encode_memory(h, w, None, dtype)?;
             item(Stage::EncodeCondition, vae_bytes, encode.total() + packed);
         }
 

@@ -95,7 +95,7 @@ pub struct GenerateArgs {
     /// Defaults file instead of the user's own ($XDG_CONFIG_HOME/wan-run/config.toml).
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
-    /// Initial noise from a safetensors file (tensor `noise`, [16,F,h,w]) instead of the seed's.
+    /// Initial noise from a safetensors file (tensor `noise`, 16 x F x h x w) instead of the seed's.
     #[arg(long, value_name = "FILE")]
     pub noise: Option<PathBuf>,
     /// Also write the final latents (safetensors).

@@ -2,7 +2,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use half::{bf16, f16};
 
 use super::scale::{Scale, may_scale};
 use crate::{Error, Result};
@@ -308,8 +307,8 @@ pub fn widen(dtype: DType, bytes: &[u8], out: &mut [f32]) {
     match dtype {
         DType::F32 => each::<4>(bytes, out, f32::from_le_bytes),
         DType::F64 => each::<8>(bytes, out, |b| f64::from_le_bytes(b) as f32),
-        DType::BF16 => each::<2>(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
-        DType::F16 => each::<2>(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
+        DType::BF16 => each::<2>(bytes, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
+        DType::F16 => each::<2>(bytes, out, |b| widen_f16(u16::from_le_bytes(b))),
         DType::F8E4M3 => each::<1>(bytes, out, |[b]| F8_E4M3[b as usize]),
         other => panic!("{other:?} is not a floating-point weight dtype"),
     }
@@ -320,6 +319,18 @@ fn each<const N: usize>(bytes: &[u8], out: &mut [f32], read: impl Fn([u8; N]) ->
     for (o, c) in out.iter_mut().zip(chunks) {
         *o = read(*c);
     }
+}
+
+/// An f16 code as f32, without branches or subnormal arithmetic, so that loops over it become vector code.
+#[inline]
+fn widen_f16(code: u16) -> f32 {
+    let magnitude = u32::from(code & 0x7fff);
+    let normal = (magnitude << 13) + ((127 - 15) << 23);
+    let subnormal = (magnitude as i32 as f32 * (1.0 / (1 << 24) as f32)).to_bits();
+    let special = (magnitude << 13) | 0x7f80_0000; // infinity and NaN
+    let bits = if magnitude < 0x0400 { subnormal } else { normal };
+    let bits = if magnitude >= 0x7c00 { special } else { bits };
+    f32::from_bits(bits | u32::from(code & 0x8000) << 16)
 }
 
 /// Every f8_e4m3fn value: 1 sign bit, 4 exponent bits (bias 7), 3 mantissa bits, no infinity, NaN at 0x7f and 0xff.
@@ -344,6 +355,8 @@ static F8_E4M3: [f32; 256] = {
 
 #[cfg(test)]
 mod tests {
+    use half::{bf16, f16};
+
     use super::*;
 
     #[test]
@@ -356,6 +369,14 @@ mod tests {
         assert_eq!(at(0x7e), 448.0); // largest
         assert_eq!(at(0xb8), -1.0);
         assert!(at(0x7f).is_nan() && at(0xff).is_nan());
+    }
+
+    #[test]
+    fn every_f16_widens_exactly() {
+        for code in 0..=u16::MAX {
+            let (found, want) = (widen_f16(code), f16::from_bits(code).to_f32());
+            assert!(found.to_bits() == want.to_bits() || (found.is_nan() && want.is_nan()), "{code:#x}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-/// Geometry of a [`Conv3d`]; triples are (time, height, width).
+/// Geometry of a [`Conv3d`](super::Conv3d); triples are (time, height, width).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConvSpec {
     /// Channels in.

@@ -70,7 +70,7 @@ pub(crate) fn silu(x: f32) -> f32 {
 /// where tanh nears -1. Relative error below 4e-6 for x > -5 (1e-6 for x > -2); tends to 0 beyond.
 #[inline(always)]
 pub(crate) fn gelu_tanh(x: f32) -> f32 {
-    let twice = 1.595_769_1 * x * (x * x).mul_add(0.044_715, 1.0);
+    let twice = 1.595_769 * x * (x * x).mul_add(0.044_715, 1.0);
     x / (1.0 + exp(-twice))
 }
 
@@ -82,14 +82,14 @@ pub(crate) fn gelu_erf(x: f32) -> f32 {
     let t = 1.0 / z.mul_add(0.5, 1.0);
     let mut p = 0.170_872_77_f32;
     p = p.mul_add(t, -0.822_152_23);
-    p = p.mul_add(t, 1.488_515_87);
-    p = p.mul_add(t, -1.135_203_98);
+    p = p.mul_add(t, 1.488_515_9);
+    p = p.mul_add(t, -1.135_204);
     p = p.mul_add(t, 0.278_868_07);
     p = p.mul_add(t, -0.186_288_06);
     p = p.mul_add(t, 0.096_784_18);
     p = p.mul_add(t, 0.374_091_96);
-    p = p.mul_add(t, 1.000_023_68);
-    p = p.mul_add(t, -1.265_512_23);
+    p = p.mul_add(t, 1.000_023_7);
+    p = p.mul_add(t, -1.265_512_2);
     let tail = 0.5 * t * exp(z.mul_add(-z, p)); // 0.5 erfc(z)
     x * if x > 0.0 { 1.0 - tail } else { tail }
 }

@@ -10,3 +10,4 @@ pub(crate) mod rows;
 pub(crate) mod scratch;
 pub(crate) mod storage;
 pub(crate) mod tile;
+mod vector;

@@ -1,4 +1,9 @@
+#[cfg(target_arch = "x86_64")]
+use core::arch::x86_64::{__m256, __m512};
+
 use pulp::{Arch, Simd, WithSimd};
+
+use super::vector::Vector;
 
 /// Widths of a panel are multiples of this many values, whatever the vector length.
 pub(crate) const COLUMN: usize = 16;
@@ -45,42 +50,50 @@ impl Product<'_> {
     /// # Panics
     /// If a slice is too short for the stated geometry.
     pub fn run(self) {
-        if self.rows == 0 || self.columns == 0 {
-            return;
+        if self.rows > 0 && self.columns > 0 {
+            self.check();
+            Arch::new().dispatch(self);
         }
+    }
+
+    fn check(&self) {
         let reach = self.offsets.iter().max().map_or(0, |far| far + self.run);
         assert!((self.rows - 1) * self.lda + reach <= self.a.len(), "left operand too short");
         assert!(self.offsets.len() * self.run * self.width <= self.panel.len(), "panel too short");
-        assert!(self.width % COLUMN == 0 && self.width <= MAX_WIDTH && self.columns <= self.width);
+        assert!(self.width.is_multiple_of(COLUMN) && self.width <= MAX_WIDTH && self.columns <= self.width);
         assert!((self.rows - 1) * self.ldc + self.columns <= self.c.len(), "result too short");
-        Arch::new().dispatch(self);
     }
 
     /// Tiles of `V` rows by `N` vectors, over all rows, for the columns from `start`.
     ///
     /// # Safety
-    /// The geometry was checked by [`Product::run`], and `start + N S::F32_LANES <= width`.
+    /// The geometry was checked by [`Product::run`], `start + N T::LANES <= width`, and this code is inlined into
+    /// one compiled for T's instruction set.
     #[inline(always)]
     #[allow(unsafe_code)]
-    unsafe fn sweep<S: Simd, const V: usize, const N: usize>(&mut self, simd: S, start: usize) {
-        let span = N * S::F32_LANES;
+    unsafe fn sweep<T: Vector, const V: usize, const N: usize>(&mut self, start: usize) {
+        let span = N * T::LANES;
         let whole = start + span <= self.columns;
-        for row in (0..self.rows).step_by(V) {
+        let mut row = 0;
+        while row < self.rows {
             let rows = V.min(self.rows - row);
-            // SAFETY: in bounds by the checks of `run`.
-            let (a, b) = unsafe { (self.a.as_ptr().add(row * self.lda), self.panel.as_ptr().add(start)) };
-            let left = Left { a, lda: self.lda, rows, offsets: self.offsets, run: self.run };
+            let left = Left {
+                a: self.a.as_ptr().wrapping_add(row * self.lda),
+                lda: self.lda,
+                rows,
+                offsets: self.offsets,
+                run: self.run,
+            };
+            let b = self.panel.as_ptr().wrapping_add(start);
             if whole {
-                // SAFETY: `rows` rows of `span` values from here lie inside `c`.
-                unsafe {
-                    let c = self.c.as_mut_ptr().add(row * self.ldc + start);
-                    tile::<S, V, N>(simd, &left, b, self.width, c, self.ldc, self.accumulate);
-                }
+                let c = self.c.as_mut_ptr().wrapping_add(row * self.ldc + start);
+                // SAFETY: by the checks of `run`, all rows of `a` and `c` are inside, and `whole` the columns.
+                unsafe { tile::<T, V, N>(&left, b, self.width, c, self.ldc, self.accumulate) };
             } else {
                 // The last columns are fewer than the tile's: compute aside, keep what is wanted.
                 let mut aside = [0f32; MAX_ROWS * MAX_WIDTH];
                 // SAFETY: `aside` holds V rows of MAX_WIDTH values, and span <= MAX_WIDTH.
-                unsafe { tile::<S, V, N>(simd, &left, b, self.width, aside.as_mut_ptr(), MAX_WIDTH, false) };
+                unsafe { tile::<T, V, N>(&left, b, self.width, aside.as_mut_ptr(), MAX_WIDTH, false) };
                 let columns = self.columns.saturating_sub(start).min(span);
                 for i in 0..rows {
                     let c = &mut self.c[(row + i) * self.ldc + start..][..columns];
@@ -89,6 +102,7 @@ impl Product<'_> {
                     }
                 }
             }
+            row += rows;
         }
     }
 }
@@ -96,33 +110,27 @@ impl Product<'_> {
 impl WithSimd for Product<'_> {
     type Output = ();
 
-    // Tiles are as large as the registers allow: V N accumulators, N vectors of the panel, one broadcast.
+    // Tiles are as large as the registers allow: V N sums, N vectors of the panel, one of the left operand.
     #[inline(always)]
     #[allow(unsafe_code)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        let lanes = S::F32_LANES;
-        // SAFETY: `run` checked the geometry; the starts below step through `width` in whole tiles.
+    fn with_simd<S: Simd>(mut self, _: S) {
+        let units = self.width / COLUMN;
+        // SAFETY: `run` checked the geometry; the tiles lie inside `width`. `S` stands for the instruction set
+        // that this code is compiled for and that the machine was found to have: of x86's, 16 lanes mean AVX-512
+        // and 8 mean AVX2 with FMA.
         unsafe {
-            match (lanes, self.width / COLUMN) {
-                (16, 1) => self.sweep::<S, 12, 1>(simd, 0),
-                (16, 2) => self.sweep::<S, 10, 2>(simd, 0),
-                (16, 3) => self.sweep::<S, 8, 3>(simd, 0),
-                (16, _) => self.sweep::<S, 6, 4>(simd, 0),
-                (8, columns) => {
-                    for column in 0..columns {
-                        self.sweep::<S, 6, 2>(simd, column * COLUMN);
-                    }
-                }
-                (4, columns) => {
-                    for column in 0..columns {
-                        self.sweep::<S, 6, 4>(simd, column * COLUMN);
-                    }
-                }
-                _ => {
-                    for start in (0..self.width).step_by(lanes) {
-                        self.sweep::<S, 4, 1>(simd, start);
-                    }
-                }
+            match (S::F32_LANES, units) {
+                #[cfg(target_arch = "x86_64")]
+                (16, 1) => self.sweep::<__m512, 12, 1>(0),
+                #[cfg(target_arch = "x86_64")]
+                (16, 2) => self.sweep::<__m512, 10, 2>(0),
+                #[cfg(target_arch = "x86_64")]
+                (16, 3) => self.sweep::<__m512, 8, 3>(0),
+                #[cfg(target_arch = "x86_64")]
+                (16, _) => self.sweep::<__m512, 6, 4>(0),
+                #[cfg(target_arch = "x86_64")]
+                (8, units) => (0..units).for_each(|unit| self.sweep::<__m256, 6, 2>(unit * COLUMN)),
+                (_, units) => (0..units).for_each(|unit| self.sweep::<[f32; 4], 4, 4>(unit * COLUMN)),
             }
         }
     }
@@ -137,16 +145,29 @@ struct Left<'a> {
     run: usize,
 }
 
-/// One tile of `V` by `N` vectors, held in registers over the whole sum. Rows from `left.rows` on repeat the last
-/// one and are not stored.
+/// Runs the body for every value of an index below a constant of at most [`MAX_ROWS`], without a loop: arrays of
+/// registers stay in registers only if each index into them is a constant.
+macro_rules! unrolled {
+    ($index:ident < $count:ident, $body:block) => {
+        unrolled!($index $count $body 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    ($index:ident $count:ident $body:block $($value:literal)*) => {
+        $(if $value < $count {
+            let $index = $value;
+            $body
+        })*
+    };
+}
+
+/// One tile of `V` rows by `N` vectors, held in registers over the whole sum. Rows from `left.rows` on repeat the
+/// last one and are not stored.
 ///
 /// # Safety
 /// `left` must be readable over its rows and runs, `b` over `N` vectors for each of the runs' values at distance
 /// `ldb`, and `c` writable over `left.rows` rows of `N` vectors at distance `ldc`.
 #[inline(always)]
 #[allow(unsafe_code)]
-unsafe fn tile<S: Simd, const V: usize, const N: usize>(
-    simd: S,
+unsafe fn tile<T: Vector, const V: usize, const N: usize>(
     left: &Left<'_>,
     mut b: *const f32,
     ldb: usize,
@@ -154,42 +175,45 @@ unsafe fn tile<S: Simd, const V: usize, const N: usize>(
     ldc: usize,
     accumulate: bool,
 ) {
-    let lanes = S::F32_LANES;
-    let zero = simd.splat_f32s(0.0);
-    let mut sums = [[zero; N]; V];
+    let mut sums = [[T::splat(0.0); N]; V];
     let mut rows = [0usize; V];
     for (v, row) in rows.iter_mut().enumerate() {
         *row = v.min(left.rows - 1) * left.lda;
     }
-    // SAFETY: the caller vouches for the three operands; f32 vectors may be read and written unaligned.
-    unsafe {
-        for &offset in left.offsets {
-            let mut from = [left.a; V];
-            for v in 0..V {
-                from[v] = left.a.add(offset + rows[v]);
-            }
-            for k in 0..left.run {
-                let mut right = [zero; N];
-                for (j, right) in right.iter_mut().enumerate() {
-                    *right = b.add(j * lanes).cast::<S::f32s>().read_unaligned();
-                }
-                b = b.add(ldb);
-                for v in 0..V {
-                    let x = simd.splat_f32s(*from[v].add(k));
-                    for j in 0..N {
-                        sums[v][j] = simd.mul_add_e_f32s(x, right[j], sums[v][j]);
-                    }
-                }
-            }
-        }
-        for (v, sums) in sums.iter().enumerate().take(left.rows) {
-            for (j, sum) in sums.iter().enumerate() {
-                let to = c.add(v * ldc + j * lanes).cast::<S::f32s>();
-                let sum = if accumulate { simd.add_f32s(to.read_unaligned(), *sum) } else { *sum };
-                to.write_unaligned(sum);
-            }
+    for &offset in left.offsets {
+        let mut from = [left.a; V];
+        unrolled!(v < V, {
+            from[v] = left.a.wrapping_add(offset + rows[v]);
+        });
+        for k in 0..left.run {
+            let mut right = [T::splat(0.0); N];
+            unrolled!(j < N, {
+                // SAFETY: readable by contract.
+                right[j] = unsafe { T::load(b.wrapping_add(j * T::LANES)) };
+            });
+            b = b.wrapping_add(ldb);
+            unrolled!(v < V, {
+                // SAFETY: readable by contract.
+                let x = T::splat(unsafe { *from[v].wrapping_add(k) });
+                unrolled!(j < N, {
+                    sums[v][j] = x.mul_add(right[j], sums[v][j]);
+                });
+            });
         }
     }
+    unrolled!(v < V, {
+        if v < left.rows {
+            let c = c.wrapping_add(v * ldc);
+            unrolled!(j < N, {
+                let to = c.wrapping_add(j * T::LANES);
+                // SAFETY: `c` is readable and writable by contract.
+                unsafe {
+                    let sum = if accumulate { sums[v][j].add(T::load(to)) } else { sums[v][j] };
+                    sum.store(to);
+                }
+            });
+        }
+    });
 }
 
 #[cfg(test)]
@@ -197,9 +221,19 @@ mod tests {
     use super::*;
     use crate::cpu::panels::{pack_transposed, panels};
 
-    /// Ragged rows and columns, overlapping rows and several runs against the plain triple loop.
+    /// Ragged rows and columns, overlapping rows and several runs against the plain triple loop, on every
+    /// instruction set that this machine has.
     #[test]
     fn product_equals_the_triple_loop() {
+        against_the_triple_loop(|product| Arch::new().dispatch(product));
+        against_the_triple_loop(|product| Simd::vectorize(pulp::Scalar, product));
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx2) = pulp::x86::V3::try_new() {
+            against_the_triple_loop(|product| Simd::vectorize(avx2, product));
+        }
+    }
+
+    fn against_the_triple_loop(compute: impl Fn(Product<'_>)) {
         for (rows, n, lda, offsets, run) in [
             (1, 1, 5, vec![0], 5),
             (7, 16, 9, vec![0], 9),
@@ -217,7 +251,7 @@ mod tests {
                 let mut panel = vec![0f32; p.width * k];
                 pack_transposed(&b[p.start * k..], k, p.columns, k, p.width, &mut panel);
                 for (accumulate, scale) in [(false, 1.0), (true, 2.0)] {
-                    Product {
+                    let product = Product {
                         a: &a,
                         lda,
                         rows,
@@ -229,8 +263,9 @@ mod tests {
                         ldc: n,
                         columns: p.columns,
                         accumulate,
-                    }
-                    .run();
+                    };
+                    product.check();
+                    compute(product);
                     for i in 0..rows {
                         for j in p.start..p.start + p.columns {
                             let mut want = 0.0;
