@@ -204,7 +204,7 @@ impl<'a> Reader<'a> {
             9 => {
                 let (kind, count) = (self.u32()?, self.size()?);
                 match width(kind) {
-                    Some(width) => self.take(count.checked_mul(width).unwrap_or(usize::MAX)).map(drop),
+                    Some(width) => self.take(count.saturating_mul(width)).map(drop),
                     None if kind == 8 => (0..count).try_for_each(|_| self.text().map(drop)),
                     None => Err(format!("an array of value type {kind}")),
                 }

@@ -152,19 +152,19 @@ impl<'a> Machine<'a> {
                 0x86 => self.small_tuple(2)?,
                 0x87 => self.small_tuple(3)?,
                 b't' => {
-                    let items = self.to_mark()?;
+                    let items = self.pop_to_mark()?;
                     self.push_tuple(items);
                 }
                 b']' => self.stack.push(Value::List),
                 b'a' => drop(self.pop()?),
-                b'e' => drop(self.to_mark()?),
+                b'e' => drop(self.pop_to_mark()?),
                 b'}' => self.push_dict(),
                 b's' => {
                     let pair = (self.pop()?, self.pop()?);
                     self.set_items(&[pair.1, pair.0])?;
                 }
                 b'u' => {
-                    let items = self.to_mark()?;
+                    let items = self.pop_to_mark()?;
                     self.set_items(&items)?;
                 }
                 b'q' => {
@@ -256,7 +256,7 @@ impl<'a> Machine<'a> {
         self.stack.pop().ok_or_else(|| "the pickle's stack is empty".into())
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Value<'a>>, String> {
+    fn pop_to_mark(&mut self) -> Result<Vec<Value<'a>>, String> {
         let mark = self.stack.iter().rposition(|v| matches!(v, Value::Mark)).ok_or("a mark is missing")?;
         let items = self.stack.split_off(mark + 1);
         self.stack.pop();
@@ -282,7 +282,7 @@ impl<'a> Machine<'a> {
 
     fn set_items(&mut self, items: &[Value<'a>]) -> Result<(), String> {
         let Some(Value::Dict(dict)) = self.stack.last() else { return Err("items without a dict".into()) };
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return Err("a key without a value".into());
         }
         self.dicts[*dict].extend(items.as_chunks::<2>().0.iter().map(|[k, v]| (*k, *v)));

@@ -249,8 +249,8 @@ impl Stored {
         if !self.is_float() {
             return Err(Error::invalid(
                 format!("tensor {}", self.name),
-                format!("dtype {:?}", self.dtype),
-                "f32, f64, bf16, f16 or f8_e4m3",
+                format!("dtype {}", self.dtype_name()),
+                "F32, F64, BF16, F16, F8_E4M3 or Q8_0",
             ));
         }
         let mut out = vec![0f32; self.elements()];
@@ -281,7 +281,7 @@ fn widen_q8_0(bytes: &[u8], start: usize, out: &mut [f32]) {
     while !rest.is_empty() {
         let inside = at % Q8_0_VALUES;
         let block = &bytes[at / Q8_0_VALUES * Q8_0_BYTES..][..Q8_0_BYTES];
-        let factor = f16::from_le_bytes([block[0], block[1]]).to_f32();
+        let factor = widen_f16(u16::from_le_bytes([block[0], block[1]]));
         let count = (Q8_0_VALUES - inside).min(rest.len());
         let (values, after) = rest.split_at_mut(count);
         for (v, code) in values.iter_mut().zip(&block[2 + inside..]) {
