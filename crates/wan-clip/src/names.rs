@@ -1,7 +1,7 @@
 //! The namings in which people have the vision tower. Canonical are the original's (Wan2.1
 //! `wan/modules/clip.py`), with the fused `to_qkv` split into `q`, `k` and `v`.
 
-use wan_core::{Dialect, Error, Rule, Unused, WeightsError};
+use wan_core::{Dialect, Rule, Unused};
 
 /// Original Wan2.1 (with or without its text tower), Kijai's and transformers' / ComfyUI's files.
 pub static DIALECTS: &[Dialect] = &[
@@ -59,18 +59,3 @@ pub static DIALECTS: &[Dialect] = &[
         ],
     },
 ];
-
-/// Puts `to_qkv`, as the original's files have it, for the three tensors made from it in a list of missing ones.
-pub(crate) fn with_fused_names(error: Error) -> Error {
-    let Error::Weights(WeightsError::Tensors { label, missing, unexpected, misshapen }) = error else {
-        return error;
-    };
-    let fused = |name: &String| {
-        let (block, leaf) = ["q", "k", "v"].iter().find_map(|x| name.split_once(&format!(".attn.{x}.")))?;
-        Some(format!("{block}.attn.to_qkv.{leaf}"))
-    };
-    let mut missing: Vec<String> = missing.iter().map(|name| fused(name).unwrap_or(name.clone())).collect();
-    missing.sort();
-    missing.dedup();
-    WeightsError::Tensors { label, missing, unexpected, misshapen }.into()
-}

@@ -6,7 +6,7 @@ use wan_ops::Linear;
 
 use crate::Config;
 use crate::block::{Block, Norm};
-use crate::names::{DIALECTS, with_fused_names};
+use crate::names::DIALECTS;
 
 /// The vision tower up to its last but one block. Its matrices stay where they are stored.
 ///
@@ -38,16 +38,12 @@ impl ClipVision {
         if !matches!(dtype, DType::F32 | DType::BF16 | DType::F16) {
             return Err(Error::invalid("clip compute dtype", format!("{dtype:?}"), "f32, bf16 or f16"));
         }
-        let (weights, dialect) = weights.canonical("clip vision tower", DIALECTS)?;
+        let (weights, _) = weights.canonical("clip vision tower", DIALECTS)?;
         let config = Config::read(config, &weights)?;
         let last = format!("visual.transformer.{}.", config.num_layers - 1);
         let used = weights.names().zip(weights.iter()).filter(|(name, _)| !name.starts_with(&last));
         let weight_bytes = used.map(|(_, stored)| stored.bytes().len() as u64).sum();
-        let built = Loader::load(weights, device, |loader| {
-            Self::load(&loader.pp("visual"), config, dtype, weight_bytes)
-        });
-        let fused = dialect.rules.iter().any(|rule| rule.to.len() > 1);
-        built.map_err(|error| if fused { with_fused_names(error) } else { error })
+        Loader::load(weights, device, |loader| Self::load(&loader.pp("visual"), config, dtype, weight_bytes))
     }
 
     fn load(loader: &Loader, config: Config, dtype: DType, weight_bytes: u64) -> Result<Self> {

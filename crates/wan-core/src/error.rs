@@ -95,8 +95,8 @@ fn without_backtrace(error: &candle_core::Error) -> String {
 /// Why a weights file cannot be used. `label` is the file as the user named it.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    /// The file is not whole, or not a safetensors file.
-    #[error("{label}: not a readable safetensors file: {reason}")]
+    /// The file is not whole, or not a weights file.
+    #[error("{label}: {reason}")]
     Format {
         /// The file.
         label: String,

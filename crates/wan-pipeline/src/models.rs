@@ -1,5 +1,7 @@
 use candle_core::{DType, Device};
+use wan_checkpoint::Component;
 use wan_clip::ClipVision;
+use wan_core::WeightSet;
 use wan_dit::Dit;
 use wan_models::{LatentRgb, ModelDescription, ModelFiles, Source};
 use wan_umt5::Umt5;
@@ -59,21 +61,29 @@ impl Models {
     }
 
     pub fn text_encoder(&self) -> Result<Umt5> {
-        Ok(Umt5::open(&self.files.text_encoder.weights()?, None, &self.device, self.dtype)?)
+        let weights = weights_of(&self.files.text_encoder, Component::TextEncoder)?;
+        Ok(Umt5::open(&weights, None, &self.device, self.dtype)?)
     }
 
     pub fn image_encoder(&self) -> Result<ClipVision> {
         let source = self.files.image_encoder.as_ref().ok_or_else(|| {
             PipelineError::request("image", "an image", "none: this model has no image encoder")
         })?;
-        Ok(ClipVision::open(&source.weights()?, None, &self.device, self.dtype)?)
+        Ok(ClipVision::open(&weights_of(source, Component::ImageEncoder)?, None, &self.device, self.dtype)?)
     }
 
     pub fn vae(&self) -> Result<Vae> {
-        Ok(Vae::open(&self.files.vae.weights()?, None, &self.device, self.dtype)?)
+        Ok(Vae::open(&weights_of(&self.files.vae, Component::Vae)?, None, &self.device, self.dtype)?)
     }
 
     pub fn dit(&self) -> Result<Dit> {
-        Ok(Dit::open(&self.files.dit.weights()?, None, &self.device, self.dtype)?)
+        Ok(Dit::open(&weights_of(&self.files.dit, Component::Dit)?, None, &self.device, self.dtype)?)
     }
+}
+
+/// Opens weights and checks that they are those of `component`, which files in the wrong place are not.
+fn weights_of(source: &Source, component: Component) -> Result<WeightSet> {
+    let weights = source.weights()?;
+    wan_checkpoint::expect(&weights, component)?;
+    Ok(weights)
 }

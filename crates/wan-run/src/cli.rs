@@ -34,7 +34,7 @@ pub enum Command {
     Probe(Box<ProbeArgs>),
     /// Show devices, memory, models, and what a job with these options will take.
     Info(Box<InfoArgs>),
-    /// List, fetch, check and remove models.
+    /// List, fetch, check, inspect, convert and remove models.
     Models {
         /// What to do.
         #[command(subcommand)]
@@ -109,6 +109,10 @@ pub enum ModelsCommand {
         #[command(flatten)]
         places: PlacesArgs,
     },
+    /// Say what a checkpoint is: component, layout, dtypes, parameters, configuration.
+    Inspect(crate::inspect::InspectArgs),
+    /// Rewrite a checkpoint with FP8 or bf16 matrices.
+    Convert(crate::inspect::ConvertArgs),
 }
 
 /// Where model files are looked for, beside the Hugging Face cache.

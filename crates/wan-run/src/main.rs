@@ -5,6 +5,7 @@ mod error;
 mod generate;
 mod hub;
 mod info;
+mod inspect;
 mod models;
 mod options;
 mod output;

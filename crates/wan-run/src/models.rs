@@ -32,6 +32,8 @@ pub fn run(command: ModelsCommand, cancel: &CancelToken) -> Outcome {
             let what = described(&registry, &names)?;
             remove(&what, &places(&args)?, &registry, shared, cancel)
         }
+        ModelsCommand::Inspect(args) => crate::inspect::inspect(&args),
+        ModelsCommand::Convert(args) => crate::inspect::convert(&args, cancel),
     }
 }
 

@@ -141,12 +141,11 @@ fn a_wrong_file_is_named() {
         let error = without(name);
         assert!(error.starts_with("file: ") && error.contains(name), "{error}");
     }
+    let scale = "extra.scale_weight"; // of a weight that is not there
     let scaled = error_of(&bare(weights, |t| {
-        t.push(
-            Stored::from_tensor("scaled_fp8", &Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap()).unwrap(),
-        )
+        t.push(Stored::from_tensor(scale, &Tensor::zeros((), DType::F32, &Device::Cpu).unwrap()).unwrap())
     }));
-    assert_eq!(scaled, "file: 1 unexpected: scaled_fp8");
+    assert_eq!(scaled, "file: 1 unexpected: extra.scale_weight");
     let misshapen = error_of(&bare(weights, |t| {
         t.retain(|t| t.name() != "blocks.1.attn.o.weight");
         let o = Tensor::zeros((48, 59), DType::F32, &Device::Cpu).unwrap();

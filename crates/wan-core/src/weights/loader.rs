@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::stored::is_float;
 use super::{Stored, WeightSet};
 use crate::{Result, WeightsError};
 
@@ -37,7 +36,8 @@ struct Problems {
 impl Loader {
     /// Builds a model from `set` (canonical names) for `device`.
     ///
-    /// Errors: [`WeightsError::Tensors`] listing everything missing, left over or misshapen;
+    /// Errors: [`WeightsError::Tensors`] listing everything missing, left over or misshapen, by the names in the
+    /// file;
     /// [`WeightsError::Dtype`] for a weight that is not a float.
     pub fn load<T>(set: WeightSet, device: &Device, build: impl FnOnce(&Loader) -> Result<T>) -> Result<T> {
         let state = State { set, device: device.clone(), problems: RefCell::default() };
@@ -69,20 +69,20 @@ impl Loader {
         let mut problems = self.state.problems.borrow_mut();
         problems.taken.insert(full.clone());
         let Some(stored) = self.state.set.get(&full) else {
-            problems.missing.push(full.clone());
+            problems.missing.push(self.state.set.file_name(&full));
             return Ok(Stored::placeholder(full, shape));
         };
         let long_axes = |s: &[usize]| s.iter().copied().filter(|d| *d != 1).collect::<Vec<_>>();
         if long_axes(stored.shape()) != long_axes(shape) {
-            problems.misshapen.push((full.clone(), stored.shape().to_vec(), shape.to_vec()));
+            problems.misshapen.push((stored.name().to_string(), stored.shape().to_vec(), shape.to_vec()));
             return Ok(Stored::placeholder(full, shape));
         }
-        if !is_float(stored.dtype()) {
+        if !stored.is_float() {
             problems.dtype.get_or_insert(WeightsError::Dtype {
                 label: self.state.set.label().to_string(),
-                name: full.clone(),
-                found: format!("{:?}", stored.dtype()),
-                expected: "f32, f64, bf16, f16 or f8_e4m3".into(),
+                name: stored.name().to_string(),
+                found: stored.dtype_name().to_string(),
+                expected: "F32, F64, BF16, F16, F8_E4M3 or Q8_0".into(),
             });
             return Ok(Stored::placeholder(full, shape));
         }
@@ -108,8 +108,15 @@ impl Loader {
         if let Some(error) = problems.dtype.take() {
             return Err(error.into());
         }
-        let unexpected: Vec<String> =
-            self.state.set.names().filter(|n| !problems.taken.contains(*n)).map(str::to_string).collect();
+        let set = &self.state.set;
+        let left = set.names().zip(set.iter()).filter(|(name, _)| !problems.taken.contains(*name));
+        let mut unexpected: Vec<String> = left.map(|(_, stored)| stored.name().to_string()).collect();
+        // Several tensors of the model may be one in the file.
+        for names in [&mut problems.missing, &mut unexpected] {
+            names.sort();
+            names.dedup();
+        }
+        problems.misshapen.dedup();
         if problems.missing.is_empty() && problems.misshapen.is_empty() && unexpected.is_empty() {
             return Ok(());
         }

@@ -4,12 +4,17 @@
 //! translates them through a [`Dialect`] to the original Wan names; a [`Loader`] then hands each one out
 //! once, with its shape checked, and reports everything missing, misshapen or left over together.
 
+mod gguf;
 mod loader;
 mod names;
 mod open;
+mod pickle;
+mod scale;
 mod stored;
+mod torch;
 
 pub use loader::Loader;
 pub use names::{Dialect, Rule, Unused};
-pub use open::WeightSet;
+pub use open::{Container, WeightSet};
+pub use scale::Scale;
 pub use stored::{Bytes, Stored, widen};

@@ -41,7 +41,19 @@ pub struct Unused {
     pub why: &'static str,
 }
 
+/// The dialect that a set was translated from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Naming {
+    dialect: &'static Dialect,
+    prefix: &'static str,
+}
+
 impl Dialect {
+    /// Whether `set` is in this naming.
+    pub fn matches(&self, set: &WeightSet) -> bool {
+        self.prefix(set).is_some()
+    }
+
     /// The prefix under which this naming's markers are all present.
     fn prefix(&self, set: &WeightSet) -> Option<&'static str> {
         std::iter::once("")
@@ -56,11 +68,12 @@ impl WeightSet {
     /// Names that no rule knows are kept as they are, so that the loader reports them as unexpected.
     ///
     /// Errors: [`WeightsError::UnknownNaming`] if none fits; `component` is what the file should have been.
-    pub fn canonical<'d>(
+    /// FP8 weights are joined with their scales.
+    pub fn canonical(
         &self,
         component: &str,
-        dialects: &'d [Dialect],
-    ) -> Result<(WeightSet, &'d Dialect)> {
+        dialects: &'static [Dialect],
+    ) -> Result<(WeightSet, &'static Dialect)> {
         let Some((dialect, prefix)) = dialects.iter().find_map(|d| Some((d, d.prefix(self)?))) else {
             let names: Vec<&str> = self.names().take(3).collect();
             let markers: Vec<String> =
@@ -77,11 +90,13 @@ impl WeightSet {
             }
             .into());
         };
+        let joined = self.with_scales()?;
+        let mut unused = joined.unused().to_vec();
         let mut tensors = BTreeMap::new();
-        for stored in self.iter() {
-            let full = stored.name();
+        for (full, stored) in &joined.tensors {
             let name = full.strip_prefix(prefix).unwrap_or(full);
-            if dialect.unused.iter().any(|u| captures(u.name, name).is_some()) {
+            if let Some(entry) = dialect.unused.iter().find(|u| captures(u.name, name).is_some()) {
+                unused.push((full.clone(), entry.why));
                 continue;
             }
             match dialect.rules.iter().find_map(|r| Some((r, captures(r.from, name)?))) {
@@ -100,7 +115,20 @@ impl WeightSet {
                 }
             }
         }
-        Ok((self.with_tensors(tensors), dialect))
+        let mut set = self.with_tensors(tensors);
+        set.naming = Some(Naming { dialect, prefix });
+        set.unused = unused;
+        Ok((set, dialect))
+    }
+
+    /// The name under which the file would have the canonical tensor `name`.
+    pub(super) fn file_name(&self, name: &str) -> String {
+        let Some(Naming { dialect, prefix }) = self.naming else { return name.to_string() };
+        let from = dialect
+            .rules
+            .iter()
+            .find_map(|rule| rule.to.iter().find_map(|to| Some(fill(rule.from, &captures(to, name)?))));
+        format!("{prefix}{}", from.as_deref().unwrap_or(name))
     }
 
     /// The same tensors under other names, for what patterns cannot say: `rename` gives the new name, or `None`

@@ -6,7 +6,9 @@ use candle_core::DType;
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
+use super::names::Naming;
 use super::stored::{Bytes, Stored};
+use super::{gguf, torch};
 use crate::{Error, Result, WeightsError};
 
 /// The tensors of one component, mapped from one file or a sharded set, under the names in the files.
@@ -14,19 +16,49 @@ use crate::{Error, Result, WeightsError};
 pub struct WeightSet {
     label: String,
     pub(super) tensors: BTreeMap<String, Stored>,
+    pub(super) naming: Option<Naming>,
+    pub(super) unused: Vec<(String, &'static str)>,
     metadata: HashMap<String, String>,
+    container: Container,
+    files: usize,
+}
+
+/// What kind of file tensors come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Container {
+    /// Safetensors.
+    Safetensors,
+    /// A PyTorch file: a zip archive with a pickle.
+    Torch,
+    /// GGUF.
+    Gguf,
+    /// None: made in memory.
+    Memory,
+}
+
+impl std::fmt::Display for Container {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Safetensors => "safetensors",
+            Self::Torch => "PyTorch zip",
+            Self::Gguf => "GGUF",
+            Self::Memory => "memory",
+        })
+    }
 }
 
 impl WeightSet {
-    /// Opens a `.safetensors` file, the index JSON of a sharded set, or a folder that holds either.
+    /// Opens a safetensors, PyTorch (`.pth`) or GGUF file, the index JSON of a sharded safetensors set, or a
+    /// folder that holds one of the safetensors kinds. What a file is, its first bytes tell, not its name.
     ///
-    /// Reads headers only; the data stay in the file, mapped.
+    /// Reads headers only; the data stay in the file, mapped. Of a pickle only tensors are read; nothing in it
+    /// is executed.
     ///
     /// Errors: [`Error::Io`], or [`WeightsError::Format`] for a damaged or truncated file.
     pub fn open(path: &Path) -> Result<Self> {
         let label = path.display().to_string();
         let files = files_of(path)?;
-        let mut set = Self { label, tensors: BTreeMap::new(), metadata: HashMap::new() };
+        let mut set = Self::empty(label);
         for file in files {
             set.add(map(&file)?, &file.display().to_string())?;
         }
@@ -36,7 +68,7 @@ impl WeightSet {
     /// A set over bytes in memory, such as the embedded model's.
     pub fn from_bytes(label: impl Into<String>, bytes: Bytes) -> Result<Self> {
         let label = label.into();
-        let mut set = Self { label: label.clone(), tensors: BTreeMap::new(), metadata: HashMap::new() };
+        let mut set = Self::empty(label.clone());
         set.add(bytes, &label)?;
         Ok(set)
     }
@@ -44,7 +76,34 @@ impl WeightSet {
     /// A set of tensors made in memory.
     pub fn from_tensors(label: impl Into<String>, tensors: impl IntoIterator<Item = Stored>) -> Self {
         let tensors = tensors.into_iter().map(|t| (t.name().to_string(), t)).collect();
-        Self { label: label.into(), tensors, metadata: HashMap::new() }
+        Self { tensors, ..Self::empty(label.into()) }
+    }
+
+    fn empty(label: String) -> Self {
+        Self {
+            label,
+            tensors: BTreeMap::new(),
+            naming: None,
+            unused: Vec::new(),
+            metadata: HashMap::new(),
+            container: Container::Memory,
+            files: 0,
+        }
+    }
+
+    /// What kind of file the tensors come from.
+    pub fn container(&self) -> Container {
+        self.container
+    }
+
+    /// Number of files.
+    pub fn files(&self) -> usize {
+        self.files
+    }
+
+    /// Tensors of the file, by their names there, that a translation to canonical names left out, and why.
+    pub fn unused(&self) -> &[(String, &'static str)] {
+        &self.unused
     }
 
     /// The file as the user named it.
@@ -88,32 +147,71 @@ impl WeightSet {
     }
 
     pub(super) fn with_tensors(&self, tensors: BTreeMap<String, Stored>) -> Self {
-        Self { label: self.label.clone(), tensors, metadata: self.metadata.clone() }
+        Self { tensors, ..self.clone() }
     }
 
     fn add(&mut self, bytes: Bytes, label: &str) -> Result<()> {
-        let format = |reason: String| WeightsError::Format { label: label.to_string(), reason };
-        let data = bytes.as_slice();
-        let (_, header) = SafeTensors::read_metadata(data).map_err(|e| format(e.to_string()))?;
-        let parsed = SafeTensors::deserialize(data).map_err(|e| format(e.to_string()))?;
-        if let Some(metadata) = header.metadata() {
-            self.metadata.extend(metadata.clone());
-        }
-        for (name, view) in parsed.iter() {
-            let dtype = dtype(view.dtype()).ok_or_else(|| WeightsError::Dtype {
-                label: label.to_string(),
-                name: name.to_string(),
-                found: format!("{:?}", view.dtype()),
-                expected: "F32, F64, BF16, F16, F8_E4M3 or an integer dtype".into(),
-            })?;
-            let start = view.data().as_ptr().addr() - data.as_ptr().addr();
-            let slice = bytes.slice(start..start + view.data().len());
-            let stored = Stored::new(name, dtype, view.shape().to_vec(), slice)?;
-            if self.tensors.insert(name.to_string(), stored).is_some() {
-                return Err(format(format!("tensor {name} is in two files of the set")).into());
+        let start = bytes.as_slice();
+        let (container, tensors) = if start.starts_with(gguf::MAGIC) {
+            (Container::Gguf, gguf::tensors(&bytes, label)?)
+        } else if start.starts_with(torch::MAGIC) {
+            (Container::Torch, torch::tensors(&bytes, label)?)
+        } else if start.starts_with(b"\x80\x02")
+            || start.starts_with(b"\x80\x03")
+            || start.starts_with(b"\x80\x04")
+        {
+            // A safetensors header of this length would be several hundred bytes and start with `{`.
+            match self.safetensors(&bytes, label) {
+                Ok(tensors) => (Container::Safetensors, tensors),
+                Err(_) => {
+                    let reason =
+                        "a bare pickle, as PyTorch before 1.6 wrote; save it again with a newer one, or \
+                                  as safetensors"
+                            .into();
+                    return Err(WeightsError::Format { label: label.to_string(), reason }.into());
+                }
+            }
+        } else {
+            (Container::Safetensors, self.safetensors(&bytes, label)?)
+        };
+        self.container = container;
+        self.files += 1;
+        for stored in tensors {
+            let name = stored.name().to_string();
+            if self.tensors.insert(name.clone(), stored).is_some() {
+                let reason = format!("tensor {name} is there twice");
+                return Err(WeightsError::Format { label: label.to_string(), reason }.into());
             }
         }
         Ok(())
+    }
+
+    fn safetensors(&mut self, bytes: &Bytes, label: &str) -> Result<Vec<Stored>> {
+        let format = |e: safetensors::SafeTensorError| WeightsError::Format {
+            label: label.to_string(),
+            reason: format!("not a readable safetensors file: {e}"),
+        };
+        let data = bytes.as_slice();
+        let (length, header) = SafeTensors::read_metadata(data).map_err(format)?;
+        if let Some(metadata) = header.metadata() {
+            self.metadata.extend(metadata.clone());
+        }
+        let base = 8 + length;
+        header
+            .tensors()
+            .into_iter()
+            .map(|(name, info)| {
+                let dtype = dtype(info.dtype).ok_or_else(|| WeightsError::Dtype {
+                    label: label.to_string(),
+                    name: name.clone(),
+                    found: format!("{:?}", info.dtype),
+                    expected: "F32, F64, BF16, F16, F8_E4M3 or an integer dtype".into(),
+                })?;
+                let (from, to) = info.data_offsets;
+                // `read_metadata` has checked that offsets join up and end with the file.
+                Stored::new(name, dtype, info.shape.clone(), bytes.slice(base + from..base + to))
+            })
+            .collect()
     }
 }
 
@@ -126,6 +224,8 @@ fn dtype(dtype: Dtype) -> Option<DType> {
         Dtype::F8_E4M3 => DType::F8E4M3,
         Dtype::U8 | Dtype::BOOL => DType::U8,
         Dtype::U32 => DType::U32,
+        Dtype::I16 => DType::I16,
+        Dtype::I32 => DType::I32,
         Dtype::I64 => DType::I64,
         _ => return None,
     })

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
+use super::scale::{Scale, may_scale};
 use crate::{Error, Result};
 
 /// A shared, immutable byte range: part of a mapped file, or of the program itself.
@@ -43,7 +44,24 @@ pub struct Stored {
     dtype: DType,
     shape: Vec<usize>,
     bytes: Bytes,
+    encoding: Encoding,
 }
+
+/// How the stored bytes become values.
+#[derive(Clone)]
+enum Encoding {
+    /// They are the values, in the tensor's dtype.
+    Plain,
+    /// They are values to be multiplied.
+    Scaled(Scale),
+    /// GGUF's Q8_0: an f16 factor, then 32 signed bytes.
+    Q8_0,
+}
+
+/// Values of a Q8_0 block.
+pub(super) const Q8_0_VALUES: usize = 32;
+/// Bytes of a Q8_0 block.
+pub(super) const Q8_0_BYTES: usize = 34;
 
 impl Stored {
     /// A tensor over `bytes`, which must hold exactly `shape` values of `dtype`.
@@ -51,21 +69,65 @@ impl Stored {
     /// Errors: [`Error::Invalid`] where the length does not fit.
     pub fn new(name: impl Into<String>, dtype: DType, shape: Vec<usize>, bytes: Bytes) -> Result<Self> {
         let name = name.into();
-        let want = shape.iter().product::<usize>() * dtype.size_in_bytes();
+        let want = elements(&shape).and_then(|n| n.checked_mul(dtype.size_in_bytes()));
+        Self::checked(name, dtype, shape, bytes, Encoding::Plain, want)
+    }
+
+    /// A tensor in GGUF's Q8_0 encoding, whose rows are whole blocks of 32 values.
+    ///
+    /// Errors: [`Error::Invalid`] where the length does not fit.
+    pub fn q8_0(name: impl Into<String>, shape: Vec<usize>, bytes: Bytes) -> Result<Self> {
+        let whole = shape.last().is_some_and(|n| n.is_multiple_of(Q8_0_VALUES));
+        let want = elements(&shape).filter(|_| whole).map(|n| n / Q8_0_VALUES * Q8_0_BYTES);
+        Self::checked(name.into(), DType::U8, shape, bytes, Encoding::Q8_0, want)
+    }
+
+    fn checked(
+        name: String,
+        dtype: DType,
+        shape: Vec<usize>,
+        bytes: Bytes,
+        encoding: Encoding,
+        want: Option<usize>,
+    ) -> Result<Self> {
         let found = bytes.as_slice().len();
-        if found != want {
-            return Err(Error::invalid(
-                format!("tensor {name}"),
-                format!("{found} bytes"),
-                format!("{want} bytes"),
+        if want != Some(found) {
+            let expected = want.map_or(format!("a shape that fits, not {shape:?}"), |n| format!("{n} bytes"));
+            return Err(Error::invalid(format!("tensor {name}"), format!("{found} bytes"), expected));
+        }
+        Ok(Self { name, dtype, shape, bytes, encoding })
+    }
+
+    /// The same codes, multiplied by `scale` wherever values are read.
+    ///
+    /// Errors: [`Error::Invalid`] for a tensor that is not plain f8_e4m3.
+    pub fn with_scale(mut self, scale: Scale) -> Result<Self> {
+        if !may_scale(self.dtype) || !matches!(self.encoding, Encoding::Plain) {
+            let found = format!("dtype {} with a scale", self.dtype_name());
+            return Err(Error::invalid(format!("tensor {}", self.name), found, "a scale on F8_E4M3 only"));
+        }
+        if let Scale::Rows(rows) = &scale
+            && self.shape.first() != Some(&rows.len())
+        {
+            return Err(Error::shape(
+                format!("tensor {}", self.name),
+                &self.shape,
+                format!("{} rows", rows.len()),
             ));
         }
-        Ok(Self { name, dtype, shape, bytes })
+        self.encoding = Encoding::Scaled(scale);
+        Ok(self)
     }
 
     /// A stand-in of the right shape and no data, for a tensor whose absence was already recorded.
     pub(super) fn placeholder(name: String, shape: &[usize]) -> Self {
-        Self { name, dtype: DType::F32, shape: shape.to_vec(), bytes: Bytes::new([]) }
+        Self {
+            name,
+            dtype: DType::F32,
+            shape: shape.to_vec(),
+            bytes: Bytes::new([]),
+            encoding: Encoding::Plain,
+        }
     }
 
     /// A contiguous CPU tensor as stored bytes: for tests and for weights made in memory.
@@ -80,9 +142,45 @@ impl Stored {
         &self.name
     }
 
-    /// Stored dtype.
+    /// Stored dtype; u8 for the blocks of Q8_0.
     pub fn dtype(&self) -> DType {
         self.dtype
+    }
+
+    /// Name of what is stored, as safetensors and GGUF have it, such as `F8_E4M3`.
+    pub fn dtype_name(&self) -> &'static str {
+        match (&self.encoding, self.dtype) {
+            (Encoding::Q8_0, _) => "Q8_0",
+            (_, DType::F32) => "F32",
+            (_, DType::F64) => "F64",
+            (_, DType::BF16) => "BF16",
+            (_, DType::F16) => "F16",
+            (_, DType::F8E4M3) => "F8_E4M3",
+            (_, DType::U8) => "U8",
+            (_, DType::U32) => "U32",
+            (_, DType::I16) => "I16",
+            (_, DType::I32) => "I32",
+            (_, DType::I64) => "I64",
+            (_, other) => other.as_str(),
+        }
+    }
+
+    /// Factors of a scaled tensor, which [`Stored::bytes`] do not include.
+    pub fn scale(&self) -> Option<&Scale> {
+        match &self.encoding {
+            Encoding::Scaled(scale) => Some(scale),
+            _ => None,
+        }
+    }
+
+    /// Whether the values are floats that can be widened.
+    pub fn is_float(&self) -> bool {
+        matches!(self.encoding, Encoding::Q8_0) || is_float(self.dtype)
+    }
+
+    /// Whether the bytes are the values, without scale or blocks.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.encoding, Encoding::Plain)
     }
 
     /// Shape.
@@ -95,7 +193,8 @@ impl Stored {
         self.shape.iter().product()
     }
 
-    /// The stored bytes, possibly unaligned.
+    /// The stored bytes, possibly unaligned. They are the values only where [`Stored::is_plain`]; use
+    /// [`Stored::widen_range`] otherwise.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.as_slice()
     }
@@ -122,33 +221,40 @@ impl Stored {
         let bytes = self.bytes().len() / parts;
         let mut shape = self.shape.clone();
         shape[0] = rows / parts;
-        Ok(Self {
-            name: self.name.clone(),
-            dtype: self.dtype,
-            shape,
-            bytes: self.bytes.slice(index * bytes..(index + 1) * bytes),
-        })
+        let part = index * shape[0]..(index + 1) * shape[0];
+        let encoding = match &self.encoding {
+            Encoding::Scaled(scale) => Encoding::Scaled(scale.slice(part)),
+            other => other.clone(), // rows are whole blocks
+        };
+        let bytes = self.bytes.slice(index * bytes..(index + 1) * bytes);
+        Ok(Self { name: self.name.clone(), dtype: self.dtype, shape, bytes, encoding })
     }
 
     /// The values `range` (flat, row-major) widened to f32.
     pub fn widen_range(&self, range: Range<usize>, out: &mut [f32]) {
+        if matches!(self.encoding, Encoding::Q8_0) {
+            return widen_q8_0(self.bytes(), range.start, out);
+        }
         let size = self.dtype.size_in_bytes();
         widen(self.dtype, &self.bytes()[range.start * size..range.end * size], out);
+        if let Encoding::Scaled(scale) = &self.encoding {
+            scale.apply(range.start, self.elements(), out);
+        }
     }
 
     /// All values as f32.
     ///
     /// Errors: [`Error::Invalid`] for a dtype that is not one of [`widen`]'s.
     pub fn to_f32_vec(&self) -> Result<Vec<f32>> {
-        if !is_float(self.dtype) {
+        if !self.is_float() {
             return Err(Error::invalid(
                 format!("tensor {}", self.name),
-                format!("dtype {:?}", self.dtype),
-                "f32, f64, bf16, f16 or f8_e4m3",
+                format!("dtype {}", self.dtype_name()),
+                "F32, F64, BF16, F16, F8_E4M3 or Q8_0",
             ));
         }
         let mut out = vec![0f32; self.elements()];
-        widen(self.dtype, self.bytes(), &mut out);
+        self.widen_range(0..out.len(), &mut out);
         Ok(out)
     }
 
@@ -160,12 +266,33 @@ impl Stored {
 
 impl std::fmt::Debug for Stored {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Stored({}, {:?}, {:?})", self.name, self.dtype, self.shape)
+        write!(f, "Stored({}, {}, {:?})", self.name, self.dtype_name(), self.shape)
+    }
+}
+
+/// Number of values of `shape`, if that is a number.
+fn elements(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |product, n| product.checked_mul(*n))
+}
+
+/// Widens Q8_0 values from flat index `start` on.
+fn widen_q8_0(bytes: &[u8], start: usize, out: &mut [f32]) {
+    let (mut at, mut rest) = (start, out);
+    while !rest.is_empty() {
+        let inside = at % Q8_0_VALUES;
+        let block = &bytes[at / Q8_0_VALUES * Q8_0_BYTES..][..Q8_0_BYTES];
+        let factor = widen_f16(u16::from_le_bytes([block[0], block[1]]));
+        let count = (Q8_0_VALUES - inside).min(rest.len());
+        let (values, after) = rest.split_at_mut(count);
+        for (v, code) in values.iter_mut().zip(&block[2 + inside..]) {
+            *v = factor * f32::from(*code as i8);
+        }
+        (at, rest) = (at + count, after);
     }
 }
 
 /// Whether [`widen`] can read the dtype.
-pub(super) fn is_float(dtype: DType) -> bool {
+fn is_float(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::F64 | DType::BF16 | DType::F16 | DType::F8E4M3)
 }
 
@@ -262,6 +389,24 @@ mod tests {
         let halves: Vec<u8> = [0.5f32, 3.0].iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect();
         widen(DType::BF16, &halves, &mut out);
         assert_eq!(out, [0.5, 3.0]);
+    }
+
+    #[test]
+    fn q8_0_is_read_from_any_value_on() {
+        let mut bytes = Vec::new();
+        for block in 0..4u8 {
+            bytes.extend(f16::from_f32(0.5 * f32::from(block + 1)).to_le_bytes());
+            bytes.extend((0..32).map(|i: u8| i.wrapping_sub(16)));
+        }
+        let stored = Stored::q8_0("w", vec![2, 64], Bytes::new(bytes)).unwrap();
+        let all = stored.to_f32_vec().unwrap();
+        assert_eq!((all[0], all[31], all[127]), (-8.0, 7.5, 30.0));
+        let mut part = [0f32; 70];
+        stored.widen_range(30..100, &mut part);
+        assert_eq!(part, all[30..100]);
+        assert_eq!(stored.rows(1, 2).unwrap().to_f32_vec().unwrap(), all[64..]);
+        assert!(Stored::q8_0("w", vec![2, 33], Bytes::new([0u8; 68])).is_err());
+        assert!(Stored::new("w", DType::F32, vec![usize::MAX, 2], Bytes::new([])).is_err());
     }
 
     #[test]

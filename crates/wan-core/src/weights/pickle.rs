@@ -1,0 +1,451 @@
+//! A pickle reader for state dicts. It knows tensors, storages, numbers, strings and containers, calls nothing,
+//! and refuses every opcode and global beyond those; so a pickle with code in it is an error, never run.
+//!
+//! Source: CPython `Lib/pickle.py` (opcodes), PyTorch `torch/serialization.py` (persistent ids) and
+//! `torch/_utils.py` (`_rebuild_tensor_v2`).
+
+use std::collections::HashMap;
+
+use candle_core::DType;
+
+/// A tensor of a state dict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PickledTensor {
+    /// Name of the storage in the archive's `data/`.
+    pub storage: String,
+    /// Dtype of the storage.
+    pub dtype: DType,
+    /// Index of the first value in the storage.
+    pub offset: usize,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Distance of neighbours along each axis, in values.
+    pub stride: Vec<usize>,
+}
+
+/// Values hold indices instead of each other: nothing nests, so nothing overflows the stack when dropped.
+#[derive(Debug, Clone, Copy)]
+enum Value<'a> {
+    Mark,
+    None,
+    Bool,
+    Int(i64),
+    Float,
+    Str(&'a str),
+    Tuple(usize),
+    List,
+    Dict(usize),
+    Global(Global),
+    Storage(&'a str, DType),
+    Tensor(usize),
+}
+
+/// The globals that may be named; none is looked up anywhere.
+#[derive(Debug, Clone, Copy)]
+enum Global {
+    RebuildTensor,
+    RebuildParameter,
+    OrderedDict,
+    Storage(DType),
+}
+
+/// Keys under which training scripts nest the state dict.
+const NESTED: [&str; 4] = ["state_dict", "model_state", "model", "module"];
+
+/// The named tensors of a pickled state dict.
+///
+/// Errors: a sentence saying what is unknown or broken.
+pub(super) fn state_dict(bytes: &[u8]) -> Result<Vec<(String, PickledTensor)>, String> {
+    let mut machine = Machine {
+        input: bytes,
+        at: 0,
+        stack: vec![],
+        memo: HashMap::new(),
+        tuples: vec![],
+        dicts: vec![],
+        tensors: vec![],
+    };
+    let mut root = machine.run()?;
+    let tensors = |machine: &Machine<'_>, dict: usize| -> Vec<(String, PickledTensor)> {
+        let entries = machine.dicts[dict].iter();
+        entries
+            .filter_map(|entry| match entry {
+                (Value::Str(name), Value::Tensor(t)) => Some((name.to_string(), machine.tensors[*t].clone())),
+                _ => None,
+            })
+            .collect()
+    };
+    // Values that are not tensors, such as a step count, are of no use here.
+    for _ in 0..=NESTED.len() {
+        let Value::Dict(dict) = root else { return Err("the pickle is not a dict of tensors".into()) };
+        let found = tensors(&machine, dict);
+        let inner = NESTED.iter().find_map(|key| {
+            let mut entries = machine.dicts[dict].iter();
+            entries.find_map(|e| match e {
+                (Value::Str(k), inner @ Value::Dict(_)) if k == key => Some(*inner),
+                _ => None,
+            })
+        });
+        match inner {
+            Some(inner) if found.is_empty() => root = inner,
+            _ => return Ok(found),
+        }
+    }
+    Err("the pickle nests dicts without end".into())
+}
+
+struct Machine<'a> {
+    input: &'a [u8],
+    at: usize,
+    stack: Vec<Value<'a>>,
+    memo: HashMap<u32, Value<'a>>,
+    tuples: Vec<Vec<Value<'a>>>,
+    dicts: Vec<Vec<(Value<'a>, Value<'a>)>>,
+    tensors: Vec<PickledTensor>,
+}
+
+impl<'a> Machine<'a> {
+    fn run(&mut self) -> Result<Value<'a>, String> {
+        loop {
+            let at = self.at;
+            match self.byte()? {
+                0x80 => match self.byte()? {
+                    2..=5 => {}
+                    version => return Err(format!("pickle protocol {version} is not supported")),
+                },
+                0x95 => drop(self.take(8)?), // FRAME
+                b'.' => return self.pop(),
+                b'(' => self.stack.push(Value::Mark),
+                b'0' => drop(self.pop()?),
+                b'N' => self.stack.push(Value::None),
+                0x88 | 0x89 => self.stack.push(Value::Bool),
+                b'J' => {
+                    let n = i32::from_le_bytes(self.array()?);
+                    self.stack.push(Value::Int(n.into()));
+                }
+                b'K' => {
+                    let n = self.byte()?;
+                    self.stack.push(Value::Int(n.into()));
+                }
+                b'M' => {
+                    let n = u16::from_le_bytes(self.array()?);
+                    self.stack.push(Value::Int(n.into()));
+                }
+                0x8a => {
+                    let n = self.long()?;
+                    self.stack.push(Value::Int(n));
+                }
+                b'G' => {
+                    self.take(8)?;
+                    self.stack.push(Value::Float);
+                }
+                b'X' => {
+                    let n = u32::from_le_bytes(self.array()?) as usize;
+                    self.text(n)?;
+                }
+                0x8c => {
+                    let n = self.byte()? as usize;
+                    self.text(n)?;
+                }
+                b')' => self.push_tuple(vec![]),
+                0x85 => self.small_tuple(1)?,
+                0x86 => self.small_tuple(2)?,
+                0x87 => self.small_tuple(3)?,
+                b't' => {
+                    let items = self.pop_to_mark()?;
+                    self.push_tuple(items);
+                }
+                b']' => self.stack.push(Value::List),
+                b'a' => drop(self.pop()?),
+                b'e' => drop(self.pop_to_mark()?),
+                b'}' => self.push_dict(),
+                b's' => {
+                    let pair = (self.pop()?, self.pop()?);
+                    self.set_items(&[pair.1, pair.0])?;
+                }
+                b'u' => {
+                    let items = self.pop_to_mark()?;
+                    self.set_items(&items)?;
+                }
+                b'q' => {
+                    let key = self.byte()?.into();
+                    self.memoize(key)?;
+                }
+                b'r' => {
+                    let key = u32::from_le_bytes(self.array()?);
+                    self.memoize(key)?;
+                }
+                0x94 => {
+                    let key = self.memo.len() as u32;
+                    self.memoize(key)?;
+                }
+                b'h' => {
+                    let key = self.byte()?.into();
+                    self.recall(key)?;
+                }
+                b'j' => {
+                    let key = u32::from_le_bytes(self.array()?);
+                    self.recall(key)?;
+                }
+                b'c' => {
+                    let (module, name) = (self.line()?, self.line()?);
+                    self.stack.push(Value::Global(global(module, name)?));
+                }
+                0x93 => match (self.pop()?, self.pop()?) {
+                    (Value::Str(name), Value::Str(module)) => {
+                        self.stack.push(Value::Global(global(module, name)?));
+                    }
+                    _ => return Err(format!("a global without a name at byte {at}")),
+                },
+                b'Q' => self.persistent()?,
+                b'R' => self.reduce()?,
+                // BUILD: attributes of an OrderedDict (`_metadata`), which hold no tensors.
+                b'b' => drop(self.pop()?),
+                opcode => {
+                    return Err(format!(
+                        "the pickle has opcode {opcode:#04x} at byte {at}, which no file of tensors needs; it is \
+                         not run"
+                    ));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, n: usize) -> Result<&'a [u8], String> {
+        let rest = &self.input[self.at..];
+        let taken = rest.get(..n).ok_or("the pickle ends early")?;
+        self.at += n;
+        Ok(taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, String> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        self.take(N)?.try_into().map_err(|_| "the pickle ends early".to_string())
+    }
+
+    /// A little-endian two's complement number of up to eight bytes.
+    fn long(&mut self) -> Result<i64, String> {
+        let n = self.byte()? as usize;
+        if n > 8 {
+            return Err(format!("the pickle has a number of {n} bytes"));
+        }
+        let bytes = self.take(n)?;
+        let fill = if bytes.last().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
+        let mut wide = [fill; 8];
+        wide[..n].copy_from_slice(bytes);
+        Ok(i64::from_le_bytes(wide))
+    }
+
+    fn text(&mut self, n: usize) -> Result<(), String> {
+        let text = std::str::from_utf8(self.take(n)?).map_err(|_| "the pickle has text that is not UTF-8")?;
+        self.stack.push(Value::Str(text));
+        Ok(())
+    }
+
+    fn line(&mut self) -> Result<&'a str, String> {
+        let rest = &self.input[self.at..];
+        let n = rest.iter().position(|b| *b == b'\n').ok_or("the pickle ends early")?;
+        self.at += n + 1;
+        std::str::from_utf8(&rest[..n]).map_err(|_| "the pickle has a global that is not UTF-8".into())
+    }
+
+    fn pop(&mut self) -> Result<Value<'a>, String> {
+        self.stack.pop().ok_or_else(|| "the pickle's stack is empty".into())
+    }
+
+    fn pop_to_mark(&mut self) -> Result<Vec<Value<'a>>, String> {
+        let mark = self.stack.iter().rposition(|v| matches!(v, Value::Mark)).ok_or("a mark is missing")?;
+        let items = self.stack.split_off(mark + 1);
+        self.stack.pop();
+        Ok(items)
+    }
+
+    fn small_tuple(&mut self, n: usize) -> Result<(), String> {
+        let from = self.stack.len().checked_sub(n).ok_or("the pickle's stack is empty")?;
+        let items = self.stack.split_off(from);
+        self.push_tuple(items);
+        Ok(())
+    }
+
+    fn push_tuple(&mut self, items: Vec<Value<'a>>) {
+        self.stack.push(Value::Tuple(self.tuples.len()));
+        self.tuples.push(items);
+    }
+
+    fn push_dict(&mut self) {
+        self.stack.push(Value::Dict(self.dicts.len()));
+        self.dicts.push(vec![]);
+    }
+
+    fn set_items(&mut self, items: &[Value<'a>]) -> Result<(), String> {
+        let Some(Value::Dict(dict)) = self.stack.last() else { return Err("items without a dict".into()) };
+        if !items.len().is_multiple_of(2) {
+            return Err("a key without a value".into());
+        }
+        self.dicts[*dict].extend(items.as_chunks::<2>().0.iter().map(|[k, v]| (*k, *v)));
+        Ok(())
+    }
+
+    fn memoize(&mut self, key: u32) -> Result<(), String> {
+        let top = *self.stack.last().ok_or("the pickle's stack is empty")?;
+        self.memo.insert(key, top);
+        Ok(())
+    }
+
+    fn recall(&mut self, key: u32) -> Result<(), String> {
+        let value = self.memo.get(&key).ok_or_else(|| format!("the pickle has no memo {key}"))?;
+        self.stack.push(*value);
+        Ok(())
+    }
+
+    fn tuple(&self, value: Value<'a>) -> Result<&[Value<'a>], String> {
+        match value {
+            Value::Tuple(i) => Ok(&self.tuples[i]),
+            _ => Err("the pickle has something else where a tuple belongs".into()),
+        }
+    }
+
+    /// `("storage", torch.XStorage, key, location, elements)`.
+    fn persistent(&mut self) -> Result<(), String> {
+        let id = self.pop()?;
+        match self.tuple(id)? {
+            [Value::Str("storage"), Value::Global(Global::Storage(dtype)), Value::Str(key), ..] => {
+                let storage = Value::Storage(key, *dtype);
+                self.stack.push(storage);
+                Ok(())
+            }
+            _ => Err("the pickle has a persistent id that is not a storage".into()),
+        }
+    }
+
+    /// Stands in for a call of the few known functions.
+    fn reduce(&mut self) -> Result<(), String> {
+        let (arguments, function) = (self.pop()?, self.pop()?);
+        let arguments = self.tuple(arguments)?;
+        match (function, arguments) {
+            (Value::Global(Global::OrderedDict), []) => self.push_dict(),
+            (Value::Global(Global::RebuildParameter), [tensor @ Value::Tensor(_), ..]) => {
+                let tensor = *tensor;
+                self.stack.push(tensor);
+            }
+            (
+                Value::Global(Global::RebuildTensor),
+                [Value::Storage(key, dtype), Value::Int(offset), shape, stride, ..],
+            ) => {
+                let tensor = PickledTensor {
+                    storage: key.to_string(),
+                    dtype: *dtype,
+                    offset: size(*offset)?,
+                    shape: self.sizes(*shape)?,
+                    stride: self.sizes(*stride)?,
+                };
+                self.stack.push(Value::Tensor(self.tensors.len()));
+                self.tensors.push(tensor);
+            }
+            _ => return Err("the pickle calls something that does not make a tensor; it is not run".into()),
+        }
+        Ok(())
+    }
+
+    fn sizes(&self, value: Value<'a>) -> Result<Vec<usize>, String> {
+        let items = self.tuple(value)?;
+        items
+            .iter()
+            .map(|v| match v {
+                Value::Int(n) => size(*n),
+                _ => Err("a shape holds something else than numbers".into()),
+            })
+            .collect()
+    }
+}
+
+fn size(n: i64) -> Result<usize, String> {
+    usize::try_from(n).map_err(|_| format!("the pickle has {n} where a size belongs"))
+}
+
+fn global(module: &str, name: &str) -> Result<Global, String> {
+    Ok(match (module, name) {
+        ("torch._utils", "_rebuild_tensor_v2") => Global::RebuildTensor,
+        ("torch._utils", "_rebuild_parameter") => Global::RebuildParameter,
+        ("collections", "OrderedDict") => Global::OrderedDict,
+        ("torch", "FloatStorage") => Global::Storage(DType::F32),
+        ("torch", "DoubleStorage") => Global::Storage(DType::F64),
+        ("torch", "HalfStorage") => Global::Storage(DType::F16),
+        ("torch", "BFloat16Storage") => Global::Storage(DType::BF16),
+        ("torch", "Float8_e4m3fnStorage") => Global::Storage(DType::F8E4M3),
+        ("torch", "ByteStorage" | "BoolStorage") => Global::Storage(DType::U8),
+        ("torch", "ShortStorage") => Global::Storage(DType::I16),
+        ("torch", "IntStorage") => Global::Storage(DType::I32),
+        ("torch", "LongStorage") => Global::Storage(DType::I64),
+        _ => {
+            let shown: String = format!("{module}.{name}").chars().take(80).collect();
+            return Err(format!(
+                "the pickle names `{}`, which is not part of a file of tensors; it is not run",
+                shown.escape_debug()
+            ));
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `{"w": tensor of shape [2, 3] at storage "0"}` as protocol 2 writes it.
+    pub(crate) const STATE: &[u8] = b"\x80\x02}q\x00X\x01\x00\x00\x00wq\x01ctorch._utils\n_rebuild_tensor_v2\nq\x02\
+        ((X\x07\x00\x00\x00storageq\x03ctorch\nFloatStorage\nq\x04X\x01\x00\x00\x000q\x05X\x03\x00\x00\x00cpuK\x06tQ\
+        K\x00K\x02K\x03\x86K\x03K\x01\x86\x89ccollections\nOrderedDict\n)RtRs.";
+
+    #[test]
+    fn a_state_dict_is_read() {
+        let tensors = state_dict(STATE).unwrap();
+        let tensor = PickledTensor {
+            storage: "0".into(),
+            dtype: DType::F32,
+            offset: 0,
+            shape: vec![2, 3],
+            stride: vec![3, 1],
+        };
+        assert_eq!(tensors, [("w".to_string(), tensor)]);
+    }
+
+    #[test]
+    fn every_cut_is_an_error() {
+        for n in 0..STATE.len() {
+            assert!(state_dict(&STATE[..n]).is_err(), "{n}");
+        }
+    }
+
+    #[test]
+    fn code_is_refused_by_name() {
+        let error = |bytes: &[u8]| state_dict(bytes).unwrap_err();
+        let system = error(b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00true\x85R.");
+        assert!(system.contains("`posix.system`") && system.contains("not run"), "{system}");
+        let stacked = error(b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.");
+        assert!(stacked.contains("`builtins.eval`"), "{stacked}");
+        let instance = error(b"(S'true'\nios\nsystem\n.");
+        assert!(instance.contains("opcode 0x53"), "{instance}");
+        assert!(error(b"\x80\x02ccollections\nOrderedDict\nK\x01\x85R.").contains("not run"));
+    }
+
+    #[test]
+    fn deep_nesting_costs_no_stack() {
+        let mut bytes = b"\x80\x02)".to_vec();
+        bytes.resize(1 << 20, 0x85);
+        bytes.push(b'.');
+        assert!(state_dict(&bytes).unwrap_err().contains("not a dict"));
+    }
+
+    #[test]
+    fn a_nested_state_dict_is_found_and_a_loop_ends() {
+        let mut nested = b"\x80\x02}X\x0b\x00\x00\x00model_state".to_vec();
+        nested.extend(&STATE[2..STATE.len() - 1]);
+        nested.extend(b"s.");
+        assert_eq!(state_dict(&nested).unwrap().len(), 1);
+        let own = b"\x80\x02}q\x00X\x05\x00\x00\x00modelh\x00s.";
+        assert!(state_dict(own).unwrap_err().contains("without end"));
+    }
+}
