@@ -4,11 +4,13 @@
 //! translates them through a [`Dialect`] to the original Wan names; a [`Loader`] then hands each one out
 //! once, with its shape checked, and reports everything missing, misshapen or left over together.
 
+mod delta;
 mod loader;
 mod names;
 mod open;
 mod stored;
 
+pub use delta::{Delta, Deltas};
 pub use loader::Loader;
 pub use names::{Dialect, Rule, Unused};
 pub use open::WeightSet;
