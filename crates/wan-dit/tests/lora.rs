@@ -79,7 +79,11 @@ fn every_format_equals_merged_weights() {
         let Some(case) = format["expected"].as_str() else { continue };
         let lora = lora(&name, 0.8);
         let found = report(lora.clone());
-        assert_eq!((found.applied, found.skipped.len()), (lora.weights.iter().count(), 0), "{name}: {found:?}");
+        assert_eq!(
+            (found.applied, found.skipped.len()),
+            (lora.weights.iter().count(), 0),
+            "{name}: {found:?}"
+        );
         assert_close(&name, &velocity(&model, &[lora]), &golden.f32(&format!("expected.{case}")), TOLERANCE);
     }
 }
@@ -101,10 +105,16 @@ fn strength_0_changes_no_bit() {
 
 #[test]
 fn a_selection_limits_the_blocks_and_nothing_else() {
-    let chosen = |blocks: &str| Lora { blocks: Some(blocks.parse().unwrap()), ..lora("kohya", 0.8 * 3.0 / 1.2) };
+    let chosen =
+        |blocks: &str| Lora { blocks: Some(blocks.parse().unwrap()), ..lora("kohya", 0.8 * 3.0 / 1.2) };
     let found = report(chosen("1"));
     assert_eq!((found.applied, found.left_out), (42, 36), "{found:?}");
-    assert_close("block 1", &velocity(&model(), &[chosen("1")]), &tensors().f32("expected.block1"), TOLERANCE);
+    assert_close(
+        "block 1",
+        &velocity(&model(), &[chosen("1")]),
+        &tensors().f32("expected.block1"),
+        TOLERANCE,
+    );
     assert_eq!(
         values(&velocity(&model(), &[chosen("0-1")])),
         values(&velocity(&model(), &[lora("kohya", 0.8 * 3.0 / 1.2)]))
@@ -159,7 +169,10 @@ fn what_cannot_be_applied_as_meant_is_refused() {
         ("reshape_weight", "reshaped"),
     ] {
         let error = with(&format!("{q}.{ending}"), &[64]);
-        assert!(error.contains(method) && error.contains(ending) && error.contains("test.safetensors"), "{error}");
+        assert!(
+            error.contains(method) && error.contains(ending) && error.contains("test.safetensors"),
+            "{error}"
+        );
     }
     assert_eq!(
         refusal(ones(&[(&down, &[2, 48]), (&up, &[64, 2])])),
@@ -190,7 +203,8 @@ fn fp8(set: &WeightSet) -> WeightSet {
         if !(t.name().starts_with("blocks.") && t.shape().len() == 2) {
             return t.clone();
         }
-        let bytes: Vec<u8> = t.to_f32_vec().unwrap().into_iter().map(|v| F8E4M3::from_f32(v).to_bits()).collect();
+        let bytes: Vec<u8> =
+            t.to_f32_vec().unwrap().into_iter().map(|v| F8E4M3::from_f32(v).to_bits()).collect();
         Stored::new(t.name(), DType::F8E4M3, t.shape().to_vec(), Bytes::new(bytes)).unwrap()
     };
     WeightSet::from_tensors("fp8", set.iter().map(narrow))
@@ -220,7 +234,8 @@ fn a_branch_beside_fp8_is_better_than_merging_into_it() {
             "merged",
             stored.iter().map(|t| {
                 let module = t.name().strip_suffix(".weight").unwrap_or("");
-                let (down, up) = (golden.try_f32(&format!("a.{module}.down")), golden.try_f32(&format!("a.{module}.up")));
+                let (down, up) =
+                    (golden.try_f32(&format!("a.{module}.down")), golden.try_f32(&format!("a.{module}.up")));
                 let (Some(down), Some(up)) = (down, up) else { return t.clone() };
                 let change = (up.matmul(&down).unwrap() * strength).unwrap();
                 let sum = (t.to_f32_tensor(&Device::Cpu).unwrap() + change).unwrap();

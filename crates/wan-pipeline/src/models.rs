@@ -1,12 +1,13 @@
 use candle_core::{DType, Device};
 use wan_clip::ClipVision;
-use wan_dit::Dit;
+use wan_core::WeightSet;
+use wan_dit::{Dit, Lora, LoraReport};
 use wan_models::{LatentRgb, ModelDescription, ModelFiles, Source};
 use wan_umt5::Umt5;
 use wan_umt5::tokenizer::Tokenizer;
 use wan_vae::Vae;
 
-use crate::{PipelineError, Result};
+use crate::{LoraChoice, PipelineError, Result};
 
 /// The components of one model, each loaded when a stage asks for it and released when the stage drops it. This
 /// is the only place that loads; no two large components are in memory together.
@@ -27,7 +28,7 @@ impl Models {
             on_host.image_encoder()?;
         }
         on_host.vae()?;
-        on_host.dit()?;
+        on_host.dit(&[])?;
         Ok(Self { device, ..on_host })
     }
 
@@ -73,7 +74,29 @@ impl Models {
         Ok(Vae::open(&self.files.vae.weights()?, None, &self.device, self.dtype)?)
     }
 
-    pub fn dit(&self) -> Result<Dit> {
-        Ok(Dit::open(&self.files.dit.weights()?, None, &self.device, self.dtype)?)
+    pub fn dit(&self, loras: &[LoraChoice]) -> Result<Dit> {
+        let (weights, loras) = (self.files.dit.weights()?, open_loras(loras)?);
+        Ok(Dit::open_with_loras(&weights, None, &loras, &self.device, self.dtype)?.0)
     }
+
+    /// Bytes of the LoRA files' tensors.
+    pub fn lora_bytes(&self, loras: &[LoraChoice]) -> Result<u64> {
+        let bytes = |lora: &Lora| lora.weights.iter().map(|t| t.bytes().len() as u64).sum::<u64>();
+        Ok(open_loras(loras)?.iter().map(bytes).sum())
+    }
+
+    pub fn lora_reports(&self, loras: &[LoraChoice]) -> Result<Vec<LoraReport>> {
+        Ok(LoraReport::of(&self.files.dit.weights()?, &open_loras(loras)?)?)
+    }
+}
+
+fn open_loras(loras: &[LoraChoice]) -> Result<Vec<Lora>> {
+    let open = |lora: &LoraChoice| {
+        Ok(Lora {
+            weights: WeightSet::open(&lora.path)?,
+            strength: lora.strength as f32,
+            blocks: lora.blocks.clone(),
+        })
+    };
+    loras.iter().map(open).collect()
 }
