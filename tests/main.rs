@@ -3,6 +3,7 @@
 mod cli;
 mod end_to_end;
 mod files;
+mod lora;
 mod probe;
 mod resume;
 mod support;
