@@ -60,7 +60,7 @@ pub enum Error {
     #[error("cancelled")]
     Cancelled,
     /// An error of the tensor library.
-    #[error("tensor operation: {0}")]
+    #[error("tensor operation: {}", without_backtrace(.0))]
     Tensor(#[from] candle_core::Error),
 }
 
@@ -83,6 +83,13 @@ impl Error {
     pub fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io { path: path.to_path_buf(), source }
     }
+}
+
+/// The message of a tensor error, which is followed by a backtrace where `RUST_BACKTRACE` is set.
+fn without_backtrace(error: &candle_core::Error) -> String {
+    let text = error.to_string();
+    let end = text.find("\n   0: ").unwrap_or(text.len());
+    text[..end].trim_end().to_string()
 }
 
 /// Why a weights file cannot be used. `label` is the file as the user named it.

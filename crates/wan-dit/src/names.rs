@@ -6,19 +6,17 @@ use wan_core::{Dialect, Rule, Unused, WeightSet};
 /// name) and that of diffusers.
 pub const DIALECTS: &[Dialect] = &[ORIGINAL, DIFFUSERS];
 
-const ORIGINAL: Dialect = Dialect {
-    name: "original",
-    markers: &["head.modulation"],
-    prefixes: &["model.diffusion_model.", "diffusion_model.", "model."],
-    rules: &[],
-    unused: &[],
-};
+/// Prefixes that whole pipelines in one file put before a DiT's names: ComfyUI's and diffusers'.
+const PREFIXES: &[&str] = &["model.diffusion_model.", "diffusion_model.", "model.", "transformer."];
+
+const ORIGINAL: Dialect =
+    Dialect { name: "original", markers: &["head.modulation"], prefixes: PREFIXES, rules: &[], unused: &[] };
 
 /// Source: diffusers `loaders/single_file_utils.py`, `convert_wan_transformer_to_diffusers`, read backwards.
 const DIFFUSERS: Dialect = Dialect {
     name: "diffusers",
     markers: &["condition_embedder.time_proj.weight"],
-    prefixes: &["transformer."],
+    prefixes: PREFIXES,
     rules: &[
         rule("condition_embedder.text_embedder.linear_1.{}", &["text_embedding.0.{}"]),
         rule("condition_embedder.text_embedder.linear_2.{}", &["text_embedding.2.{}"]),

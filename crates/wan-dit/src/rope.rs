@@ -36,7 +36,7 @@ impl RopeTable {
             return Err(Error::invalid("latent size", found, "at least 1 x 2 x 2, height and width even"));
         }
         let space = 2 * (head_dim / 6);
-        let mut time_frequencies = frequencies(head_dim - 2 * space);
+        let mut time_frequencies = frequencies(2 * Self::temporal_frequencies(head_dim));
         if riflex_index > 0 {
             let count = time_frequencies.len();
             let Some(frequency) = time_frequencies.get_mut(riflex_index - 1) else {
@@ -59,6 +59,11 @@ impl RopeTable {
             }
         }
         Ok(Self { table: Tensor::from_vec(values, (latent.tokens(), half, 2), device)?, latent })
+    }
+
+    /// Number of frequencies on the time axis of heads of `head_dim`, the largest RIFLEx index.
+    pub fn temporal_frequencies(head_dim: usize) -> usize {
+        head_dim / 2 - 2 * (head_dim / 6)
     }
 
     /// `[L, head_dim / 2, 2]` f32: (cos, sin) of each token's pairs.

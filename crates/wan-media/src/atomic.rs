@@ -2,9 +2,10 @@
 //! folder, flushed, and renamed when complete.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::{TempDir, TempPath};
 
@@ -12,7 +13,7 @@ use crate::error::{MediaError, Result};
 use crate::video::OutputFormat;
 
 /// Prefix of temporary names.
-const PREFIX: &str = ".wan-run-";
+pub(crate) const PREFIX: &str = ".wan-run-";
 
 /// Checks, before any work is done, that an output of `format` could be written to `path`: its folder
 /// exists, and nothing is in the way, or `overwrite` allows replacing it.
@@ -74,6 +75,16 @@ fn resolve(path: &Path, overwrite: bool, kind: Kind) -> Result<(PathBuf, PathBuf
     Ok((dest, folder))
 }
 
+/// Writes a small file; it appears whole or not at all.
+///
+/// # Errors
+/// As [`check_destination`], [`MediaError::DiskFull`] or [`MediaError::Write`].
+pub fn write_file(path: &Path, bytes: &[u8], overwrite: bool) -> Result<()> {
+    let (temp, mut file) = TempFile::create(path, overwrite)?;
+    file.write_all(bytes).map_err(|error| MediaError::write(path, error))?;
+    temp.commit()
+}
+
 /// Name of the frame with this number (from 1) in a folder of frames.
 pub(crate) fn frame_name(number: u64) -> String {
     format!("{number:05}.png")
@@ -90,9 +101,44 @@ fn holds_only_frames(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|mut entries| entries.all(is_frame))
 }
 
+/// What is under construction at present, for [`remove_unfinished`].
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
+    // A list of paths is whole whatever panicked beside it.
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes every file and folder that is under construction in this process, for a program that is about to exit
+/// without running destructors. Whoever still writes to one of them will fail, or write to nowhere.
+pub fn remove_unfinished() {
+    for path in unfinished().drain(..) {
+        // Nothing could be done about a failure at this point.
+        let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+    }
+}
+
+/// An entry of [`UNFINISHED`], for as long as it lives.
+pub(crate) struct Unfinished(PathBuf);
+
+impl Unfinished {
+    /// Notes `path` down.
+    pub fn new(path: &Path) -> Self {
+        unfinished().push(path.to_path_buf());
+        Self(path.to_path_buf())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        unfinished().retain(|path| *path != self.0);
+    }
+}
+
 /// A file under construction, removed on drop unless committed.
 pub(crate) struct TempFile {
     temp: TempPath,
+    _unfinished: Unfinished,
     dest: PathBuf,
     shown: PathBuf,
     overwrite: bool,
@@ -110,7 +156,10 @@ impl TempFile {
             .tempfile_in(&folder)
             .map_err(|error| MediaError::write(path, error))?;
         let (file, temp) = file.into_parts();
-        Ok((Self { temp, dest, shown: path.to_path_buf(), overwrite }, file))
+        Ok((
+            Self { _unfinished: Unfinished::new(&temp), temp, dest, shown: path.to_path_buf(), overwrite },
+            file,
+        ))
     }
 
     /// Where the bytes go for now: an absolute path.
@@ -145,6 +194,7 @@ impl TempFile {
 /// A folder of frames under construction, removed on drop unless committed.
 pub(crate) struct TempFolder {
     temp: TempDir,
+    _unfinished: Unfinished,
     dest: PathBuf,
     folder: PathBuf,
     shown: PathBuf,
@@ -156,7 +206,14 @@ impl TempFolder {
     pub fn create(path: &Path, overwrite: bool) -> Result<Self> {
         let (dest, folder) = resolve(path, overwrite, Kind::FrameFolder)?;
         let temp = temp_folder(&folder).map_err(|error| MediaError::write(path, error))?;
-        Ok(Self { temp, dest, folder, shown: path.to_path_buf(), overwrite })
+        Ok(Self {
+            _unfinished: Unfinished::new(temp.path()),
+            temp,
+            dest,
+            folder,
+            shown: path.to_path_buf(),
+            overwrite,
+        })
     }
 
     /// Where the files go for now: an absolute path.

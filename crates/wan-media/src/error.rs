@@ -228,6 +228,7 @@ impl MediaError {
     /// Maps a failed write to `path`; a full disk or an exhausted quota is told apart.
     pub(crate) fn write(path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
+        let source = bare(source);
         match source.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => Self::DiskFull { path },
             _ => Self::Write { path, source },
@@ -252,4 +253,14 @@ impl MediaError {
 /// Folds a library's message into one line.
 pub(crate) fn one_line(text: impl ToString) -> String {
     text.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The system's own error inside one to which a library has added a path: messages name the user's file, not the
+/// temporary one beside it.
+fn bare(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|e| e.source()?.downcast_ref::<io::Error>());
+    match inner.and_then(io::Error::raw_os_error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error,
+    }
 }

@@ -29,10 +29,11 @@ pub mod png_file;
 pub mod preview;
 #[cfg(feature = "ffmpeg")]
 pub mod probe;
-pub mod resize;
+pub mod reserve;
+mod resize;
 pub mod video;
 
-pub use atomic::check_destination;
+pub use atomic::{check_destination, remove_unfinished, write_file};
 pub use contact_sheet::ContactSheet;
 pub use error::{MediaError, Result};
 pub use frame::{RgbImage, to_u8};
@@ -40,5 +41,6 @@ pub use image::{Alpha, decode_image, load_image};
 pub use metadata::{METADATA_KEY, read_metadata};
 pub use png_file::write_png;
 pub use preview::write_preview;
+pub use reserve::Reservation;
 pub use resize::resize_lanczos;
 pub use video::{FrameRate, OutputFormat, PixelFormat, VideoOptions, VideoSummary, VideoWriter};

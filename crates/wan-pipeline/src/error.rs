@@ -52,7 +52,11 @@ impl PipelineError {
         match self {
             Self::Request { .. } => true,
             Self::Media(e) => e.is_usage(),
-            Self::Models(e) => matches!(e, wan_models::ModelsError::Unknown { .. }),
+            Self::Models(e) => {
+                use wan_models::ModelsError::{Description, Unknown};
+                matches!(e, Unknown { .. } | Description { .. })
+            }
+            Self::Sampler(e) => e.is_usage(),
             _ => false,
         }
     }

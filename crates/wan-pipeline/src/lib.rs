@@ -90,9 +90,24 @@ impl Pipeline {
         observer: &dyn Observer,
         cancel: &CancelToken,
     ) -> Result<Job> {
+        self.check_riflex(&plan)?;
         let state = DenoiseState::start(&plan, noise)?;
         let conditioning = condition::condition(&self.models, &plan, image, observer, cancel)?;
         Ok(Job { plan, conditioning, state })
+    }
+
+    /// The DiT uses the index only after the encoders have run: too late to learn that there is no such frequency.
+    fn check_riflex(&self, plan: &Plan) -> Result<()> {
+        let index = plan.request.riflex_freq_index;
+        if index == 0 {
+            return Ok(());
+        }
+        let count = wan_dit::RopeTable::temporal_frequencies(self.models.dit()?.config().head_dim());
+        if index > count {
+            let expected = format!("0 to {count}, the temporal frequencies of this model");
+            return Err(PipelineError::request("riflex-freq-index", index, expected));
+        }
+        Ok(())
     }
 
     /// Takes the steps that are left of a job. After an error, cancellation included, `job.state` is that after

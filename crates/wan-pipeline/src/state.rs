@@ -1,10 +1,9 @@
 //! A denoising run that stopped, as a file: everything the remaining steps depend on.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use wan_core::{Stored, WeightSet};
 use wan_sampler::{RngState, SamplerState, SchedulerKind};
@@ -142,16 +141,7 @@ pub fn save_tensors(
     let metadata = (!metadata.is_empty()).then_some(metadata);
     let bytes = safetensors::serialize(tensors, metadata)
         .map_err(|e| PipelineError::request("tensors to save", e, "serialisable tensors"))?;
-    let folder = match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
-    let io = |e: std::io::Error| wan_core::Error::io(path, e);
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-    file.write_all(&bytes).map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|e| io(e.error))?;
-    Ok(())
+    Ok(wan_media::write_file(path, &bytes, true)?)
 }
 
 /// Reads one f32 tensor of `path`: the one called `name`, or the only one there is.
@@ -172,7 +162,15 @@ pub fn load_tensor(path: &Path, name: &'static str) -> Result<Tensor> {
             ));
         }
     };
-    Ok(found.to_f32_tensor(&Device::Cpu)?.to_dtype(DType::F32)?)
+    found.to_f32_tensor(&Device::Cpu).map_err(|e| {
+        // The tensor is named, but not the file.
+        PipelineError::from(match e {
+            wan_core::Error::Invalid { what, found, expected } => {
+                wan_core::Error::Invalid { what: format!("{}: {what}", path.display()), found, expected }
+            }
+            other => other,
+        })
+    })
 }
 
 fn resume_error(path: &Path, reason: impl std::fmt::Display) -> PipelineError {

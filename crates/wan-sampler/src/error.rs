@@ -35,7 +35,7 @@ pub enum SamplerError {
         found: f64,
     },
     /// The denoise strength lies outside (0, 1].
-    #[error("denoise_strength is {found}, expected a number above 0 and at most 1")]
+    #[error("denoise strength is {found}, expected a number above 0 and at most 1")]
     DenoiseStrength {
         /// The value as given.
         found: f64,
@@ -109,4 +109,20 @@ pub enum SamplerError {
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+}
+
+impl SamplerError {
+    /// Whether the options of a schedule were at fault, as against something that went wrong while it ran.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownScheduler { .. }
+                | Self::UnknownGrid { .. }
+                | Self::Steps { .. }
+                | Self::Shift { .. }
+                | Self::DenoiseStrength { .. }
+                | Self::GridUnavailable { .. }
+                | Self::DegenerateGrid { .. }
+        )
+    }
 }

@@ -182,7 +182,7 @@ fn values_out_of_range_are_refused() {
     }
     for strength in [0.0, -0.5, 1.000001, f64::NAN, f64::INFINITY] {
         for found in message(10, 5.0, strength) {
-            assert!(found.starts_with("denoise_strength is "), "{found}");
+            assert!(found.starts_with("denoise strength is "), "{found}");
         }
     }
     for found in message(10, 5.0, 1e-300) {
