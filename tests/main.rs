@@ -4,6 +4,7 @@ mod cli;
 mod end_to_end;
 mod files;
 mod hub_server;
+mod lora;
 mod models;
 mod probe;
 mod resume;

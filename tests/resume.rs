@@ -5,11 +5,10 @@ use std::process::Stdio;
 
 use crate::support::{Sandbox, assert_fails, stderr, stdout, tiny_args};
 
-/// Runs a job, interrupts it after its second step, and returns the sandbox that holds the resume file.
-fn interrupted(scheduler: &str) -> Sandbox {
+/// Runs a job of 60 steps, interrupts it after its second step, and returns the sandbox with the resume file.
+fn interrupted(more: &[&str]) -> Sandbox {
     let sandbox = Sandbox::new();
-    let args =
-        tiny_args(&["--steps", "60", "--scheduler", scheduler, "--save-latents", "latents.safetensors"]);
+    let args = job(more);
     let mut child = sandbox
         .command()
         .args(args)
@@ -31,20 +30,31 @@ fn interrupted(scheduler: &str) -> Sandbox {
     sandbox
 }
 
+fn job(more: &[&str]) -> Vec<String> {
+    tiny_args(&[&["--steps", "60", "--save-latents", "latents.safetensors"], more].concat())
+}
+
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one_byte_for_byte() {
     // One solver without and one with random numbers of its own, and one with a long history.
-    for scheduler in ["dpm++", "dpm++_sde", "unipc"] {
-        let sandbox = interrupted(scheduler);
+    let folder = Sandbox::new();
+    let lora = crate::lora::write(&folder, "a.safetensors");
+    let lora = lora.to_str().unwrap();
+    let jobs: [&[&str]; 4] = [
+        &["--scheduler", "dpm++"],
+        &["--scheduler", "dpm++_sde"],
+        &["--scheduler", "unipc"],
+        &["--scheduler", "euler", "--lora", lora],
+    ];
+    for more in jobs {
+        let sandbox = interrupted(more);
         let args = ["--resume", "out.resume.safetensors", "--save-latents", "latents.safetensors"];
         sandbox.ok(&args);
         let whole = Sandbox::new();
-        let args =
-            tiny_args(&["--steps", "60", "--scheduler", scheduler, "--save-latents", "latents.safetensors"]);
-        whole.ok(&args);
+        whole.ok(&job(more));
         for file in ["latents.safetensors", "out.mp4"] {
             let read = |s: &Sandbox| std::fs::read(s.path(file)).unwrap();
-            assert!(read(&sandbox) == read(&whole), "{scheduler}: {file} differs");
+            assert!(read(&sandbox) == read(&whole), "{more:?}: {file} differs");
         }
     }
 }

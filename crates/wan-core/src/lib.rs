@@ -15,4 +15,4 @@ pub mod testkit;
 pub mod weights;
 
 pub use error::{Error, Result, WeightsError};
-pub use weights::{Dialect, Loader, Rule, Stored, Unused, WeightSet};
+pub use weights::{Delta, Deltas, Dialect, Loader, Rule, Stored, Unused, WeightSet};

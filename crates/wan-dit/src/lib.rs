@@ -8,7 +8,7 @@
 //!
 //! [`Dit::open`] maps the weights, [`Dit::context`] prepares a prompt once, [`Dit::rope`] a latent size once, and
 //! [`Dit::forward`] computes one velocity. [`Dit::forward_lockstep`] computes those of several prompts (CFG) block
-//! by block, so that a block is visited once per step.
+//! by block, so that a block is visited once per step. [`Dit::open_with_loras`] opens it with LoRA files.
 //!
 //! What is easily got wrong here:
 //! - input channels: 16 noisy latent, then 4 mask, then 16 image latent;
@@ -37,6 +37,7 @@ mod cross_attention;
 mod ffn;
 mod head;
 mod image_embed;
+mod lora;
 mod memory;
 mod model;
 mod names;
@@ -49,6 +50,7 @@ mod time_embed;
 
 pub use config::{DitConfig, ModelType};
 pub use context::{Context, KeyCache};
+pub use lora::{BlockSelection, Lora, LoraReport};
 pub use memory::{MemoryEstimate, MemoryJob, estimate_memory};
 pub use model::{Dit, DitInput};
 pub use names::DIALECTS;

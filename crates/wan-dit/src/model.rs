@@ -10,6 +10,7 @@ use crate::config::{DitConfig, ModelType};
 use crate::context::{BlockKeys, Context, KeyCache};
 use crate::head::Head;
 use crate::image_embed::ImageEmbedding;
+use crate::lora::{Lora, LoraReport, resolve};
 use crate::names::canonical;
 use crate::patch::{PatchEmbedding, unpatchify};
 use crate::residual::ResidualStream;
@@ -60,12 +61,31 @@ impl Dit {
         device: &Device,
         dtype: DType,
     ) -> Result<Self> {
+        Ok(Self::open_with_loras(weights, config_file, &[], device, dtype)?.0)
+    }
+
+    /// [`Dit::open`] with LoRA files, whose changes add up in order, and what became of each file's tensors.
+    ///
+    /// The matrices of both stay mapped: a change is computed beside its weight, which is not rounded again. A file
+    /// at strength 0 changes no bit.
+    ///
+    /// Errors: those of [`Dit::open`]; [`Error::Invalid`] naming the file and the tensors for shapes that do not fit,
+    /// half a product, a method other than low-rank products and differences, a block that does not exist, or a file
+    /// of which nothing applies.
+    pub fn open_with_loras(
+        weights: &WeightSet,
+        config_file: Option<&Path>,
+        loras: &[Lora],
+        device: &Device,
+        dtype: DType,
+    ) -> Result<(Self, Vec<LoraReport>)> {
         if !matches!(dtype, DType::F32 | DType::BF16 | DType::F16) {
             return Err(Error::invalid("dit dtype", dtype.as_str(), "f32, bf16 or f16"));
         }
         let weights = canonical(weights)?;
         let config = DitConfig::from_canonical(&weights, config_file)?;
-        Loader::load(weights, device, |l| {
+        let (deltas, reports) = resolve(&weights, loras)?;
+        let dit = Loader::load_changed(weights, deltas, device, |l| {
             let blocks =
                 (0..config.num_layers).map(|n| Block::load(&l.pp(format!("blocks.{n}")), &config, dtype));
             Ok(Self {
@@ -82,7 +102,8 @@ impl Dit {
                 dtype,
                 config: config.clone(),
             })
-        })
+        })?;
+        Ok((dit, reports))
     }
 
     /// Hyper-parameters.

@@ -19,7 +19,8 @@ impl PatchEmbedding {
     pub(crate) fn load(loader: &Loader, config: &DitConfig) -> Result<Self> {
         let weight = loader.stored("weight", &[config.dim, config.in_dim, 1, 2, 2])?;
         let weight = weight.reshape(&[config.dim, config.in_dim * PATCH_VALUES])?;
-        Ok(Self { linear: Linear::new(weight, Some(loader.tensor("bias", &[config.dim])?)) })
+        let linear = Linear::new(weight, Some(loader.tensor("bias", &[config.dim])?));
+        Ok(Self { linear: linear.with_deltas(loader.deltas("weight"))? })
     }
 
     /// `x`: `[1, in_dim, F, h, w]` f32; returns tokens `[L, dim]` f32.

@@ -55,7 +55,7 @@ pub(crate) fn denoise(
     sampler.restore(state.sampler.clone())?;
     let mut rng = TorchRng::from_state(&state.rng)?;
     if sampler.steps_taken() < total {
-        let dit = models.dit()?;
+        let dit = models.dit(&plan.request.loras)?;
         let device = models.device();
         let to_device = |t: &Tensor| t.to_device(device);
         let image = conditioning.image.as_ref().map(to_device).transpose()?;

@@ -12,6 +12,7 @@ mod decode;
 mod denoise;
 mod error;
 mod finite;
+mod lora;
 mod memory;
 mod models;
 mod plan;
@@ -27,12 +28,14 @@ use wan_models::{ModelDescription, ModelFiles};
 pub use condition::{Conditioning, image_tensor};
 pub use decode::FrameSink;
 pub use error::{PipelineError, Result};
+pub use lora::LoraChoice;
 pub use memory::{MemoryItem, MemoryPlan};
 pub(crate) use models::Models;
 pub use plan::Plan;
 pub use preview::latent_preview;
 pub use request::{OutputRange, Request, TilingChoice};
 pub use state::{DenoiseState, Job, SavedJob, load_tensor, save_tensors};
+pub use wan_dit::LoraReport;
 
 /// A model that is ready to make videos on one device. Holds no weights between stages.
 pub struct Pipeline {
@@ -60,6 +63,13 @@ impl Pipeline {
     pub fn plan(&self, request: Request, image: Option<&RgbImage>) -> Result<Plan> {
         let size = image.map(|i| (i.width() as usize, i.height() as usize));
         Plan::new(request, self.model().model_type, size)
+    }
+
+    /// Checks the request's LoRA files against the model, and says what becomes of their tensors. Reads headers only.
+    ///
+    /// Errors: a file that cannot be read, or does not fit.
+    pub fn loras(&self, plan: &Plan) -> Result<Vec<LoraReport>> {
+        self.models.lora_reports(&plan.request.loras)
     }
 
     /// What the job will take, stage by stage, and whether the VAE decodes in tiles.
@@ -92,7 +102,7 @@ impl Pipeline {
         if index == 0 {
             return Ok(());
         }
-        let count = wan_dit::RopeTable::temporal_frequencies(self.models.dit()?.config().head_dim());
+        let count = wan_dit::RopeTable::temporal_frequencies(self.models.dit(&[])?.config().head_dim());
         if index > count {
             let expected = format!("0 to {count}, the temporal frequencies of this model");
             return Err(PipelineError::request("riflex-freq-index", index, expected));

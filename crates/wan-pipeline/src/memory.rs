@@ -65,7 +65,7 @@ impl MemoryPlan {
             item(Stage::EncodeCondition, vae_bytes, encode.total() + packed);
         }
 
-        let dit = models.dit()?;
+        let dit = models.dit(&plan.request.loras)?;
         let job = MemoryJob {
             tokens: plan.latent.tokens(),
             image_tokens,
@@ -74,7 +74,8 @@ impl MemoryPlan {
             cache: KeyCache::Keep,
         };
         let denoise = wan_dit::estimate_memory(&models.files().dit.weights()?, dit.config(), &job);
-        let dit_bytes = denoise.weights_bytes.iter().map(|(_, b)| b).sum();
+        let dit_bytes = denoise.weights_bytes.iter().map(|(_, b)| b).sum::<u64>();
+        let dit_bytes = dit_bytes + models.lora_bytes(&plan.request.loras)?;
         item(Stage::Denoise, dit_bytes, denoise.context_bytes + denoise.activation_bytes);
 
         // The frames that a stretched output has to keep until the last one is known.

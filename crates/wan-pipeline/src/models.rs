@@ -2,13 +2,13 @@ use candle_core::{DType, Device};
 use wan_checkpoint::Component;
 use wan_clip::ClipVision;
 use wan_core::WeightSet;
-use wan_dit::Dit;
+use wan_dit::{Dit, Lora, LoraReport};
 use wan_models::{LatentRgb, ModelDescription, ModelFiles, Source};
 use wan_umt5::Umt5;
 use wan_umt5::tokenizer::Tokenizer;
 use wan_vae::Vae;
 
-use crate::{PipelineError, Result};
+use crate::{LoraChoice, PipelineError, Result};
 
 /// The components of one model, each loaded when a stage asks for it and released when the stage drops it. This
 /// is the only place that loads; no two large components are in memory together.
@@ -29,7 +29,7 @@ impl Models {
             on_host.image_encoder()?;
         }
         on_host.vae()?;
-        on_host.dit()?;
+        on_host.dit(&[])?;
         Ok(Self { device, ..on_host })
     }
 
@@ -76,9 +76,31 @@ impl Models {
         Ok(Vae::open(&weights_of(&self.files.vae, Component::Vae)?, None, &self.device, self.dtype)?)
     }
 
-    pub fn dit(&self) -> Result<Dit> {
-        Ok(Dit::open(&weights_of(&self.files.dit, Component::Dit)?, None, &self.device, self.dtype)?)
+    pub fn dit(&self, loras: &[LoraChoice]) -> Result<Dit> {
+        let (weights, loras) = (weights_of(&self.files.dit, Component::Dit)?, open_loras(loras)?);
+        Ok(Dit::open_with_loras(&weights, None, &loras, &self.device, self.dtype)?.0)
     }
+
+    /// Bytes of the LoRA files' tensors.
+    pub fn lora_bytes(&self, loras: &[LoraChoice]) -> Result<u64> {
+        let bytes = |lora: &Lora| lora.weights.iter().map(|t| t.bytes().len() as u64).sum::<u64>();
+        Ok(open_loras(loras)?.iter().map(bytes).sum())
+    }
+
+    pub fn lora_reports(&self, loras: &[LoraChoice]) -> Result<Vec<LoraReport>> {
+        Ok(LoraReport::of(&weights_of(&self.files.dit, Component::Dit)?, &open_loras(loras)?)?)
+    }
+}
+
+fn open_loras(loras: &[LoraChoice]) -> Result<Vec<Lora>> {
+    let open = |lora: &LoraChoice| {
+        Ok(Lora {
+            weights: WeightSet::open(&lora.path)?,
+            strength: lora.strength as f32,
+            blocks: lora.blocks.clone(),
+        })
+    };
+    loras.iter().map(open).collect()
 }
 
 /// Opens weights and checks that they are those of `component`, which files in the wrong place are not.

@@ -3,7 +3,7 @@ use wan_models::Defaults;
 use wan_sampler::SchedulerKind;
 use wan_vae::Tiling;
 
-use crate::{PipelineError, Result};
+use crate::{LoraChoice, PipelineError, Result};
 
 /// What is asked of the engine, up to and including the decoded frames. How they are stored is
 /// [`wan_media::VideoOptions`]'s.
@@ -47,6 +47,9 @@ pub struct Request {
     pub tile: Tiling,
     /// How the decoder's values become brightness.
     pub output_range: OutputRange,
+    /// LoRA files; their changes add up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<LoraChoice>,
 }
 
 /// When the VAE decodes in tiles.
@@ -98,6 +101,7 @@ impl Request {
             vae_tiling: TilingChoice::Auto,
             tile: Tiling::default(),
             output_range: OutputRange::Clamp,
+            loras: Vec::new(),
         })
     }
 
@@ -142,6 +146,7 @@ impl Request {
                 return Err(PipelineError::request(field, value, "a finite number"));
             }
         }
+        self.loras.iter().try_for_each(LoraChoice::check)?;
         self.tile.check().map_err(|e| PipelineError::request("tile", e, "tile sizes that fit"))
     }
 }

@@ -226,6 +226,11 @@ pub struct Settings {
     #[arg(long, value_name = "FILE.yaml", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extra_model_paths: Option<PathBuf>,
+    /// LoRA file to add, FILE[:STRENGTH][:blocks=LIST], such as a.safetensors:0.8:blocks=0-19; may be repeated.
+    /// Also looked for in the models folder and its loras. `none` takes away those of the defaults.
+    #[arg(long, value_name = "FILE[:STRENGTH]", help_heading = "Job")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Vec<String>>,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -366,6 +371,7 @@ impl Settings {
             model,
             models_dir,
             extra_model_paths,
+            lora,
             device,
             width,
             height,

@@ -114,6 +114,7 @@ fn resume(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &Cancel
         record.image = extra.image.clone();
     }
     let pipeline = open(&options, &registry)?;
+    note_loras(&pipeline, &saved.job.plan, reporter)?;
     reporter.note(&format!(
         "resuming after step {} of {}",
         saved.job.state.sampler.step,
@@ -196,6 +197,7 @@ fn announce(plan: &Plan, options: &Options, pipeline: &Pipeline, reporter: &Repo
         reporter.note(&format!("seed {} (chosen at random; repeat with --seed {0})", plan.request.seed));
     }
     let memory = pipeline.memory(plan)?;
+    note_loras(pipeline, plan, reporter)?;
     reporter.note(&format!(
         "{}: {}x{}, {} frames, {} steps, cfg {}, shift {}, {}, seed {}, {}",
         pipeline.model().name,
@@ -209,6 +211,14 @@ fn announce(plan: &Plan, options: &Options, pipeline: &Pipeline, reporter: &Repo
         plan.request.seed,
         memory.summary()
     ));
+    Ok(())
+}
+
+/// Says what becomes of each LoRA file, before anything is computed.
+fn note_loras(pipeline: &Pipeline, plan: &Plan, reporter: &Reporter) -> Outcome {
+    for report in pipeline.loras(plan)? {
+        reporter.note(&report.to_string());
+    }
     Ok(())
 }
 

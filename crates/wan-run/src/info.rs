@@ -92,6 +92,9 @@ fn job(args: &InfoArgs, registry: &Registry, options: &Options) -> Outcome<Strin
         plan.latent.tokens(),
         plan.schedule.steps()
     ));
+    for report in pipeline.loras(&plan)? {
+        text.push_str(&format!("  {report}\n"));
+    }
     for item in &memory.items {
         text.push_str(&format!(
             "  {:26} weights {:>10} (mapped)   working memory {:>10}\n",

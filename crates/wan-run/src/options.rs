@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use wan_core::device::DeviceChoice;
 use wan_media::{Alpha, FrameRate, OutputFormat, PixelFormat, VideoOptions};
 use wan_models::{ModelDescription, Places, Registry};
-use wan_pipeline::{OutputRange, PipelineError, Request, TilingChoice};
+use wan_pipeline::{LoraChoice, OutputRange, PipelineError, Request, TilingChoice};
 
 use crate::cli::Settings;
 use crate::error::{Failure, Outcome};
@@ -86,6 +86,7 @@ impl Record {
             prompt: Some(r.prompt),
             negative_prompt: Some(r.negative_prompt),
             model: Some(self.model),
+            lora: Some(r.loras.iter().map(ToString::to_string).collect()),
             width: Some(r.width),
             height: Some(r.height),
             frames: Some(r.frames),
@@ -177,6 +178,8 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
     if let Some(name) = &s.scheduler {
         request.scheduler = name.parse().map_err(Failure::usage)?;
     }
+    let models_dir = s.models_dir.unwrap_or_else(|| PathBuf::from("models"));
+    request.loras = loras(s.lora.unwrap_or_default(), &models_dir)?;
     request.vae_tiling = match s.vae_tiling.as_deref() {
         None | Some("auto") => TilingChoice::Auto,
         Some("on") => TilingChoice::On,
@@ -212,7 +215,7 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
     };
     Ok(Options {
         device: s.device.as_deref().unwrap_or("auto").parse().map_err(Failure::usage)?,
-        models_dir: s.models_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_MODELS_DIR)),
+        models_dir,
         extra_model_paths: s.extra_model_paths,
         output_prefix: s.output_prefix.unwrap_or_else(|| "wan-run".into()),
         metadata: !s.no_metadata.unwrap_or(false),
@@ -222,6 +225,25 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
         video,
         alpha,
     })
+}
+
+/// Reads the LoRA options. A path that leads to nothing is looked for in the models folder, flat or in ComfyUI's
+/// layout.
+fn loras(texts: Vec<String>, models_dir: &Path) -> Outcome<Vec<LoraChoice>> {
+    if texts == ["none"] {
+        return Ok(Vec::new());
+    }
+    let read = |text: &String| {
+        let mut lora: LoraChoice = text.parse()?;
+        let folders = [models_dir.to_path_buf(), models_dir.join("loras")];
+        if !lora.path.exists()
+            && let Some(found) = folders.iter().map(|f| f.join(&lora.path)).find(|p| p.exists())
+        {
+            lora.path = found;
+        }
+        Ok(lora)
+    };
+    texts.iter().map(read).collect()
 }
 
 /// A seed that differs from run to run, small enough to be typed again.

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Stored, WeightSet};
-use crate::{Result, WeightsError};
+use super::{Delta, Deltas, Stored, WeightSet};
+use crate::{Error, Result, WeightsError};
 
 /// Hands out the tensors of a [`WeightSet`] to a model's modules, each once and with its shape checked.
 ///
@@ -21,6 +21,7 @@ pub struct Loader {
 
 struct State {
     set: WeightSet,
+    deltas: Deltas,
     device: Device,
     problems: RefCell<Problems>,
 }
@@ -28,6 +29,7 @@ struct State {
 #[derive(Default)]
 struct Problems {
     taken: BTreeSet<String>,
+    changed: BTreeSet<String>,
     missing: Vec<String>,
     misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
     dtype: Option<WeightsError>,
@@ -40,11 +42,34 @@ impl Loader {
     /// file;
     /// [`WeightsError::Dtype`] for a weight that is not a float.
     pub fn load<T>(set: WeightSet, device: &Device, build: impl FnOnce(&Loader) -> Result<T>) -> Result<T> {
-        let state = State { set, device: device.clone(), problems: RefCell::default() };
+        Self::load_changed(set, Deltas::default(), device, build)
+    }
+
+    /// [`Loader::load`] with changes to some tensors (canonical names): [`Loader::tensor`] adds them,
+    /// [`Loader::deltas`] hands them out.
+    ///
+    /// Errors: those of [`Loader::load`]; [`Error::Invalid`] for a change that the model did not ask for, so that
+    /// none is lost.
+    pub fn load_changed<T>(
+        set: WeightSet,
+        deltas: Deltas,
+        device: &Device,
+        build: impl FnOnce(&Loader) -> Result<T>,
+    ) -> Result<T> {
+        let state = State { set, deltas, device: device.clone(), problems: RefCell::default() };
         let loader = Loader { state: Rc::new(state), prefix: String::new() };
         let built = build(&loader);
+        let changed = std::mem::take(&mut loader.state.problems.borrow_mut().changed);
         loader.problems()?; // first: an error of `build` may only be their consequence
-        built
+        let built = built?;
+        match loader.state.deltas.targets().find(|t| !changed.contains(*t)) {
+            None => Ok(built),
+            Some(lost) => Err(Error::invalid(
+                format!("change of tensor {lost}"),
+                "a tensor that cannot be changed",
+                "a weight",
+            )),
+        }
     }
 
     /// The loader of a submodule: `name` and a dot are put before every name.
@@ -89,14 +114,26 @@ impl Loader {
         stored.clone().reshape(shape)
     }
 
-    /// A small weight (bias, norm, modulation) as an f32 tensor of `shape` on the device.
+    /// The changes to a large weight, which the model applies beside it.
+    pub fn deltas(&self, name: &str) -> Vec<Delta> {
+        let full = self.full(name);
+        let deltas = self.state.deltas.of(&full).to_vec();
+        self.state.problems.borrow_mut().changed.insert(full);
+        deltas
+    }
+
+    /// A small weight (bias, norm, modulation) as an f32 tensor of `shape` on the device, changes included.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let stored = self.stored(name, shape)?;
         if stored.bytes().is_empty() {
             let zero = Tensor::zeros((), DType::F32, self.device())?;
             return Ok(zero.broadcast_as(shape)?); // a stand-in that takes no memory
         }
-        stored.to_f32_tensor(self.device())
+        let mut tensor = stored.to_f32_tensor(self.device())?;
+        for delta in self.deltas(name) {
+            tensor = (tensor + delta.small(shape, self.device())?)?;
+        }
+        Ok(tensor)
     }
 
     fn full(&self, name: &str) -> String {
@@ -155,6 +192,26 @@ mod tests {
             error,
             "file: 1 missing: absent; 1 unexpected: extra; 1 misshapen: a.weight (found [2, 3], expected [2, 4])"
         );
+    }
+
+    #[test]
+    fn changes_are_added_to_small_tensors_and_never_lost() {
+        let diff = Stored::from_tensor("d", &Tensor::new(&[1f32, 2.0], &Device::Cpu).unwrap()).unwrap();
+        let mut deltas = Deltas::default();
+        deltas.add("a.bias", Delta::Full { diff, scale: 0.5 });
+        let load = |read_bias: bool| {
+            Loader::load_changed(set(), deltas.clone(), &Device::Cpu, |l| {
+                l.tensor("extra", &[1])?;
+                l.pp("a").stored("weight", &[2, 3])?;
+                if read_bias {
+                    l.pp("a").tensor("bias", &[2])
+                } else {
+                    Ok(l.pp("a").stored("bias", &[2])?.to_f32_tensor(l.device())?)
+                }
+            })
+        };
+        assert_eq!(load(true).unwrap().to_vec1::<f32>().unwrap(), [1.5, 2.0]);
+        assert!(load(false).unwrap_err().to_string().contains("a.bias"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! translates them through a [`Dialect`] to the original Wan names; a [`Loader`] then hands each one out
 //! once, with its shape checked, and reports everything missing, misshapen or left over together.
 
+mod delta;
 mod gguf;
 mod loader;
 mod names;
@@ -13,6 +14,7 @@ mod scale;
 mod stored;
 mod torch;
 
+pub use delta::{Delta, Deltas};
 pub use loader::Loader;
 pub use names::{Dialect, Rule, Unused};
 pub use open::{Container, WeightSet};

@@ -60,6 +60,14 @@ impl Dialect {
             .chain(self.prefixes.iter().copied())
             .find(|prefix| self.markers.iter().all(|m| set.get(&format!("{prefix}{m}")).is_some()))
     }
+
+    /// What this naming calls the canonical tensor `name`, prefix aside; `None` if no rule leads to it alone.
+    pub fn name_of(&self, name: &str) -> Option<String> {
+        self.rules.iter().find_map(|rule| match rule.to {
+            [to] => Some(fill(rule.from, &captures(to, name)?)),
+            _ => None,
+        })
+    }
 }
 
 impl WeightSet {
@@ -205,10 +213,15 @@ mod tests {
             name: "fused",
             markers: &["v.qkv.bias"],
             prefixes: &["m."],
-            rules: &[Rule { from: "v.qkv.{}", to: &["q.{}", "k.{}", "v.{}"] }],
+            rules: &[
+                Rule { from: "v.qkv.{}", to: &["q.{}", "k.{}", "v.{}"] },
+                Rule { from: "out.{}.proj.{}", to: &["o.{}.{}"] },
+            ],
             unused: &[Unused { name: "log_scale", why: "belongs to the text tower" }],
         }];
         let (canonical, dialect) = set.canonical("thing", DIALECTS).unwrap();
+        assert_eq!(dialect.name_of("o.3.bias").as_deref(), Some("out.3.proj.bias"));
+        assert_eq!(dialect.name_of("q.bias"), None);
         assert_eq!(dialect.name, "fused");
         assert_eq!(canonical.names().collect::<Vec<_>>(), ["k.bias", "other", "q.bias", "v.bias"]);
         assert_eq!(canonical.get("k.bias").unwrap().to_f32_vec().unwrap(), [2.0, 3.0]);

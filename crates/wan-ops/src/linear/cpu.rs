@@ -1,7 +1,7 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape};
 use rayon::prelude::*;
-use wan_core::Stored;
+use wan_core::{Delta, Stored};
 
 use super::LinearOp;
 use crate::Activation;
@@ -34,13 +34,45 @@ pub(super) fn forward(op: &LinearOp<'_>, x: &CpuStorage, layout: &Layout) -> Res
     if !y.is_empty() {
         if inputs == 0 {
             y.chunks_exact_mut(outputs).for_each(|row| end.apply(0, row));
-        } else if rows < FEW_ROWS {
-            dot_products(&values, &op.layer.weight, &end, &mut y);
+        } else if op.layer.deltas.is_empty() {
+            product(&values, &op.layer.weight, false, Some(&end), &mut y);
         } else {
-            packed_products(&values, &op.layer.weight, &end, &mut y);
+            product(&values, &op.layer.weight, false, None, &mut y);
+            for delta in &op.layer.deltas {
+                add_branch(&values, delta, &mut y);
+            }
+            y.par_chunks_mut(outputs).for_each(|row| end.apply(0, row));
         }
     }
     Ok((storage::rounded(op.name(), y, x.dtype())?, dims.into()))
+}
+
+/// `y += x deltaᵀ`.
+fn add_branch(x: &[f32], delta: &Delta, y: &mut [f32]) {
+    let scaled = |mut values: Vec<f32>, scale: f32| {
+        values.iter_mut().for_each(|v| *v *= scale);
+        values
+    };
+    match delta {
+        Delta::LowRank { down, up, scale } => {
+            let (rank, inputs) = (down.shape()[0], down.shape()[1]);
+            let mut hidden = vec![0f32; x.len() / inputs * rank];
+            if !hidden.is_empty() {
+                product(x, down, false, None, &mut hidden);
+                product(&scaled(hidden, *scale), up, true, None, y);
+            }
+        }
+        Delta::Full { diff, scale } => product(&scaled(x.to_vec(), *scale), diff, true, None, y),
+    }
+}
+
+/// `y = x wᵀ`, or `y += x wᵀ` to accumulate; then `end`, if there is one. Neither side is empty.
+fn product(x: &[f32], weight: &Stored, accumulate: bool, end: Option<&Epilogue<'_>>, y: &mut [f32]) {
+    if y.len() / weight.shape()[0] < FEW_ROWS {
+        dot_products(x, weight, accumulate, end, y);
+    } else {
+        packed_products(x, weight, accumulate, end, y);
+    }
 }
 
 /// What follows the product.
@@ -87,7 +119,7 @@ fn in_place(weight: &Stored) -> Option<&[f32]> {
 }
 
 /// Few rows: each weight row is read once, for all of them.
-fn dot_products(x: &[f32], weight: &Stored, end: &Epilogue<'_>, y: &mut [f32]) {
+fn dot_products(x: &[f32], weight: &Stored, accumulate: bool, end: Option<&Epilogue<'_>>, y: &mut [f32]) {
     const BLOCK: usize = 16; // weight rows a piece
     let (inputs, outputs) = (weight.shape()[1], weight.shape()[0]);
     let rows = y.len() / outputs;
@@ -110,14 +142,17 @@ fn dot_products(x: &[f32], weight: &Stored, end: &Epilogue<'_>, y: &mut [f32]) {
         });
     });
     for (i, row) in y.chunks_exact_mut(outputs).enumerate() {
-        row.iter_mut().zip(turned[i..].iter().step_by(rows)).for_each(|(y, t)| *y = *t);
-        end.apply(0, row);
+        let turned = turned[i..].iter().step_by(rows);
+        row.iter_mut().zip(turned).for_each(|(y, t)| *y = if accumulate { *y + t } else { *t });
+        if let Some(end) = end {
+            end.apply(0, row);
+        }
     }
 }
 
 /// Many rows: the weight is widened and packed a group of columns at a time, each group is multiplied with all
 /// rows.
-fn packed_products(x: &[f32], weight: &Stored, end: &Epilogue<'_>, y: &mut [f32]) {
+fn packed_products(x: &[f32], weight: &Stored, accumulate: bool, end: Option<&Epilogue<'_>>, y: &mut [f32]) {
     let (inputs, outputs) = (weight.shape()[1], weight.shape()[0]);
     let rows = y.len() / outputs;
     let block = if rows >= 1024 { 96 } else { 48 };
@@ -129,7 +164,8 @@ fn packed_products(x: &[f32], weight: &Stored, end: &Epilogue<'_>, y: &mut [f32]
         pack_group(weight, group, packed);
         let packed: &[f32] = packed;
         y.par_chunks_mut(block * outputs).zip(x.par_chunks(block * inputs)).for_each(|(y, x)| {
-            multiply_block(x, inputs, group, packed, y, outputs);
+            multiply_block(x, inputs, group, packed, y, outputs, accumulate);
+            let Some(end) = end else { return };
             let columns = group[0].start..group[group.len() - 1].start + group[group.len() - 1].columns;
             for row in y.chunks_exact_mut(outputs) {
                 end.apply(columns.start, &mut row[columns.clone()]);
@@ -168,8 +204,16 @@ fn pack_group(weight: &Stored, group: &[Panel], packed: &mut [f32]) {
     });
 }
 
-/// `y[:, group] = x w[group]ᵀ` for one block of rows, on one thread.
-fn multiply_block(x: &[f32], inputs: usize, group: &[Panel], packed: &[f32], y: &mut [f32], outputs: usize) {
+/// `y[:, group] = x w[group]ᵀ`, or `+=` to accumulate, for one block of rows, on one thread.
+fn multiply_block(
+    x: &[f32],
+    inputs: usize,
+    group: &[Panel],
+    packed: &[f32],
+    y: &mut [f32],
+    outputs: usize,
+    accumulate: bool,
+) {
     let rows = x.len() / inputs;
     let first = group[0].start;
     for k in (0..inputs).step_by(DEPTH) {
@@ -187,7 +231,7 @@ fn multiply_block(x: &[f32], inputs: usize, group: &[Panel], packed: &[f32], y: 
                 c: &mut y[panel.start..],
                 ldc: outputs,
                 columns: panel.columns,
-                accumulate: k > 0,
+                accumulate: accumulate || k > 0,
             }
             .run();
         }

@@ -5,10 +5,10 @@ mod cpu;
 mod tests;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
-use wan_core::{Error, Loader, Result, Stored};
+use wan_core::{Delta, Error, Loader, Result, Stored};
 
 use crate::Activation;
-use crate::activation::activate_reference;
+use crate::activation::{activate, activate_reference};
 
 /// A linear layer over a weight that keeps its stored dtype and place (a mapped file on the CPU).
 ///
@@ -17,25 +17,43 @@ use crate::activation::activate_reference;
 pub struct Linear {
     weight: Stored,
     bias: Option<Tensor>,
+    deltas: Vec<Delta>,
 }
 
 impl Linear {
     /// Takes `weight` `[outputs, inputs]` and `bias` `[outputs]` from the loader.
     pub fn load(loader: &Loader, inputs: usize, outputs: usize) -> Result<Self> {
-        Ok(Self {
-            weight: loader.stored("weight", &[outputs, inputs])?,
-            bias: Some(loader.tensor("bias", &[outputs])?),
-        })
+        let weight = loader.stored("weight", &[outputs, inputs])?;
+        Self::new(weight, Some(loader.tensor("bias", &[outputs])?)).with_deltas(loader.deltas("weight"))
     }
 
     /// Takes `weight` `[outputs, inputs]` alone.
     pub fn load_without_bias(loader: &Loader, inputs: usize, outputs: usize) -> Result<Self> {
-        Ok(Self { weight: loader.stored("weight", &[outputs, inputs])?, bias: None })
+        Self::new(loader.stored("weight", &[outputs, inputs])?, None).with_deltas(loader.deltas("weight"))
     }
 
     /// A layer from its parts: `weight` `[outputs, inputs]`, `bias` `[outputs]` f32.
     pub fn new(weight: Stored, bias: Option<Tensor>) -> Self {
-        Self { weight, bias }
+        Self { weight, bias, deltas: Vec::new() }
+    }
+
+    /// The layer with changes of its weight, each computed as a branch beside it: the weight is neither copied nor
+    /// rounded again. Axes of length 1 do not count: a convolution's kernel may stand for its matrix.
+    ///
+    /// Errors: [`Error::Shape`] for a change that does not fit the weight.
+    pub fn with_deltas(mut self, deltas: Vec<Delta>) -> Result<Self> {
+        let (inputs, outputs) = (self.inputs(), self.outputs());
+        for delta in deltas {
+            self.deltas.push(match delta {
+                Delta::LowRank { down, up, scale } => {
+                    let rank = down.shape().first().copied().unwrap_or(0);
+                    let (down, up) = (down.reshape(&[rank, inputs])?, up.reshape(&[outputs, rank])?);
+                    Delta::LowRank { down, up, scale }
+                }
+                Delta::Full { diff, scale } => Delta::Full { diff: diff.reshape(&[outputs, inputs])?, scale },
+            });
+        }
+        Ok(self)
     }
 
     /// Length of an input row.
@@ -69,12 +87,42 @@ impl Linear {
                 format!("[{}]", self.outputs()),
             ));
         }
+        if !self.deltas.is_empty() && !x.device().is_cpu() {
+            return self.branch_by_branch(x, activation);
+        }
         Ok(x.apply_op1_no_bwd(&LinearOp { layer: self, activation })?)
     }
 
-    /// The formula in plain tensor operations, on a widened copy of the weight; `x`: `[rows, inputs]`.
+    /// The layer with one product per branch, for devices whose product knows no branches; what is between the
+    /// products has x's dtype.
+    fn branch_by_branch(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        let mut y = Self::new(self.weight.clone(), self.bias.clone()).forward(x)?;
+        for delta in &self.deltas {
+            let (branch, scale) = match delta {
+                Delta::LowRank { down, up, scale } => {
+                    let hidden = Self::new(down.clone(), None).forward(x)?;
+                    (Self::new(up.clone(), None).forward(&hidden)?, scale)
+                }
+                Delta::Full { diff, scale } => (Self::new(diff.clone(), None).forward(x)?, scale),
+            };
+            y = (y + (branch * f64::from(*scale))?)?;
+        }
+        activate(&y, activation)
+    }
+
+    /// The formula in plain tensor operations, on a widened copy of the weight with its changes merged; `x`: `[rows, inputs]`.
     pub fn reference(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        let weight = self.weight.to_f32_tensor(x.device())?.to_dtype(x.dtype())?;
+        let mut weight = self.weight.to_f32_tensor(x.device())?;
+        for delta in &self.deltas {
+            let (change, scale) = match delta {
+                Delta::LowRank { down, up, scale } => {
+                    (up.to_f32_tensor(x.device())?.matmul(&down.to_f32_tensor(x.device())?)?, scale)
+                }
+                Delta::Full { diff, scale } => (diff.to_f32_tensor(x.device())?, scale),
+            };
+            weight = (weight + (change * f64::from(*scale))?)?;
+        }
+        let weight = weight.to_dtype(x.dtype())?;
         let y = x.matmul(&weight.t()?)?;
         let y = match &self.bias {
             Some(bias) => y.broadcast_add(&bias.to_dtype(x.dtype())?)?,

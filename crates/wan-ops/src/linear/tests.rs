@@ -83,6 +83,37 @@ fn takes_any_rank_strides_and_dtype() {
 }
 
 #[test]
+fn changes_equal_the_merged_weight() {
+    let (inputs, outputs, rank) = (70, 41, 5);
+    let deltas = || {
+        vec![
+            Delta::LowRank {
+                down: stored(&random(&[rank, inputs], 12), DType::BF16, 0),
+                up: stored(&random(&[outputs, rank], 13), DType::F32, 2),
+                scale: 0.3,
+            },
+            Delta::Full { diff: stored(&random(&[outputs, inputs], 14), DType::F32, 0), scale: -0.7 },
+        ]
+    };
+    for dtype in [DType::F32, DType::F8E4M3] {
+        let plain = layer(inputs, outputs, dtype, 0);
+        let changed = plain.clone().with_deltas(deltas()).unwrap();
+        for rows in [1, 7, 8, 50] {
+            let x = random(&[rows, inputs], 15);
+            for activation in [Activation::Identity, Activation::GeluTanh] {
+                let merged = changed.reference(&x, activation).unwrap();
+                assert_close(&changed.forward_act(&x, activation).unwrap(), &merged, 3e-6);
+                assert_close(&changed.branch_by_branch(&x, activation).unwrap(), &merged, 3e-6);
+            }
+        }
+        let x = random(&[20, inputs], 16);
+        assert_thread_count_is_irrelevant(|| changed.forward_act(&x, Activation::Silu).unwrap());
+    }
+    let wide = Delta::Full { diff: stored(&random(&[outputs, inputs + 1], 14), DType::F32, 0), scale: 1.0 };
+    assert!(layer(inputs, outputs, DType::F32, 0).with_deltas(vec![wide]).is_err());
+}
+
+#[test]
 fn results_do_not_depend_on_the_thread_count() {
     let layer = layer(300, 200, DType::BF16, 0);
     for rows in [1, 100] {
