@@ -1,8 +1,12 @@
 //! Helpers for the tests of every crate (feature `testkit`): golden files and comparisons.
 
+mod peak_memory;
+
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+
+pub use peak_memory::PeakMemory;
 
 use crate::{Result, WeightSet};
 
