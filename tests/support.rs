@@ -23,12 +23,14 @@ impl Sandbox {
         self.dir.path().join(name)
     }
 
-    /// The command, ready for arguments; the user's own defaults are out of reach.
+    /// The command, ready for arguments; the user's own defaults and models are out of reach.
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wan-run"));
         command
             .current_dir(self.dir.path())
             .env("XDG_CONFIG_HOME", self.dir.path().join("config"))
+            .env("HF_HOME", self.dir.path().join("hf"))
+            .env_remove("HF_HUB_CACHE")
             .env_remove("WAN_RUN_MODEL")
             .env_remove("WAN_RUN_MODELS_DIR");
         command

@@ -108,6 +108,14 @@ impl FileEntry {
         own.chain(self.parts.iter().map(|p| file(&p.path, p.bytes, &p.sha256))).collect()
     }
 
+    /// `REPO/PATH`, or the path alone, for messages.
+    pub fn label(&self) -> String {
+        match &self.repo {
+            Some(repo) => format!("{repo}/{}", self.path),
+            None => self.path.clone(),
+        }
+    }
+
     /// Length of all its files, where all are known.
     pub fn total_bytes(&self) -> Option<u64> {
         self.bytes

@@ -172,7 +172,7 @@ fn tokenizer_beside(text_encoder: &Path) -> Option<PathBuf> {
 fn files_missing(model: &str, missing: &[FileEntry], places: &Places) -> ModelsError {
     ModelsError::FilesMissing {
         model: model.to_string(),
-        missing: missing.iter().map(|e| e.path.clone()).collect(),
+        missing: missing.iter().map(FileEntry::label).collect(),
         places: places.describe(),
     }
 }

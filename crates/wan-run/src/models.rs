@@ -148,7 +148,7 @@ fn check(what: &[Description], places: &Places, registry: &Registry, cancel: &Ca
                 Some(Source::File(path)) => path,
                 None => {
                     bad += 1;
-                    print(&format!("{name} {key}: missing, {}", entry.path));
+                    print(&format!("{name} {key}: missing, {}", entry.label()));
                     continue;
                 }
             };
@@ -203,7 +203,7 @@ fn path(registry: &Registry, name: &str, places: &Places) -> Outcome {
         match source {
             Some(Source::Embedded { label, .. }) => print(&format!("{key}\t{label}")),
             Some(Source::File(path)) => print(&format!("{key}\t{}", path.display())),
-            None => missing.push(entry.path.clone()),
+            None => missing.push(entry.label()),
         }
     }
     if missing.is_empty() {
