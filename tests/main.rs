@@ -6,3 +6,4 @@ mod files;
 mod probe;
 mod resume;
 mod support;
+mod t2v;
