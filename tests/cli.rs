@@ -1,5 +1,7 @@
 //! The command line: what is adjusted, what is refused, and what is left behind.
 
+use std::process::Stdio;
+
 use crate::support::{Sandbox, assert_fails, sample_image, stderr, stdout};
 
 #[test]
@@ -39,7 +41,7 @@ fn adjustments_are_told_in_one_line_each() {
 #[test]
 fn usage_errors_write_nothing() {
     let sandbox = Sandbox::new();
-    let rows: [(&[&str], &str); 27] = [
+    let rows: [(&[&str], &str); 41] = [
         (&["--steps", "0"], "steps: found 0"),
         (&["--frames", "0"], "frames: found 0"),
         (&["--width", "0"], "width: found 0"),
@@ -67,14 +69,90 @@ fn usage_errors_write_nothing() {
         (&["--save-latents", "absent/l.safetensors"], "does not exist"),
         (&["!--image"], "--image FILE"),
         (&["--noise-aug-strength", "-1"], "noise-aug-strength: found -1"),
+        (&["--steps", "1000000"], "steps is 1000000"),
+        (&["--steps", "-1"], "invalid value '-1'"),
+        (&["--denoise-strength", "1e-9"], "expected 1 to 100000"),
+        (&["--shift", "1e30"], "expected strictly decreasing sigmas"),
+        (&["--riflex-freq-index", "99"], "riflex-freq-index: found 99, expected 0 to 12"),
+        (&["--output", "x.mp4", "--format", "gif"], "an extension that means mp4"),
+        (&["--output", "x.mkv"], "found extension .mkv"),
+        (&["--output", "x.png"], "--format png"),
+        (&["--output", "folder/"], "found a folder's name"),
+        (&["--contact-sheet", "./out.mp4"], "which is also --output"),
+        (&["--preview", "p.png", "--contact-sheet", "p.png"], "which is also --contact-sheet"),
+        (&["--save-latents", "out.resume.safetensors"], "which is also the resume file"),
+        (&["--config", "absent.toml"], "defaults file absent.toml"),
+        (&["--model", "absent.toml"], "absent.toml"),
     ];
     for (args, message) in rows {
         let output = sandbox.tiny(args);
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {text}");
         assert!(text.contains(message), "{args:?}: {text}");
+        // Adjustments may have been told before; the error itself is one line.
+        assert!(text.lines().last().unwrap().starts_with("wan-run: "), "{args:?}: {text}");
     }
     assert_eq!(sandbox.names(), Vec::<String>::new());
+}
+
+#[test]
+fn inputs_are_never_overwritten() {
+    let sandbox = Sandbox::new();
+    std::fs::copy(sample_image(), sandbox.path("in.png")).unwrap();
+    let before = std::fs::read(sandbox.path("in.png")).unwrap();
+    for option in ["--contact-sheet", "--preview", "--save-latents"] {
+        let output = sandbox.tiny(&["--image", "in.png", option, "in.png", "--overwrite"]);
+        assert_fails(&output, 2, "which is also --image");
+        assert_fails(&sandbox.tiny(&[option, "in.png"]), 2, "exists already");
+    }
+    assert!(std::fs::read(sandbox.path("in.png")).unwrap() == before);
+    assert_eq!(sandbox.names(), ["in.png"]);
+}
+
+#[test]
+fn the_extension_decides_the_format_and_the_last_option_counts() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&crate::support::tiny_args(&["--output", "out.gif", "--steps", "9", "--steps", "1"]));
+    assert!(std::fs::read(sandbox.path("out.gif")).unwrap().starts_with(b"GIF89a"));
+    std::fs::write(sandbox.path("defaults.toml"), "format = \"webp\"\n").unwrap();
+    let args = crate::support::tiny_args(&["!--output", "--config", "defaults.toml", "--steps", "1"]);
+    assert_eq!(stdout(&sandbox.ok(&args)), "wan-run_00001.webp\n");
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let sandbox = Sandbox::new();
+    for args in [&["man"][..], &["completions", "bash"], &["info", "--model", "tiny"]] {
+        let mut child =
+            sandbox.command().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+    }
+    let mut child = sandbox
+        .command()
+        .args(crate::support::tiny_args(&[]))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    assert!(child.wait().unwrap().success());
+    assert_eq!(sandbox.names(), ["out.mp4"]);
+}
+
+#[test]
+fn jobs_that_run_at_once_get_names_of_their_own() {
+    let sandbox = Sandbox::new();
+    let args = crate::support::tiny_args(&["!--output", "--output-prefix", "clip", "--quiet"]);
+    let children: Vec<_> = (0..3)
+        .map(|_| sandbox.command().args(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    assert_eq!(sandbox.names(), ["clip_00001.mp4", "clip_00002.mp4", "clip_00003.mp4"]);
 }
 
 #[test]

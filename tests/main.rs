@@ -9,3 +9,4 @@ mod models;
 mod probe;
 mod resume;
 mod support;
+mod t2v;

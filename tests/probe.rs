@@ -149,13 +149,18 @@ fn errors_name_the_thing_and_write_nothing() {
     let (weights, io) = (golden("dit/i2v.weights.safetensors"), golden("dit/i2v.io.safetensors"));
     let vae = golden("vae/vae.weights.safetensors");
     let umt5 = golden("umt5/umt5.io.safetensors");
-    let rows: [(i32, &str, &[&str]); 9] = [
+    let rows: [(i32, &str, &[&str]); 10] = [
         (2, "invalid value 'dot'", &["dot", "--weights", &weights, "--input", &io]),
         (2, "unexpected argument '--nonsense'", &["dit", "--nonsense"]),
         (2, "probe dit: --weights is missing", &["dit", "--input", &io]),
         (2, "invalid value 'f8'", &["dit", "--weights", &weights, "--input", &io, "--dtype", "f8"]),
         (2, "steps is 0", &["scheduler", "--steps", "0", "--input", &io]),
         (2, "--shape is missing", &["noise"]),
+        (
+            2,
+            "tile height: found 0",
+            &["vae-decode", "--weights", &vae, "--input", &io, "--tiled", "--tile-height", "0"],
+        ),
         (1, "not a", &["dit", "--weights", &vae, "--input", &io]),
         (1, "no tensor latents", &["dit", "--weights", &weights, "--input", &umt5]),
         (1, "No such file", &["dit", "--weights", "absent.safetensors", "--input", &io]),

@@ -59,6 +59,53 @@ fn a_resumed_run_equals_an_uninterrupted_one_byte_for_byte() {
     }
 }
 
+/// Runs a job and sends signals once it says that `stage` has begun: exit code and last line of what it said.
+fn stopped(sandbox: &Sandbox, args: &[&str], stage: &str, signals: usize) -> (Option<i32>, String) {
+    let args = tiny_args(&[args, &["--progress", "json"]].concat());
+    let mut child = sandbox
+        .command()
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("wan-run starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    let begun = format!("\"stage\":\"{stage}\"");
+    assert!(lines.by_ref().any(|l| l.contains(&begun)), "{stage} was never reached");
+    let mut said = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    let mut last = String::new();
+    for _ in 0..signals {
+        let id = child.id().to_string();
+        assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        // The answer to one signal, before the next.
+        last = said.next().unwrap_or_default();
+    }
+    last = said.last().unwrap_or(last);
+    (child.wait().unwrap().code(), last)
+}
+
+#[test]
+fn stopping_leaves_nothing_half_written() {
+    let large = ["--width", "256", "--height", "256", "--frames", "81", "--steps", "1"];
+    let sandbox = Sandbox::new();
+    let (code, line) = stopped(&sandbox, &large, "encode-condition", 1);
+    assert_eq!((code, line.as_str()), (Some(130), "wan-run: stopped before the first step; nothing is kept"));
+    assert_eq!(sandbox.names(), Vec::<String>::new());
+
+    let (code, line) = stopped(&sandbox, &large, "decode", 1);
+    assert_eq!(code, Some(130), "{line}");
+    assert!(line.contains("stopped after step 1 of 1; the latents are kept"), "{line}");
+    assert_eq!(sandbox.names(), ["out.resume.safetensors"]);
+
+    // The second signal does not wait for anything.
+    for format in [["--format", "mp4", "--output", "b.mp4"], ["--format", "png", "--output", "b"]] {
+        let (code, _) = stopped(&sandbox, &[&large[..], &format].concat(), "decode", 2);
+        assert_eq!(code, Some(130));
+        let names = sandbox.names();
+        assert!(names.iter().all(|n| n.ends_with(".resume.safetensors")), "{names:?}");
+    }
+}
+
 #[test]
 fn resuming_takes_no_parameters() {
     let sandbox = Sandbox::new();

@@ -29,8 +29,27 @@ impl Models {
             on_host.image_encoder()?;
         }
         on_host.vae()?;
-        on_host.dit(&[])?;
+        on_host.check_model_type(&on_host.dit(&[])?)?;
         Ok(Self { device, ..on_host })
+    }
+
+    /// A description is written by hand: the weights know better.
+    fn check_model_type(&self, dit: &Dit) -> Result<()> {
+        let (found, described) = (dit.config().model_type, self.description().model_type);
+        let same = match described {
+            wan_models::ModelType::I2v => found == wan_dit::ModelType::I2v,
+            wan_models::ModelType::T2v => found == wan_dit::ModelType::T2v,
+        };
+        if same {
+            return Ok(());
+        }
+        let weights = self.files.dit.weights()?;
+        let expected = match described {
+            wan_models::ModelType::I2v => "i2v",
+            wan_models::ModelType::T2v => "t2v",
+        };
+        let expected = format!("{expected}, as the description of {} says", self.description().name);
+        Err(wan_core::Error::invalid(weights.label(), format!("a {found} model"), expected).into())
     }
 
     pub fn description(&self) -> &ModelDescription {

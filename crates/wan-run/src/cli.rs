@@ -1,10 +1,10 @@
 //! What was typed. What it means is decided in `options.rs`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::probe::ProbeArgs;
 
@@ -15,6 +15,7 @@ use crate::probe::ProbeArgs;
 ///   wan-run --model tiny --image photo.png --prompt "a red balloon rises"
 #[derive(Debug, Parser)]
 #[command(name = "wan-run", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+#[command(args_override_self = true)]
 pub struct Cli {
     /// What to do; `generate` if left out.
     #[command(subcommand)]
@@ -149,7 +150,7 @@ pub struct GenerateArgs {
     /// Input image: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF.
     #[arg(long, short, value_name = "FILE")]
     pub image: Option<PathBuf>,
-    /// Video to write; without it, the first free PREFIX_NNNNN.EXT is taken.
+    /// Video to write; without it, the first free PREFIX_NNNNN.EXT is taken. Its extension decides the format.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Replace an existing output.
@@ -168,10 +169,10 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
     pub save_latents: Option<PathBuf>,
     /// Decode latents written with --save-latents; nothing is denoised.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "noise", "image"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "noise", "image", "save_latents", "preview"])]
     pub from_latents: Option<PathBuf>,
     /// Go on with a job that was stopped.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["noise", "image", "from_video"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["noise", "image", "from_video", "config"])]
     pub resume: Option<PathBuf>,
     /// Also write one PNG with frames from the whole video.
     #[arg(long, value_name = "FILE.png")]
@@ -220,7 +221,7 @@ pub struct Settings {
     pub model: Option<String>,
     /// Folder with model files, flat or in ComfyUI's layout [default: models].
     #[arg(long, value_name = "DIR", env = "WAN_RUN_MODELS_DIR", help_heading = "Job")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_path_as_text")]
     pub models_dir: Option<PathBuf>,
     /// ComfyUI's list of further folders [default: the one beside the models folder].
     #[arg(long, value_name = "FILE.yaml", help_heading = "Job")]
@@ -236,15 +237,15 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// Width in pixels; with an image, only the area counts unless --no-adjust-resolution.
-    #[arg(long, value_name = "PIXELS", help_heading = "Job")]
+    #[arg(long, value_name = "PIXELS", help_heading = "Job", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<usize>,
     /// Height in pixels.
-    #[arg(long, value_name = "PIXELS", help_heading = "Job")]
+    #[arg(long, value_name = "PIXELS", help_heading = "Job", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub height: Option<usize>,
     /// Number of frames, 4k+1.
-    #[arg(long, value_name = "N", help_heading = "Job")]
+    #[arg(long, value_name = "N", help_heading = "Job", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames: Option<usize>,
     /// Use exactly --width and --height (stretching the image), not the image's aspect ratio.
@@ -257,7 +258,7 @@ pub struct Settings {
     pub alpha: Option<String>,
 
     /// Denoising steps; 20 to 30 are usual.
-    #[arg(long, value_name = "N", help_heading = "Sampling")]
+    #[arg(long, value_name = "N", help_heading = "Sampling", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
     /// Guidance scale; 1 ignores the negative prompt and halves the time.
@@ -281,7 +282,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub denoise_strength: Option<f64>,
     /// RIFLEx: frequency index for videos beyond the trained length; 0 is off, 6 is usual.
-    #[arg(long, value_name = "N", help_heading = "Sampling")]
+    #[arg(long, value_name = "N", help_heading = "Sampling", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub riflex_freq_index: Option<usize>,
     /// Noise added to the input image; more gives more motion.
@@ -302,19 +303,19 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vae_tiling: Option<String>,
     /// Tile height in pixels.
-    #[arg(long, value_name = "PIXELS", help_heading = "Decoding")]
+    #[arg(long, value_name = "PIXELS", help_heading = "Decoding", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tile_height: Option<usize>,
     /// Tile width in pixels.
-    #[arg(long, value_name = "PIXELS", help_heading = "Decoding")]
+    #[arg(long, value_name = "PIXELS", help_heading = "Decoding", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tile_width: Option<usize>,
     /// Distance of tiles downwards in pixels.
-    #[arg(long, value_name = "PIXELS", help_heading = "Decoding")]
+    #[arg(long, value_name = "PIXELS", help_heading = "Decoding", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tile_stride_height: Option<usize>,
     /// Distance of tiles across in pixels.
-    #[arg(long, value_name = "PIXELS", help_heading = "Decoding")]
+    #[arg(long, value_name = "PIXELS", help_heading = "Decoding", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tile_stride_width: Option<usize>,
     /// clamp, or minmax (stretch the contrast over the whole video).
@@ -322,7 +323,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_range: Option<String>,
 
-    /// mp4 (H.264), webp, gif, png (a folder of frames) or rgb (bare bytes).
+    /// mp4 (H.264), webp, gif, png (a folder of frames) or rgb (bare bytes) [default: as --output ends, else mp4].
     #[arg(long, value_parser = ["mp4", "webp", "gif", "png", "rgb"], value_name = "NAME", help_heading = "Video")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
@@ -335,7 +336,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fps: Option<f64>,
     /// x264 quality, 0 (lossless) to 51.
-    #[arg(long, value_name = "N", help_heading = "Video")]
+    #[arg(long, value_name = "N", help_heading = "Video", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crf: Option<u8>,
     /// Pixel format of mp4.
@@ -347,13 +348,25 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pingpong: Option<bool>,
     /// Repeat the video this many more times.
-    #[arg(long, value_name = "N", help_heading = "Video")]
+    #[arg(long, value_name = "N", help_heading = "Video", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loop_count: Option<u32>,
     /// Do not store prompt, seed and parameters in the video.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Video")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_metadata: Option<bool>,
+}
+
+/// Serialises a path as text, approximately where it is not Unicode: better than no file at all.
+pub fn path_as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}
+
+fn optional_path_as_text<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => serializer.serialize_some(&path.to_string_lossy()),
+        None => serializer.serialize_none(),
+    }
 }
 
 impl Settings {

@@ -30,6 +30,19 @@ impl Failure {
         Self { message: message.to_string(), code: RUN }
     }
 
+    /// What the parser of the command line objects to, on one line: its message and tips, without the usage text.
+    pub fn parse(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let said = text
+            .split("\n\n")
+            .map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "))
+            .filter(|part| !part.is_empty() && !part.starts_with("Usage:"))
+            .map(|part| part.trim_end_matches('.').replace("For more information, try", "see"))
+            .collect::<Vec<_>>()
+            .join("; ");
+        Self { message: said.trim_start_matches("error: ").into(), code: USAGE }
+    }
+
     /// The message on one line, whatever a library put into it.
     pub fn line(&self) -> String {
         self.message.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -5,14 +5,15 @@ use std::time::Instant;
 
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use wan_core::progress::{CancelToken, Event, Observer, Stage};
-use wan_media::{ContactSheet, OutputFormat, RgbImage, VideoOptions, VideoWriter, load_image, read_metadata};
+use wan_media::{
+    ContactSheet, OutputFormat, Reservation, RgbImage, VideoOptions, VideoWriter, load_image, read_metadata,
+};
 use wan_models::Registry;
 use wan_pipeline::{Job, Pipeline, Plan, SavedJob, load_tensor, save_tensors};
 
 use crate::cli::{GenerateArgs, Settings};
-use crate::error::{Failure, INTERRUPTED, Outcome};
+use crate::error::{Failure, INTERRUPTED, Outcome, RUN, USAGE};
 use crate::options::{Options, Record, resolve, user_defaults};
 use crate::output;
 use crate::progress::Reporter;
@@ -23,6 +24,7 @@ const SHEET_FRAMES: usize = 10;
 /// What a resume file remembers besides the job itself.
 #[derive(Debug, Serialize, Deserialize)]
 struct ResumeExtra {
+    #[serde(serialize_with = "crate::cli::path_as_text")]
     output: PathBuf,
     settings: Settings,
     image: Option<String>,
@@ -42,6 +44,7 @@ pub fn run(args: GenerateArgs, cancel: &CancelToken) -> Outcome {
 struct Target<'a> {
     args: &'a GenerateArgs,
     output: PathBuf,
+    _reserved: Reservation,
     video: VideoOptions,
     record: Option<Record>,
     reporter: &'a Reporter,
@@ -74,7 +77,16 @@ fn generate(args: &GenerateArgs, reporter: &Reporter, cancel: &CancelToken) -> O
     target.check_size(&plan)?;
     let pipeline = open(&options, &registry)?;
     announce(&plan, &options, &pipeline, reporter)?;
-    let job = pipeline.prepare(plan, image.as_ref(), noise.as_ref(), reporter, cancel)?;
+    let job =
+        pipeline.prepare(plan, image.as_ref(), noise.as_ref(), reporter, cancel).map_err(
+            |error| match error.is_cancelled() {
+                true => Failure {
+                    message: "stopped before the first step; nothing is kept".into(),
+                    code: INTERRUPTED,
+                },
+                false => error.into(),
+            },
+        )?;
     finish(&pipeline, job, target, settings, image_name(args.image.as_deref()))
 }
 
@@ -95,6 +107,7 @@ fn resume(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &Cancel
     let settings = args.settings.clone().or(Settings {
         model: Some(saved.model.clone()),
         seed: Some(saved.job.plan.request.seed),
+        format: Some(output::format(args.output.as_deref(), None, extra.settings.format.as_deref())?),
         ..extra.settings
     });
     let registry = Registry::builtin()?;
@@ -105,6 +118,7 @@ fn resume(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &Cancel
         contact_sheet: args.contact_sheet.clone(),
         save_latents: args.save_latents.clone(),
         preview: args.preview.clone(),
+        resume: args.resume.clone(),
         quiet: args.quiet,
         ..GenerateArgs::default()
     };
@@ -130,7 +144,8 @@ fn decode_only(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &C
     let target = target(args, &options, reporter, cancel, started)?;
     let latents = load_tensor(file, "latents")?;
     let latents = if latents.dims().len() == 4 { latents.unsqueeze(0)? } else { latents };
-    let plan = Plan::for_latents(options.request.clone(), &latents)?;
+    let plan = Plan::for_latents(options.request.clone(), &latents)
+        .map_err(|e| Failure::run(format!("{}: {e}", file.display())))?;
     target.check_size(&plan)?;
     let pipeline = open(&options, &registry)?;
     write_video(&pipeline, &plan, &latents, &target)
@@ -150,7 +165,9 @@ fn settings(args: &GenerateArgs) -> Outcome<Settings> {
             .map_err(|e| Failure::run(format!("{}: unreadable wan-run parameters: {e}", path.display())))?;
         base = record.settings()?.or(base);
     }
-    Ok(args.settings.clone().or(base))
+    let format =
+        output::format(args.output.as_deref(), args.settings.format.as_deref(), base.format.as_deref())?;
+    Ok(Settings { format: Some(format), ..args.settings.clone() }.or(base))
 }
 
 /// Chooses and checks every output before any work is done.
@@ -162,10 +179,29 @@ fn target<'a>(
     started: Instant,
 ) -> Outcome<Target<'a>> {
     let video = VideoOptions { overwrite: args.overwrite, ..options.video.clone() };
-    let output = output::choose(args.output.as_deref(), &options.output_prefix, &video, args.overwrite)?;
+    let (output, reserved) =
+        output::choose(args.output.as_deref(), &options.output_prefix, &video, args.overwrite)?;
     output::check_file(args.save_latents.as_deref(), args.overwrite)?;
     output::check_file(args.contact_sheet.as_deref(), args.overwrite)?;
-    output::check_file(args.preview.as_deref(), true)?;
+    // The preview of the run that is resumed lies there already.
+    output::check_file(args.preview.as_deref(), args.overwrite || args.resume.is_some())?;
+    let kept = output::resume_file(&output);
+    output::check_distinct(
+        &[
+            ("--output", Some(output.as_path())),
+            ("--save-latents", args.save_latents.as_deref()),
+            ("--contact-sheet", args.contact_sheet.as_deref()),
+            ("--preview", args.preview.as_deref()),
+        ],
+        &[
+            ("the resume file", Some(kept.as_path())),
+            ("--resume", args.resume.as_deref()),
+            ("--image", args.image.as_deref()),
+            ("--noise", args.noise.as_deref()),
+            ("--from-latents", args.from_latents.as_deref()),
+            ("--config", args.config.as_deref()),
+        ],
+    )?;
     let record = options.metadata.then(|| Record {
         version: env!("CARGO_PKG_VERSION").into(),
         model: options.model.name.clone(),
@@ -177,7 +213,7 @@ fn target<'a>(
         pingpong: video.pingpong,
         loop_count: video.loop_count,
     });
-    Ok(Target { args, output, video, record, reporter, cancel, started })
+    Ok(Target { args, output, _reserved: reserved, video, record, reporter, cancel, started })
 }
 
 fn image_name(path: Option<&Path>) -> Option<String> {
@@ -237,12 +273,12 @@ fn finish(
         .and_then(|()| write_video(pipeline, &job.plan, &job.state.latents, &target));
     let Err(failure) = outcome else { return Ok(()) };
     let extra = ResumeExtra { output: target.output.clone(), settings, image };
-    Err(keep(pipeline, job, &target.output, json!(extra), failure))
+    let extra = serde_json::to_value(extra).map_err(Failure::run)?;
+    Err(keep(pipeline, job, &target.output, extra, failure))
 }
 
 /// Writes the resume file and says so in the failure's message.
 fn keep(pipeline: &Pipeline, job: Job, output: &Path, extra: serde_json::Value, failure: Failure) -> Failure {
-    let path = output::resume_file(output);
     let (step, steps) = (job.state.sampler.step, job.plan.schedule.steps());
     let saved = SavedJob { job, model: pipeline.model().name.clone(), extra };
     let reason = if failure.code == INTERRUPTED {
@@ -250,11 +286,28 @@ fn keep(pipeline: &Pipeline, job: Job, output: &Path, extra: serde_json::Value, 
     } else {
         failure.line()
     };
-    let message = match saved.save(&path) {
-        Ok(()) => format!("{reason}; the latents are kept: go on with wan-run --resume {}", path.display()),
+    // Where the video could not be written the file may not be either: then it goes to the temporary folder.
+    let beside = output::resume_file(output);
+    let elsewhere = beside.file_name().map(|name| {
+        let name = format!("wan-run-{}-{}", std::process::id(), name.display());
+        std::env::temp_dir().join(name)
+    });
+    let kept = match saved.save(&beside) {
+        Ok(()) => Ok(beside),
+        Err(error) => match elsewhere {
+            Some(path) if saved.save(&path).is_ok() => Ok(path),
+            _ => Err(error),
+        },
+    };
+    let message = match kept {
+        Ok(path) => {
+            format!("{reason}; the latents are kept: go on with wan-run --resume {}", output::quoted(&path))
+        }
         Err(error) => format!("{reason}; the latents could not be kept: {error}"),
     };
-    Failure { message, code: failure.code }
+    // A job that has run was no usage error, even if its output has appeared meanwhile.
+    let code = if failure.code == USAGE { RUN } else { failure.code };
+    Failure { message, code }
 }
 
 fn save_latents(plan: &Plan, latents: &Tensor, target: &Target<'_>) -> Outcome {

@@ -1,7 +1,5 @@
 //! `wan-run info`: devices, memory, models, and what a job will take.
 
-use std::io::Write;
-
 use candle_core::DType;
 use wan_core::memory;
 use wan_media::load_image;
@@ -20,9 +18,7 @@ pub fn run(args: &InfoArgs) -> Outcome {
     let mut text = machine();
     text.push_str(&models(&registry, &options)?);
     text.push_str(&job(args, &registry, &options)?);
-    // A closed pipe is the reader's choice.
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
-    Ok(())
+    crate::print(text.as_bytes())
 }
 
 fn machine() -> String {

@@ -13,63 +13,89 @@ mod probe;
 mod progress;
 mod pull_progress;
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use wan_core::progress::CancelToken;
 use wan_models::Registry;
 
 use cli::{Cli, Command};
 use error::{Failure, INTERRUPTED, Outcome};
+use progress::say;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let cancel = CancelToken::new();
-    on_ctrl_c(cancel.clone());
-    match dispatch(cli, &cancel) {
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => dispatch(cli),
+        Err(error)
+            if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
+        {
+            Err(Failure::parse(&error))
+        }
+        Err(help) => help.exit(),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("wan-run: {}", failure.line());
+            say(&format!("wan-run: {}", failure.line()));
             ExitCode::from(failure.code)
         }
     }
 }
 
-fn dispatch(cli: Cli, cancel: &CancelToken) -> Outcome {
+fn dispatch(cli: Cli) -> Outcome {
     match cli.command {
-        None => generate::run(cli.generate, cancel),
-        Some(Command::Generate(args)) => generate::run(*args, cancel),
+        None => generate::run(cli.generate, &interruptible()),
+        Some(Command::Generate(args)) => generate::run(*args, &interruptible()),
         Some(Command::Probe(args)) => probe::run(&args),
         Some(Command::Info(args)) => info::run(&args),
-        Some(Command::Models { command }) => models::run(command, cancel),
+        Some(Command::Models { command }) => models::run(command, &interruptible()),
         Some(Command::Sample { output, overwrite }) => sample(&output, overwrite),
         Some(Command::Completions { shell }) => {
-            clap_complete::generate(shell, &mut Cli::command(), "wan-run", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "wan-run", &mut script);
+            print(&script)
         }
         Some(Command::Man) => {
-            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()).map_err(Failure::run)
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(Failure::run)?;
+            print(&page)
         }
     }
 }
 
-/// The first Ctrl-C asks the job to stop at the next step, the second ends the program at once.
-fn on_ctrl_c(cancel: CancelToken) {
+/// A token that Ctrl-C cancels: the first asks the job to stop at the next step, the second ends the program at
+/// once, without half-written files.
+fn interruptible() -> CancelToken {
+    let token = CancelToken::new();
+    let cancel = token.clone();
     let handler = move || {
         if cancel.is_cancelled() {
+            wan_media::remove_unfinished();
             std::process::exit(i32::from(INTERRUPTED));
         }
-        eprintln!("stopping at the next step (press Ctrl-C again to stop at once)");
+        say("stopping at the next step (press Ctrl-C again to stop at once)");
         cancel.cancel();
     };
     if let Err(error) = ctrlc::set_handler(handler) {
-        eprintln!("wan-run: Ctrl-C cannot be handled ({error}): it will stop the program at once");
+        say(&format!("wan-run: Ctrl-C cannot be handled ({error}): it will stop the program at once"));
+    }
+    token
+}
+
+/// Writes to standard output; a closed pipe is the reader's choice, not an error.
+fn print(bytes: &[u8]) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::run(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
     }
 }
 
 fn sample(output: &Path, overwrite: bool) -> Outcome {
-    output::check_file(Some(output), overwrite)?;
-    std::fs::write(output, Registry::sample_image())
-        .map_err(|e| Failure::run(format!("{}: {e}", output.display())))
+    Ok(wan_media::write_file(output, Registry::sample_image(), overwrite)?)
 }

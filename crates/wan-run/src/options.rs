@@ -217,7 +217,7 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
         device: s.device.as_deref().unwrap_or("auto").parse().map_err(Failure::usage)?,
         models_dir,
         extra_model_paths: s.extra_model_paths,
-        output_prefix: s.output_prefix.unwrap_or_else(|| "wan-run".into()),
+        output_prefix: s.output_prefix.unwrap_or_else(|| crate::output::DEFAULT_PREFIX.into()),
         metadata: !s.no_metadata.unwrap_or(false),
         seed_is_random: s.seed.is_none(),
         request,

@@ -1,24 +1,43 @@
 //! Where outputs go: names, and checks before any work is done.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use wan_media::{MediaError, OutputFormat, VideoOptions, check_destination};
+use wan_media::{MediaError, OutputFormat, Reservation, VideoOptions, check_destination};
 
 use crate::error::{Failure, Outcome};
+
+/// Start of the names of outputs that are not named.
+pub const DEFAULT_PREFIX: &str = "wan-run";
 
 /// Highest number in a generated name.
 const MAX_NUMBER: u32 = 99_999;
 
 /// The output: as named, or the first free `PREFIX_NNNNN.EXT`, one above the highest number in use.
 ///
-/// Errors: exit 2 if its folder is missing, or it exists and may not be replaced.
-pub fn choose(named: Option<&Path>, prefix: &str, video: &VideoOptions, overwrite: bool) -> Outcome<PathBuf> {
+/// It is reserved: of two jobs that run at once, each gets a number of its own.
+///
+/// Errors: exit 2 if its folder is missing, or it exists and may not be replaced; exit 1 if nothing can be written
+/// there, or another job is making it.
+pub fn choose(
+    named: Option<&Path>,
+    prefix: &str,
+    video: &VideoOptions,
+    overwrite: bool,
+) -> Outcome<(PathBuf, Reservation)> {
     let path = match named {
+        Some(path) if ends_with_slash(path.as_os_str()) && video.format != OutputFormat::Png => {
+            let found = path.display();
+            return Err(Failure::usage(format!("output {found}: found a folder's name, expected a file's")));
+        }
         Some(path) => path.to_path_buf(),
-        None => numbered(prefix, video.format)?,
+        None => return numbered(prefix, video.format),
     };
     check_destination(&path, video.format, overwrite)?;
-    Ok(path)
+    let reserved = Reservation::take(&path)?.ok_or_else(|| {
+        Failure::run(format!("{}: another job is making it, expected a name of its own", path.display()))
+    })?;
+    Ok((path, reserved))
 }
 
 /// Checks a further output file (latents, contact sheet, preview): its folder must exist, and the file must not,
@@ -29,8 +48,79 @@ pub fn check_file(path: Option<&Path>, overwrite: bool) -> Outcome {
     path.map_or(Ok(()), |path| Ok(check_destination(path, OutputFormat::Rgb, overwrite)?))
 }
 
-fn numbered(prefix: &str, format: OutputFormat) -> Outcome<PathBuf> {
-    let prefix = Path::new(prefix);
+fn ends_with_slash(path: &OsStr) -> bool {
+    path.as_encoded_bytes().ends_with(b"/")
+}
+
+/// The format of the output `named`: that of `--format` (`flag`), else what the name's extension says, else the
+/// user's default, else mp4.
+///
+/// Errors: exit 2 if flag and extension contradict each other, or the extension is that of a format there is not.
+pub fn format(named: Option<&Path>, flag: Option<&str>, default: Option<&str>) -> Outcome<String> {
+    let path = named.unwrap_or(Path::new(""));
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+    let implied = match extension.as_deref() {
+        Some("mp4" | "m4v") => Some("mp4"),
+        Some(known @ ("webp" | "gif" | "png" | "rgb")) => Some(known),
+        Some("mov" | "mkv" | "webm" | "avi" | "apng" | "avif" | "jpg" | "jpeg") if flag.is_none() => {
+            return Err(Failure::usage(format!(
+                "output {}: found extension .{}, expected .mp4, .webp, .gif or .rgb; or name a --format",
+                path.display(),
+                extension.unwrap_or_default()
+            )));
+        }
+        _ => None,
+    };
+    match (flag, implied) {
+        (Some(flag), Some(implied)) if flag != implied => Err(Failure::usage(format!(
+            "output {}: found an extension that means {implied}, expected one of --format {flag}; change one of them",
+            path.display()
+        ))),
+        (None, Some("png")) if default != Some("png") => Err(Failure::usage(format!(
+            "output {}: found extension .png, expected .mp4, .webp or .gif; a folder of PNG files takes --format png",
+            path.display()
+        ))),
+        (flag, implied) => {
+            Ok(flag.or(implied).or(default).unwrap_or(OutputFormat::default().name()).to_string())
+        }
+    }
+}
+
+/// A file that a command names, and the option that names it.
+pub type NamedFile<'a> = (&'static str, Option<&'a Path>);
+
+/// Checks that no two of `outputs` are the same file, and none is one of `inputs`, which it would destroy.
+///
+/// Errors: exit 2.
+pub fn check_distinct(outputs: &[NamedFile], inputs: &[NamedFile]) -> Outcome {
+    let given = |files: &[NamedFile]| -> Vec<(&'static str, PathBuf)> {
+        files.iter().filter_map(|(option, path)| Some((*option, identity((*path)?)))).collect()
+    };
+    let (outputs, inputs) = (given(outputs), given(inputs));
+    for (i, (option, path)) in outputs.iter().enumerate() {
+        if let Some((other, _)) = outputs[..i].iter().chain(&inputs).find(|(_, p)| p == path) {
+            return Err(Failure::usage(format!(
+                "{option}: found {}, which is also {other}, expected a file of its own",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The same for two names of one file.
+fn identity(path: &Path) -> PathBuf {
+    let in_folder = || {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(std::fs::canonicalize(folder).ok()?.join(path.file_name()?))
+    };
+    std::fs::canonicalize(path).ok().or_else(in_folder).unwrap_or_else(|| path.to_path_buf())
+}
+
+fn numbered(prefix: &str, format: OutputFormat) -> Outcome<(PathBuf, Reservation)> {
+    // A folder's name alone: the usual names in that folder.
+    let inside = format!("{prefix}{DEFAULT_PREFIX}");
+    let prefix = Path::new(if ends_with_slash(prefix.as_ref()) { inside.as_str() } else { prefix });
     let folder = prefix.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let stem = prefix
         .file_name()
@@ -40,7 +130,7 @@ fn numbered(prefix: &str, format: OutputFormat) -> Outcome<PathBuf> {
         .to_string_lossy();
     let missing = || MediaError::MissingFolder { path: prefix.to_path_buf(), folder: folder.to_path_buf() };
     let entries = std::fs::read_dir(folder).map_err(|_| missing())?;
-    let number = entries
+    let first = entries
         .flatten()
         .filter_map(|e| {
             let name = e.file_name();
@@ -50,23 +140,28 @@ fn numbered(prefix: &str, format: OutputFormat) -> Outcome<PathBuf> {
         })
         .max()
         .map_or(1, |n| n + 1);
-    if number > MAX_NUMBER {
-        return Err(Failure::usage(format!(
-            "output prefix {}: all {MAX_NUMBER} numbers are in use",
-            prefix.display()
-        )));
-    }
     let extension = if format == OutputFormat::Png { String::new() } else { format!(".{format}") };
-    let name = format!("{stem}_{number:05}{extension}");
-    Ok(match prefix.parent() {
-        Some(parent) => parent.join(name),
-        None => PathBuf::from(name),
-    })
+    for number in first..=MAX_NUMBER {
+        let path = prefix.with_file_name(format!("{stem}_{number:05}{extension}"));
+        let reserved = Reservation::take(&path)?;
+        // A job that ended since the folder was listed has let go of its number, and left its video.
+        if let Some(reserved) = reserved.filter(|_| !path.exists()) {
+            return Ok((path, reserved));
+        }
+    }
+    Err(Failure::usage(format!("output prefix {}: all {MAX_NUMBER} numbers are in use", prefix.display())))
 }
 
 /// The resume file of an output: `NAME.resume.safetensors` beside it.
 pub fn resume_file(output: &Path) -> PathBuf {
     output.with_extension("resume.safetensors")
+}
+
+/// A path as a shell takes it.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 #[cfg(test)]
@@ -77,13 +172,46 @@ mod tests {
     fn numbers_go_on_after_the_highest() {
         let dir = tempfile::tempdir().unwrap();
         let prefix = dir.path().join("clip");
-        let name = |format| numbered(prefix.to_str().unwrap(), format).unwrap();
+        let name = |format| numbered(prefix.to_str().unwrap(), format).unwrap().0;
         assert_eq!(name(OutputFormat::Mp4), dir.path().join("clip_00001.mp4"));
+        let (first, _held) = numbered(prefix.to_str().unwrap(), OutputFormat::Mp4).unwrap();
+        assert_eq!(
+            (first, name(OutputFormat::Mp4)),
+            (dir.path().join("clip_00001.mp4"), dir.path().join("clip_00002.mp4"))
+        );
         for taken in ["clip_00007.mp4", "clip_00003.gif", "other_00050.mp4", "clip_x.mp4", "clip_00009"] {
             std::fs::write(dir.path().join(taken), b"").unwrap();
         }
         assert_eq!(name(OutputFormat::Gif), dir.path().join("clip_00010.gif"));
         assert_eq!(name(OutputFormat::Png), dir.path().join("clip_00010"));
         assert!(numbered("/no/such/folder/clip", OutputFormat::Mp4).is_err());
+        let folder = format!("{}/", dir.path().display());
+        assert_eq!(numbered(&folder, OutputFormat::Mp4).unwrap().0, dir.path().join("wan-run_00001.mp4"));
+    }
+
+    #[test]
+    fn the_format_follows_flag_extension_and_default() {
+        let of =
+            |name: &str, flag, default| format(Some(Path::new(name)), flag, default).map_err(|e| e.message);
+        for (name, flag, default, expected) in [
+            ("a", None, None, "mp4"),
+            ("a", None, Some("gif"), "gif"),
+            ("a.x", Some("webp"), None, "webp"),
+            ("a.GIF", None, Some("webp"), "gif"),
+            ("a.m4v", None, None, "mp4"),
+            ("frames", Some("png"), None, "png"),
+            ("frames.png", Some("png"), None, "png"),
+            ("a.mov", Some("mp4"), None, "mp4"),
+        ] {
+            assert_eq!(of(name, flag, default).as_deref(), Ok(expected), "{name}");
+        }
+        for (name, flag, message) in [
+            ("a.mp4", Some("gif"), "output a.mp4: found an extension that means mp4"),
+            ("a.mov", None, "found extension .mov, expected .mp4"),
+            ("a.png", None, "--format png"),
+        ] {
+            assert!(of(name, flag, None).unwrap_err().contains(message), "{name}");
+        }
+        assert_eq!(format(None, None, None).unwrap(), "mp4");
     }
 }

@@ -91,6 +91,11 @@ impl Observer for Reporter {
     }
 }
 
+/// A line on standard error; nobody may be listening any more.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }
@@ -128,10 +133,10 @@ fn title(stage: Stage) -> &'static str {
 fn lines(event: &Event<'_>) {
     match event {
         Event::Step { stage: Stage::Denoise, step, total, took } => {
-            eprintln!("denoising: step {step} of {total}, {:.2} s", took.as_secs_f64());
+            say(&format!("denoising: step {step} of {total}, {:.2} s", took.as_secs_f64()));
         }
-        Event::Finished { stage, took } => eprintln!("{}: {:.2} s", title(*stage), took.as_secs_f64()),
-        Event::Note(text) => eprintln!("{text}"),
+        Event::Finished { stage, took } => say(&format!("{}: {:.2} s", title(*stage), took.as_secs_f64())),
+        Event::Note(text) => say(text),
         _ => {}
     }
 }
@@ -159,8 +164,8 @@ fn bars(current: &Mutex<Option<ProgressBar>>, event: &Event<'_>) {
             }
         }
         Event::Note(text) => match current.as_ref() {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
         },
         Event::Preview { .. } => {}
     }

@@ -2,7 +2,7 @@ use wan_vae::{Tiling, Vae};
 
 use super::ProbeArgs;
 use super::io::{Outputs, output};
-use crate::error::Outcome;
+use crate::error::{Failure, Outcome};
 
 pub fn encode(args: &ProbeArgs) -> Outcome<Outputs> {
     let (vae, video, tiling) = open(args, "video")?;
@@ -15,13 +15,16 @@ pub fn decode(args: &ProbeArgs) -> Outcome<Outputs> {
 }
 
 fn open(args: &ProbeArgs, input: &str) -> Outcome<(Vae, candle_core::Tensor, Option<Tiling>)> {
-    let (weights, inputs, device) = (args.weights()?, args.inputs()?, args.device()?);
-    let vae = Vae::open(&weights, args.config.as_deref(), &device, args.dtype()?)?;
     let tiling = args.tiled.then_some(Tiling {
         tile_height: args.tile_height,
         tile_width: args.tile_width,
         stride_height: args.tile_stride_height,
         stride_width: args.tile_stride_width,
     });
+    if let Some(tiling) = &tiling {
+        tiling.check().map_err(Failure::usage)?;
+    }
+    let (weights, inputs, device) = (args.weights()?, args.inputs()?, args.device()?);
+    let vae = Vae::open(&weights, args.config.as_deref(), &device, args.dtype()?)?;
     Ok((vae, inputs.f32(input)?.to_device(&device)?, tiling))
 }
