@@ -40,7 +40,7 @@ test: deps
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --exclude wan-run --no-deps
 
 bench: deps
 	$(CARGO) bench --locked --workspace
