@@ -5,7 +5,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`image`] | still images from files or bytes, with EXIF orientation, alpha handling and size limits |
-//! | [`resize`] | Lanczos resampling, bit for bit that of Pillow |
+//! | [`resize_lanczos`] | Lanczos resampling, bit for bit that of Pillow |
 //! | [`video`] | [`VideoWriter`]: frames pushed one by one into mp4, webp, gif, png or rgb |
 //! | [`metadata`] | the JSON record kept inside each output, and reading it back |
 //! | [`png_file`], [`contact_sheet`], [`preview`] | single PNG files, written whole or not at all |
