@@ -16,4 +16,4 @@ pub use description::{
 pub use error::ModelsError;
 pub use places::Places;
 pub use registry::Registry;
-pub use source::{Component, ModelFiles, Source};
+pub use source::{ModelFiles, Source};

@@ -5,21 +5,6 @@ use wan_core::{Result, WeightSet};
 
 use crate::description::{LatentRgb, ModelDescription};
 
-/// A part of a model that has a file of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Component {
-    /// Diffusion transformer.
-    Dit,
-    /// VAE.
-    Vae,
-    /// UMT5 encoder.
-    TextEncoder,
-    /// CLIP vision encoder.
-    ImageEncoder,
-    /// Tokenizer of the text encoder.
-    Tokenizer,
-}
-
 /// Where a file's bytes are.
 #[derive(Debug, Clone)]
 pub enum Source {

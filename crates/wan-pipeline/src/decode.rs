@@ -7,6 +7,7 @@ use wan_core::progress::{CancelToken, Event, Observer, Stage};
 use wan_media::to_u8;
 
 use crate::finite::check_finite;
+use crate::memory::DecodePlan;
 use crate::{Models, OutputRange, Plan, Result};
 
 /// Takes frames in order, each `height * width * 3` bytes RGB.
@@ -17,7 +18,6 @@ pub type FrameSink<'s> = dyn FnMut(&[u8]) -> Result<()> + 's;
 pub(crate) fn decode(
     models: &Models,
     plan: &Plan,
-    tiled: bool,
     latents: &Tensor,
     sink: &mut FrameSink<'_>,
     observer: &dyn Observer,
@@ -30,7 +30,7 @@ pub(crate) fn decode(
     let mut kept: Vec<Tensor> = Vec::new();
     let mut step = 0;
     let mut begun = Instant::now();
-    let tiling = tiled.then_some(&plan.request.tile);
+    let tiling = DecodePlan::new(models, plan, &vae)?.tiled.then_some(&plan.request.tile);
     // The VAE speaks wan_core's errors; the sink's own error is kept here and put back afterwards.
     let mut failed = None;
     let outcome = vae.decode_stream(&latents.to_device(models.device())?, tiling, &mut |frames: Tensor| {

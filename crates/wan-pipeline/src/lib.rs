@@ -131,8 +131,7 @@ impl Pipeline {
         observer: &dyn Observer,
         cancel: &CancelToken,
     ) -> Result<()> {
-        let tiled = self.memory(plan)?.tiled;
-        decode::decode(&self.models, plan, tiled, latents, sink, observer, cancel)
+        decode::decode(&self.models, plan, latents, sink, observer, cancel)
     }
 
     /// [`Self::prepare`], [`Self::denoise`] and [`Self::decode`] in a row; returns the final latents.

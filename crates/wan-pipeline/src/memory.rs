@@ -5,6 +5,7 @@ use wan_core::memory;
 use wan_core::progress::Stage;
 use wan_dit::{KeyCache, MemoryJob};
 use wan_umt5::tokenizer::TEXT_LEN;
+use wan_vae::Vae;
 
 use crate::{Models, OutputRange, Plan, Result, TilingChoice};
 
@@ -56,10 +57,7 @@ impl MemoryPlan {
 
         let (h, w) = (plan.latent.height, plan.latent.width);
         let vae = models.vae()?;
-        // A convolution's weights are widened once, to f32.
-        let vae_weights = models.files().vae.weights()?;
-        let vae_bytes: u64 = vae_weights.iter().map(|t| t.bytes().len() as u64).sum();
-        let packed: u64 = vae_weights.iter().map(|t| t.elements() as u64 * 4).sum();
+        let (vae_bytes, packed) = vae_bytes(models)?;
         if models.files().image_encoder.is_some() {
             let encode = vae.config.encode_memory(h, w, None, dtype)?;
             item(Stage::EncodeCondition, vae_bytes, encode.total() + packed);
@@ -78,24 +76,9 @@ impl MemoryPlan {
         let dit_bytes = dit_bytes + models.lora_bytes(&plan.request.loras)?;
         item(Stage::Denoise, dit_bytes, denoise.context_bytes + denoise.activation_bytes);
 
-        // The frames that a stretched output has to keep until the last one is known.
-        let kept = match plan.request.output_range {
-            OutputRange::Minmax => {
-                (plan.frames * plan.height * plan.width * 3 * DType::F32.size_in_bytes()) as u64
-            }
-            OutputRange::Clamp => 0,
-        };
-        let whole = vae.config.decode_memory(h, w, None, dtype)?;
-        let in_tiles = vae.config.decode_memory(h, w, Some(&plan.request.tile), dtype)?;
-        let fits = |bytes: u64| available_bytes.is_none_or(|free| bytes as f64 <= free as f64 * USABLE);
-        let tiled = match plan.request.vae_tiling {
-            TilingChoice::On => true,
-            TilingChoice::Off => false,
-            TilingChoice::Auto => !fits(whole.total() + kept + packed),
-        };
-        let decode = if tiled { in_tiles } else { whole };
-        item(Stage::Decode, vae_bytes, decode.total() + kept + packed);
-        Ok(Self { items, tiled, tiles: decode.tiles, available_bytes })
+        let decode = DecodePlan::new(models, plan, &vae)?;
+        item(Stage::Decode, vae_bytes, decode.working_bytes);
+        Ok(Self { items, tiled: decode.tiled, tiles: decode.tiles, available_bytes })
     }
 
     /// Bytes allocated in the stage that allocates most.
@@ -120,4 +103,47 @@ impl MemoryPlan {
         };
         format!("{decode}, at most {} MiB of memory{free}", mib(self.peak_bytes()))
     }
+}
+
+/// How the VAE decodes with the memory that is free at present.
+pub(crate) struct DecodePlan {
+    /// Whether in tiles.
+    pub tiled: bool,
+    /// Number of tiles of a frame.
+    pub tiles: usize,
+    /// Bytes allocated.
+    pub working_bytes: u64,
+}
+
+impl DecodePlan {
+    /// Decides for `plan` on `vae`, which is the one of `models`.
+    pub fn new(models: &Models, plan: &Plan, vae: &Vae) -> Result<Self> {
+        let (h, w) = (plan.latent.height, plan.latent.width);
+        let (dtype, (_, packed)) = (models.dtype(), vae_bytes(models)?);
+        // The frames that a stretched output has to keep until the last one is known.
+        let kept = match plan.request.output_range {
+            OutputRange::Minmax => {
+                (plan.frames * plan.height * plan.width * 3 * DType::F32.size_in_bytes()) as u64
+            }
+            OutputRange::Clamp => 0,
+        };
+        let whole = vae.config.decode_memory(h, w, None, dtype)?;
+        let fits =
+            |bytes: u64| memory::available_bytes().is_none_or(|free| bytes as f64 <= free as f64 * USABLE);
+        let tiled = match plan.request.vae_tiling {
+            TilingChoice::On => true,
+            TilingChoice::Off => false,
+            TilingChoice::Auto => !fits(whole.total() + kept + packed),
+        };
+        let decode =
+            if tiled { vae.config.decode_memory(h, w, Some(&plan.request.tile), dtype)? } else { whole };
+        Ok(Self { tiled, tiles: decode.tiles, working_bytes: decode.total() + kept + packed })
+    }
+}
+
+/// Bytes of the VAE's weights as stored, and of its convolutions' weights once widened to f32.
+fn vae_bytes(models: &Models) -> Result<(u64, u64)> {
+    let weights = models.files().vae.weights()?;
+    let stored = weights.iter().map(|t| t.bytes().len() as u64).sum();
+    Ok((stored, weights.iter().map(|t| t.elements() as u64 * 4).sum()))
 }
