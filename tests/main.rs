@@ -5,6 +5,7 @@ mod end_to_end;
 mod files;
 mod hub_server;
 mod lora;
+mod memory;
 mod models;
 mod probe;
 mod resume;

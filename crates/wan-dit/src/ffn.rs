@@ -41,6 +41,12 @@ impl FeedForward {
         Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)?)
     }
 
+    /// Values of results and hidden rows held at once for `tokens` tokens: several chunks are joined at the end.
+    pub(crate) fn result_values(tokens: usize, dim: usize, ffn_dim: usize) -> usize {
+        let copies = if tokens > ROWS { 2 } else { 1 };
+        (copies * tokens * dim).max(tokens * dim + Self::hidden_values(tokens, ffn_dim))
+    }
+
     /// Hidden values held at once for `tokens` tokens.
     pub(crate) fn hidden_values(tokens: usize, ffn_dim: usize) -> usize {
         tokens.min(ROWS) * ffn_dim

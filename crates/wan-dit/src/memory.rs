@@ -1,9 +1,14 @@
 use candle_core::DType;
-use wan_core::WeightSet;
 
 use crate::config::{DitConfig, ModelType};
 use crate::context::KeyCache;
 use crate::ffn::FeedForward;
+
+/// Most bytes that attention packs keys and values into (64 MiB) and collects heads in (half of it).
+const ATTENTION_SCRATCH: u64 = 96 << 20;
+
+/// Most bytes that a linear layer packs its weight into at a time.
+const LINEAR_SCRATCH: u64 = 4 << 20;
 
 /// What a forward has to hold besides the weights.
 #[derive(Debug, Clone, Copy)]
@@ -20,41 +25,31 @@ pub struct MemoryJob {
     pub cache: KeyCache,
 }
 
-/// Bytes a DiT takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Bytes a DiT allocates on the CPU, where its weights are mapped and cost none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryEstimate {
-    /// Weights as stored, by dtype, largest first. On the CPU they are mapped: page cache, not allocations.
-    pub weights_bytes: Vec<(DType, u64)>,
     /// Embedded text and image, and the keys and values kept of them.
     pub context_bytes: u64,
-    /// Highest sum of tensors alive at one time within a forward, the ops' own scratch not counted.
+    /// Highest sum of tensors alive at one time within a forward.
     pub activation_bytes: u64,
+    /// What the ops allocate inside at that time: packed keys and values, heads, packed weights.
+    pub scratch_bytes: u64,
 }
 
 impl MemoryEstimate {
     /// Everything together.
     pub fn total_bytes(&self) -> u64 {
-        self.weights_bytes.iter().map(|(_, bytes)| bytes).sum::<u64>()
-            + self.context_bytes
-            + self.activation_bytes
+        self.context_bytes + self.activation_bytes + self.scratch_bytes
     }
 }
 
-/// What `job` will take on the DiT of `weights`, told from headers and shapes alone.
-pub fn estimate_memory(weights: &WeightSet, config: &DitConfig, job: &MemoryJob) -> MemoryEstimate {
-    let mut weights_bytes: Vec<(DType, u64)> = Vec::new();
-    for stored in weights.iter() {
-        let bytes = stored.bytes().len() as u64;
-        match weights_bytes.iter_mut().find(|(dtype, _)| *dtype == stored.dtype()) {
-            Some((_, sum)) => *sum += bytes,
-            None => weights_bytes.push((stored.dtype(), bytes)),
-        }
-    }
-    weights_bytes.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+/// What `job` will take on the CPU, told from sizes alone. For a GPU see
+/// [`estimate_device_memory`](crate::estimate_device_memory).
+pub fn estimate_memory(config: &DitConfig, job: &MemoryJob) -> MemoryEstimate {
     MemoryEstimate {
-        weights_bytes,
         context_bytes: context_bytes(config, job),
         activation_bytes: activation_bytes(config, job),
+        scratch_bytes: scratch_bytes(config, job),
     }
 }
 
@@ -80,16 +75,24 @@ fn activation_bytes(config: &DitConfig, job: &MemoryJob) -> u64 {
     // The norm's output, then query, key and value, one of them before and after its norm.
     let self_attention = row * wide + cast + 4 * row * narrow;
     let feed_forward =
-        row * wide + cast + row * narrow + FeedForward::hidden_values(job.tokens, config.ffn_dim) * narrow;
+        row * wide + cast + FeedForward::result_values(job.tokens, config.dim, config.ffn_dim) * narrow;
     let rope = job.tokens * config.head_dim() * wide;
     (streams + self_attention.max(feed_forward) + rope) as u64
+}
+
+fn scratch_bytes(config: &DitConfig, job: &MemoryJob) -> u64 {
+    let row = (job.tokens * config.dim * DType::F32.size_in_bytes()) as u64;
+    // Attention widens what is not f32.
+    let widened = if job.dtype == DType::F32 { 0 } else { 3 * row };
+    // Packed keys and values, of the video or of the text, and the heads' results.
+    let packed = 2 * (job.tokens.max(config.text_len) * config.dim * DType::F32.size_in_bytes()) as u64;
+    let weight = (config.dim * config.ffn_dim * DType::F32.size_in_bytes()) as u64;
+    widened + (packed + row).min(ATTENTION_SCRATCH) + weight.min(LINEAR_SCRATCH)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{Device, Tensor};
-    use wan_core::Stored;
 
     fn i2v_14b() -> DitConfig {
         DitConfig {
@@ -117,35 +120,29 @@ mod tests {
             dtype: DType::BF16,
             cache: KeyCache::Keep,
         };
-        let none = WeightSet::from_tensors("none", []);
-        let kept = estimate_memory(&none, &i2v_14b(), &job);
+        let kept = estimate_memory(&i2v_14b(), &job);
         // 2 x 512 + 257 rows; 2 x 5120 bf16 values of each in 40 blocks, and the embedding.
         assert_eq!(kept.context_bytes, 1281 * 5120 * 81 * 2);
-        let recomputed = estimate_memory(&none, &i2v_14b(), &MemoryJob { cache: KeyCache::Recompute, ..job });
+        let recomputed = estimate_memory(&i2v_14b(), &MemoryJob { cache: KeyCache::Recompute, ..job });
         assert_eq!(recomputed.context_bytes, 1281 * 5120 * 3 * 2);
         // A row of [L, dim] is 335 MB in bf16: streams 2 x 3 of them, attention 7, positions 17 MB.
         assert_eq!(kept.activation_bytes, 32760 * 5120 * 2 * 13 + 32760 * 128 * 4);
-        let one = estimate_memory(&none, &i2v_14b(), &MemoryJob { contexts: 1, ..job });
+        let one = estimate_memory(&i2v_14b(), &MemoryJob { contexts: 1, ..job });
         assert_eq!(kept.activation_bytes - one.activation_bytes, 32760 * 5120 * 6);
     }
 
     #[test]
-    fn weights_are_counted_as_stored() {
-        let tensor = |name: &str, n: usize| {
-            Stored::from_tensor(name, &Tensor::zeros(n, DType::F32, &Device::Cpu).unwrap()).unwrap()
+    fn scratch_is_bounded_and_small_for_small_jobs() {
+        let job = |tokens, dtype| MemoryJob {
+            tokens,
+            image_tokens: 257,
+            contexts: 2,
+            dtype,
+            cache: KeyCache::Keep,
         };
-        let half =
-            Stored::new("h", DType::BF16, vec![50], wan_core::weights::Bytes::new(vec![0u8; 100])).unwrap();
-        let set = WeightSet::from_tensors("set", [half, tensor("a", 3), tensor("b", 40)]);
-        let job = MemoryJob {
-            tokens: 1,
-            image_tokens: 0,
-            contexts: 1,
-            dtype: DType::F32,
-            cache: KeyCache::Recompute,
-        };
-        let estimate = estimate_memory(&set, &i2v_14b(), &job);
-        assert_eq!(estimate.weights_bytes, [(DType::F32, 172), (DType::BF16, 100)]);
-        assert_eq!(estimate.total_bytes(), 272 + estimate.context_bytes + estimate.activation_bytes);
+        let scratch = |tokens, dtype| estimate_memory(&i2v_14b(), &job(tokens, dtype)).scratch_bytes;
+        assert_eq!(scratch(100, DType::F32), (2 * 512 + 100) * 5120 * 4 + LINEAR_SCRATCH);
+        assert_eq!(scratch(32760, DType::F32), ATTENTION_SCRATCH + LINEAR_SCRATCH);
+        assert_eq!(scratch(32760, DType::BF16) - scratch(32760, DType::F32), 3 * 32760 * 5120 * 4);
     }
 }

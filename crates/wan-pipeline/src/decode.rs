@@ -7,8 +7,8 @@ use wan_core::progress::{CancelToken, Event, Observer, Stage};
 use wan_media::to_u8;
 
 use crate::finite::check_finite;
-use crate::memory::DecodePlan;
-use crate::{Models, OutputRange, Plan, Result};
+use crate::memory::decode_mode;
+use crate::{DecodeMode, Models, OutputRange, Plan, Result};
 
 /// Takes frames in order, each `height * width * 3` bytes RGB.
 pub type FrameSink<'s> = dyn FnMut(&[u8]) -> Result<()> + 's;
@@ -30,7 +30,8 @@ pub(crate) fn decode(
     let mut kept: Vec<Tensor> = Vec::new();
     let mut step = 0;
     let mut begun = Instant::now();
-    let tiling = DecodePlan::new(models, plan, &vae)?.tiled.then_some(&plan.request.tile);
+    let mode = decode_mode(&models.vae_sizes()?, plan, models.budget(), models.dtype())?;
+    let tiling = (mode != DecodeMode::Whole).then_some(&plan.request.tile);
     // The VAE speaks wan_core's errors; the sink's own error is kept here and put back afterwards.
     let mut failed = None;
     let outcome = vae.decode_stream(&latents.to_device(models.device())?, tiling, &mut |frames: Tensor| {

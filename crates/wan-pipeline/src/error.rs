@@ -24,6 +24,14 @@ pub enum PipelineError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The job takes more memory than there is; nothing was loaded.
+    #[error("not enough memory: {shortage}; {advice}")]
+    Memory {
+        /// Each stage that is too large, with what it needs and what there is.
+        shortage: String,
+        /// The nearest settings that fit.
+        advice: String,
+    },
     /// Weights, configuration or computation.
     #[error(transparent)]
     Core(#[from] Error),

@@ -21,7 +21,7 @@ mod request;
 mod state;
 
 use candle_core::{DType, Device, Tensor};
-use wan_core::progress::{CancelToken, Observer};
+use wan_core::progress::{CancelToken, Observer, Stage};
 use wan_media::RgbImage;
 use wan_models::{ModelDescription, ModelFiles};
 
@@ -29,7 +29,10 @@ pub use condition::{Conditioning, image_tensor};
 pub use decode::FrameSink;
 pub use error::{PipelineError, Result};
 pub use lora::LoraChoice;
-pub use memory::{MemoryItem, MemoryPlan};
+pub use memory::{
+    BlocksToSwap, Budget, DecodeMode, DitSizes, ImageEncoderSizes, MemoryItem, MemoryLimits, MemoryPlan,
+    ModelSizes, Processor, TextEncoderSizes, VaeSizes,
+};
 pub(crate) use models::Models;
 pub use plan::Plan;
 pub use preview::latent_preview;
@@ -72,11 +75,24 @@ impl Pipeline {
         self.models.lora_reports(&plan.request.loras)
     }
 
-    /// What the job will take, stage by stage, and whether the VAE decodes in tiles.
+    /// The same pipeline under limits on its memory.
+    pub fn with_limits(self, limits: MemoryLimits) -> Self {
+        Self { models: self.models.with_limits(limits) }
+    }
+
+    /// What the job will take on this machine from the stage `first` on, stage by stage, and the settings that follow:
+    /// blocks that are swapped, how the VAE decodes. [`MemoryPlan::check`] refuses what does not fit.
     ///
-    /// Errors: if a component cannot be opened.
-    pub fn memory(&self, plan: &Plan) -> Result<MemoryPlan> {
-        MemoryPlan::new(&self.models, plan)
+    /// Errors: if a component's headers cannot be read.
+    pub fn memory(&self, plan: &Plan, first: Stage) -> Result<MemoryPlan> {
+        MemoryPlan::new(&self.models.sizes(&plan.request.loras)?, plan, first, self.models.budget())
+    }
+
+    /// [`Self::memory`] of a whole job on another machine.
+    ///
+    /// Errors: if a component's headers cannot be read.
+    pub fn memory_within(&self, plan: &Plan, budget: Budget) -> Result<MemoryPlan> {
+        MemoryPlan::new(&self.models.sizes(&plan.request.loras)?, plan, Stage::EncodeText, budget)
     }
 
     /// Runs the encoders and makes the initial noise, or takes the caller's: `[16, F, h, w]` f32.

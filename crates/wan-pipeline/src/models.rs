@@ -8,7 +8,11 @@ use wan_umt5::Umt5;
 use wan_umt5::tokenizer::Tokenizer;
 use wan_vae::Vae;
 
-use crate::{LoraChoice, PipelineError, Result};
+use crate::memory::stored_bytes;
+use crate::{
+    Budget, DitSizes, ImageEncoderSizes, LoraChoice, MemoryLimits, ModelSizes, PipelineError, Processor,
+    Result, TextEncoderSizes, VaeSizes,
+};
 
 /// The components of one model, each loaded when a stage asks for it and released when the stage drops it. This
 /// is the only place that loads; no two large components are in memory together.
@@ -16,13 +20,14 @@ pub(crate) struct Models {
     files: ModelFiles,
     device: Device,
     dtype: DType,
+    limits: MemoryLimits,
 }
 
 impl Models {
     /// Looks at every component once, so that a wrong file is found in milliseconds and not after the stages
     /// before it. Weights stay mapped; nothing is kept.
     pub fn open(files: ModelFiles, device: Device, dtype: DType) -> Result<Self> {
-        let on_host = Self { files, device: Device::Cpu, dtype };
+        let on_host = Self { files, device: Device::Cpu, dtype, limits: MemoryLimits::default() };
         on_host.tokenizer()?;
         on_host.text_encoder()?;
         if on_host.files.image_encoder.is_some() {
@@ -54,10 +59,6 @@ impl Models {
 
     pub fn description(&self) -> &ModelDescription {
         &self.files.description
-    }
-
-    pub fn files(&self) -> &ModelFiles {
-        &self.files
     }
 
     pub fn device(&self) -> &Device {
@@ -100,10 +101,35 @@ impl Models {
         Ok(Dit::open_with_loras(&weights, None, &loras, &self.device, self.dtype)?.0)
     }
 
-    /// Bytes of the LoRA files' tensors.
-    pub fn lora_bytes(&self, loras: &[LoraChoice]) -> Result<u64> {
-        let bytes = |lora: &Lora| lora.weights.iter().map(|t| t.bytes().len() as u64).sum::<u64>();
-        Ok(open_loras(loras)?.iter().map(bytes).sum())
+    pub fn with_limits(self, limits: MemoryLimits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// What a job may use on this machine.
+    pub fn budget(&self) -> Budget {
+        let processor = if self.device.is_cuda() { Processor::Gpu } else { Processor::Cpu };
+        Budget::of_this_machine(processor, self.limits, None)
+    }
+
+    /// Sizes of all components, read off headers.
+    pub fn sizes(&self, loras: &[LoraChoice]) -> Result<ModelSizes> {
+        let files = &self.files;
+        let image = files.image_encoder.as_ref();
+        Ok(ModelSizes {
+            dtype: self.dtype,
+            text_encoder: TextEncoderSizes::read(&files.text_encoder.weights()?, files.tokenizer.bytes())?,
+            image_encoder: image
+                .map(|s| Ok::<_, PipelineError>(ImageEncoderSizes::read(&s.weights()?)?))
+                .transpose()?,
+            vae: self.vae_sizes()?,
+            dit: DitSizes::read(&files.dit.weights()?)?,
+            loras: open_loras(loras)?.iter().map(|lora| stored_bytes(&lora.weights)).sum(),
+        })
+    }
+
+    /// Sizes of the VAE alone.
+    pub fn vae_sizes(&self) -> Result<VaeSizes> {
+        Ok(VaeSizes::read(&self.files.vae.weights()?)?)
     }
 
     pub fn lora_reports(&self, loras: &[LoraChoice]) -> Result<Vec<LoraReport>> {

@@ -22,6 +22,46 @@ pub struct Plan {
     pub schedule: Schedule,
     /// What was adjusted, and hints; one line each.
     pub notes: Vec<String>,
+    /// How width and height follow from those asked for.
+    pub(crate) sizing: Sizing,
+}
+
+/// How the size of the video follows from the one asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sizing {
+    /// It is settled: there are latents of it.
+    Fixed,
+    /// Rounded down to whole tokens.
+    Asked,
+    /// The shape of this image, (width, height), at the area asked for.
+    Image((usize, usize)),
+}
+
+impl Sizing {
+    /// Width and height of the video where `target` is asked for; `None` if no whole token is left of it, or the size
+    /// is settled.
+    pub fn size(self, target: (usize, usize)) -> Option<(usize, usize)> {
+        let size = match self {
+            Self::Fixed => return None,
+            Self::Asked => (geometry::floor_pixels(target.0), geometry::floor_pixels(target.1)),
+            Self::Image(image) => geometry::adjust_resolution(image, target),
+        };
+        Some(size).filter(|(width, height)| *width > 0 && *height > 0)
+    }
+
+    /// Says why the video has another size than `target`.
+    fn note(self, target: (usize, usize), size: (usize, usize)) -> String {
+        match self {
+            Self::Image(image) => format!(
+                "size adjusted from {}x{} to {}x{}: the image's shape ({}x{}) at the same area, in multiples of 16",
+                target.0, target.1, size.0, size.1, image.0, image.1
+            ),
+            Self::Asked | Self::Fixed => format!(
+                "size rounded down from {}x{} to {}x{}: width and height are multiples of 16",
+                target.0, target.1, size.0, size.1
+            ),
+        }
+    }
 }
 
 impl Plan {
@@ -33,7 +73,7 @@ impl Plan {
         request.check()?;
         let mut notes = Vec::new();
         let target = (request.width, request.height);
-        let (width, height) = match (model, image) {
+        let sizing = match (model, image) {
             (ModelType::I2v, None) => {
                 return Err(PipelineError::request(
                     "image",
@@ -48,28 +88,10 @@ impl Plan {
                     "none: this model makes videos from text alone",
                 ));
             }
-            (ModelType::I2v, Some(image)) if request.adjust_resolution => {
-                let size = geometry::adjust_resolution(image, target);
-                if size != target {
-                    notes.push(format!(
-                        "size adjusted from {}x{} to {}x{}: the image's shape ({}x{}) at the same area, in multiples of 16",
-                        target.0, target.1, size.0, size.1, image.0, image.1
-                    ));
-                }
-                size
-            }
-            _ => {
-                let size = (geometry::floor_pixels(target.0), geometry::floor_pixels(target.1));
-                if size != target {
-                    notes.push(format!(
-                        "size rounded down from {}x{} to {}x{}: width and height are multiples of 16",
-                        target.0, target.1, size.0, size.1
-                    ));
-                }
-                size
-            }
+            (ModelType::I2v, Some(image)) if request.adjust_resolution => Sizing::Image(image),
+            _ => Sizing::Asked,
         };
-        if width == 0 || height == 0 {
+        let Some((width, height)) = sizing.size(target) else {
             return Err(PipelineError::request(
                 "image",
                 image.map_or("none".into(), |(w, h)| format!("{w}x{h} pixels")),
@@ -78,6 +100,9 @@ impl Plan {
                     target.0, target.1
                 ),
             ));
+        };
+        if (width, height) != target {
+            notes.push(sizing.note(target, (width, height)));
         }
         let frames = geometry::floor_frames(request.frames);
         if frames != request.frames {
@@ -99,7 +124,7 @@ impl Plan {
                     .into(),
             );
         }
-        Ok(Self { notes, ..Self::for_size(request, (width, height), frames)? })
+        Ok(Self { notes, sizing, ..Self::for_size(request, (width, height), frames)? })
     }
 
     /// The plan of a job whose size (width, height) and frames are settled already.
@@ -109,7 +134,16 @@ impl Plan {
         let schedule =
             Schedule::new(request.scheduler, request.steps, request.shift, request.denoise_strength)?;
         let latent = LatentSize::of_video(frames, width, height);
-        Ok(Self { request, width, height, frames, latent, schedule, notes: Vec::new() })
+        Ok(Self {
+            request,
+            width,
+            height,
+            frames,
+            latent,
+            schedule,
+            notes: Vec::new(),
+            sizing: Sizing::Fixed,
+        })
     }
 
     /// The plan of decoding `latents` `[1, 16, F, h, w]`, whose size decides the video's.

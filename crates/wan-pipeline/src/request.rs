@@ -3,7 +3,7 @@ use wan_models::Defaults;
 use wan_sampler::SchedulerKind;
 use wan_vae::Tiling;
 
-use crate::{LoraChoice, PipelineError, Result};
+use crate::{BlocksToSwap, LoraChoice, PipelineError, Result};
 
 /// What is asked of the engine, up to and including the decoded frames. How they are stored is
 /// [`wan_media::VideoOptions`]'s.
@@ -50,6 +50,9 @@ pub struct Request {
     /// LoRA files; their changes add up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loras: Vec<LoraChoice>,
+    /// DiT blocks in host memory, where a GPU computes.
+    #[serde(default, skip_serializing_if = "BlocksToSwap::is_auto")]
+    pub blocks_to_swap: BlocksToSwap,
 }
 
 /// When the VAE decodes in tiles.
@@ -102,6 +105,7 @@ impl Request {
             tile: Tiling::default(),
             output_range: OutputRange::Clamp,
             loras: Vec::new(),
+            blocks_to_swap: BlocksToSwap::Auto,
         })
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use serde::{Deserialize, Serialize, Serializer};
+use wan_pipeline::BlocksToSwap;
 
 use crate::probe::ProbeArgs;
 
@@ -136,6 +137,9 @@ pub struct InfoArgs {
     /// Input image, for a job whose size follows it.
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
     /// Defaults file instead of the user's own.
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
@@ -236,6 +240,18 @@ pub struct Settings {
     #[arg(long, value_name = "DEVICE", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// DiT blocks that wait in main memory while a GPU computes: auto (as few as fit) or a number [default: auto].
+    #[arg(long, value_name = "N", help_heading = "Job", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocks_to_swap: Option<BlocksToSwap>,
+    /// GPU memory that the job may use, such as 12GB or 11.5GiB [default: what is free].
+    #[arg(long, value_name = "SIZE", help_heading = "Job")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_vram: Option<String>,
+    /// Main memory that the job may allocate, such as 16GB [default: what is free].
+    #[arg(long, value_name = "SIZE", help_heading = "Job")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_ram: Option<String>,
     /// Width in pixels; with an image, only the area counts unless --no-adjust-resolution.
     #[arg(long, value_name = "PIXELS", help_heading = "Job", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -386,6 +402,9 @@ impl Settings {
             extra_model_paths,
             lora,
             device,
+            blocks_to_swap,
+            max_vram,
+            max_ram,
             width,
             height,
             frames,

@@ -10,7 +10,7 @@ use wan_media::{
     ContactSheet, OutputFormat, Reservation, RgbImage, VideoOptions, VideoWriter, load_image, read_metadata,
 };
 use wan_models::Registry;
-use wan_pipeline::{Job, Pipeline, Plan, SavedJob, load_tensor, save_tensors};
+use wan_pipeline::{Job, MemoryPlan, Pipeline, Plan, Processor, SavedJob, load_tensor, save_tensors};
 
 use crate::cli::{GenerateArgs, Settings};
 use crate::error::{Failure, INTERRUPTED, Outcome, RUN, USAGE};
@@ -92,7 +92,15 @@ fn generate(args: &GenerateArgs, reporter: &Reporter, cancel: &CancelToken) -> O
 
 fn resume(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &CancelToken) -> Outcome {
     let started = Instant::now();
-    let here = Settings { device: None, models_dir: None, extra_model_paths: None, ..args.settings.clone() };
+    let here = Settings {
+        device: None,
+        blocks_to_swap: None,
+        max_vram: None,
+        max_ram: None,
+        models_dir: None,
+        extra_model_paths: None,
+        ..args.settings.clone()
+    };
     if here != Settings::default() {
         let names = serde_json::to_value(&here).ok();
         let names = names.as_ref().and_then(|v| v.as_object()).map(|o| o.keys().cloned().collect::<Vec<_>>());
@@ -101,7 +109,7 @@ fn resume(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &Cancel
             names.unwrap_or_default().iter().map(|n| format!("--{n}")).collect::<Vec<_>>().join(", ")
         )));
     }
-    let saved = SavedJob::open(file)?;
+    let mut saved = SavedJob::open(file)?;
     let extra: ResumeExtra = serde_json::from_value(saved.extra.clone())
         .map_err(|e| Failure::run(format!("{}: not a usable resume file: {e}", file.display())))?;
     let settings = args.settings.clone().or(Settings {
@@ -110,6 +118,9 @@ fn resume(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &Cancel
         format: Some(output::format(args.output.as_deref(), None, extra.settings.format.as_deref())?),
         ..extra.settings
     });
+    if let Some(blocks) = args.settings.blocks_to_swap {
+        saved.job.plan.request.blocks_to_swap = blocks;
+    }
     let registry = Registry::builtin()?;
     let options = resolve(settings.clone(), &registry)?;
     let args = &GenerateArgs {
@@ -129,6 +140,7 @@ fn resume(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &Cancel
     }
     let pipeline = open(&options, &registry)?;
     note_loras(&pipeline, &saved.job.plan, reporter)?;
+    check_memory(&pipeline, &saved.job.plan, Stage::Denoise, &options, reporter)?;
     reporter.note(&format!(
         "resuming after step {} of {}",
         saved.job.state.sampler.step,
@@ -148,6 +160,7 @@ fn decode_only(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &C
         .map_err(|e| Failure::run(format!("{}: {e}", file.display())))?;
     target.check_size(&plan)?;
     let pipeline = open(&options, &registry)?;
+    check_memory(&pipeline, &plan, Stage::Decode, &options, reporter)?;
     write_video(&pipeline, &plan, &latents, &target)
 }
 
@@ -222,7 +235,7 @@ fn image_name(path: Option<&Path>) -> Option<String> {
 
 fn open(options: &Options, registry: &Registry) -> Outcome<Pipeline> {
     let files = registry.resolve(&options.model, &options.places()?)?;
-    Ok(Pipeline::open(files, options.device.open()?, DType::F32)?)
+    Ok(Pipeline::open(files, options.device.open()?, DType::F32)?.with_limits(options.limits))
 }
 
 fn announce(plan: &Plan, options: &Options, pipeline: &Pipeline, reporter: &Reporter) -> Outcome {
@@ -232,7 +245,7 @@ fn announce(plan: &Plan, options: &Options, pipeline: &Pipeline, reporter: &Repo
     if options.seed_is_random {
         reporter.note(&format!("seed {} (chosen at random; repeat with --seed {0})", plan.request.seed));
     }
-    let memory = pipeline.memory(plan)?;
+    let memory = check_memory(pipeline, plan, Stage::EncodeText, options, reporter)?;
     note_loras(pipeline, plan, reporter)?;
     reporter.note(&format!(
         "{}: {}x{}, {} frames, {} steps, cfg {}, shift {}, {}, seed {}, {}",
@@ -248,6 +261,25 @@ fn announce(plan: &Plan, options: &Options, pipeline: &Pipeline, reporter: &Repo
         memory.summary()
     ));
     Ok(())
+}
+
+/// Refuses a job whose stages from `first` on do not fit into memory, before anything is loaded.
+fn check_memory(
+    pipeline: &Pipeline,
+    plan: &Plan,
+    first: Stage,
+    options: &Options,
+    reporter: &Reporter,
+) -> Outcome<MemoryPlan> {
+    let memory = pipeline.memory(plan, first)?;
+    for note in &memory.notes {
+        reporter.note(note);
+    }
+    if memory.budget.processor == Processor::Cpu && options.limits.vram.is_some() {
+        reporter.note("max-vram has no effect on the CPU");
+    }
+    memory.check()?;
+    Ok(memory)
 }
 
 /// Says what becomes of each LoRA file, before anything is computed.

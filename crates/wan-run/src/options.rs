@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use wan_core::device::DeviceChoice;
 use wan_media::{Alpha, FrameRate, OutputFormat, PixelFormat, VideoOptions};
 use wan_models::{ModelDescription, Places, Registry};
-use wan_pipeline::{LoraChoice, OutputRange, PipelineError, Request, TilingChoice};
+use wan_pipeline::{LoraChoice, MemoryLimits, OutputRange, PipelineError, Request, TilingChoice};
 
 use crate::cli::Settings;
 use crate::error::{Failure, Outcome};
@@ -29,6 +30,8 @@ pub struct Options {
     pub extra_model_paths: Option<PathBuf>,
     /// Where it runs.
     pub device: DeviceChoice,
+    /// How much memory it may use.
+    pub limits: MemoryLimits,
     /// How the video is stored, metadata aside.
     pub video: VideoOptions,
     /// Start of the names of outputs that are not named.
@@ -101,6 +104,7 @@ impl Record {
             noise_aug_strength: Some(r.noise_aug_strength),
             latent_strength: Some(r.latent_strength),
             clip_embed_strength: Some(r.clip_embed_strength),
+            blocks_to_swap: Some(r.blocks_to_swap),
             vae_tiling: name(serde_json::to_value(r.vae_tiling)),
             tile_height: Some(r.tile.tile_height),
             tile_width: Some(r.tile.tile_width),
@@ -180,6 +184,7 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
     }
     let models_dir = s.models_dir.unwrap_or_else(|| PathBuf::from("models"));
     request.loras = loras(s.lora.unwrap_or_default(), &models_dir)?;
+    request.blocks_to_swap = s.blocks_to_swap.unwrap_or_default();
     request.vae_tiling = match s.vae_tiling.as_deref() {
         None | Some("auto") => TilingChoice::Auto,
         Some("on") => TilingChoice::On,
@@ -214,6 +219,10 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
         ..VideoOptions::default()
     };
     Ok(Options {
+        limits: MemoryLimits {
+            vram: size("max-vram", s.max_vram.as_deref())?,
+            ram: size("max-ram", s.max_ram.as_deref())?,
+        },
         device: s.device.as_deref().unwrap_or("auto").parse().map_err(Failure::usage)?,
         models_dir,
         extra_model_paths: s.extra_model_paths,
@@ -225,6 +234,21 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
         video,
         alpha,
     })
+}
+
+/// Reads a size of memory, in bytes.
+///
+/// Errors: exit 2 for what is no size, and for less than any job takes, such as a number without its unit.
+fn size(option: &'static str, text: Option<&str>) -> Outcome<Option<u64>> {
+    const LEAST: u64 = 1 << 20;
+    let Some(text) = text else { return Ok(None) };
+    match text.parse::<ByteSize>() {
+        Ok(size) if size.as_u64() >= LEAST => Ok(Some(size.as_u64())),
+        _ => {
+            let expected = "a size of at least 1 MiB with its unit, such as 12GB, 11.5GiB or 800MB";
+            Err(PipelineError::request(option, format!("`{text}`"), expected).into())
+        }
+    }
 }
 
 /// Reads the LoRA options. A path that leads to nothing is looked for in the models folder, flat or in ComfyUI's

@@ -54,6 +54,24 @@ impl VaeConfig {
         self.estimate(height, width, tiling, dtype, Walk::encoder, self.z_dim as u64)
     }
 
+    /// What decoding takes where one tile is decoded over all frames before the next one, and blended elsewhere: the
+    /// least of all ways, and the last resort of small devices.
+    ///
+    /// Errors: [`Error::Invalid`](wan_core::Error::Invalid) for the tiling.
+    pub fn decode_memory_tile_outer(
+        &self,
+        height: usize,
+        width: usize,
+        tiling: &Tiling,
+        dtype: DType,
+    ) -> Result<MemoryEstimate> {
+        let grid = Grid::new(Some(tiling), height, width, self.spatial_factor())?;
+        let largest = grid.tiles.iter().max_by_key(|t| t.rows.len() * t.columns.len());
+        let (rows, columns) = largest.map_or((0, 0), |t| (t.rows.len(), t.columns.len()));
+        let one = self.decode_memory(rows, columns, None, dtype)?;
+        Ok(MemoryEstimate { tiles: grid.tiles.len(), ..one })
+    }
+
     fn estimate(
         &self,
         height: usize,
@@ -201,5 +219,18 @@ mod tests {
         assert_eq!((whole.tiles, tiled.tiles), (1, 18));
         assert_eq!(whole.cache, 151_328 * 60 * 104 * 4);
         assert!(tiled.cache > 2 * whole.cache && tiled.transient < whole.transient);
+    }
+
+    #[test]
+    fn one_tile_at_a_time_is_the_least_and_does_not_grow_with_the_picture() {
+        let config = VaeConfig::default();
+        let tiling = Tiling::default();
+        let small = config.decode_memory_tile_outer(60, 104, &tiling, DType::BF16).unwrap();
+        let large = config.decode_memory_tile_outer(90, 160, &tiling, DType::BF16).unwrap();
+        let tile = config.decode_memory(34, 34, None, DType::BF16).unwrap();
+        assert_eq!((small.tiles, large.tiles), (18, 45));
+        assert_eq!((small.total(), large.total()), (tile.total(), tile.total()));
+        let tiled = config.decode_memory(60, 104, Some(&tiling), DType::BF16).unwrap();
+        assert!(small.total() < tiled.total() && small.total() < 1 << 30, "{small:?}");
     }
 }

@@ -16,10 +16,21 @@ impl PeakMemory {
 
     /// Most bytes that were allocated at one time while `work` ran, beyond those before it, and its result.
     pub fn of<T>(&self, work: impl FnOnce() -> T) -> (usize, T) {
-        let before = self.live.load(Relaxed);
-        self.peak.store(before, Relaxed);
+        let before = self.begin();
         let result = work();
-        (self.peak.load(Relaxed) - before, result)
+        (self.since(before), result)
+    }
+
+    /// Begins a measurement where one closure does not hold it; returns the bytes allocated now.
+    pub fn begin(&self) -> usize {
+        let live = self.live.load(Relaxed);
+        self.peak.store(live, Relaxed);
+        live
+    }
+
+    /// Most bytes that were allocated at one time since [`PeakMemory::begin`], beyond the `before` that it returned.
+    pub fn since(&self, before: usize) -> usize {
+        self.peak.load(Relaxed) - before
     }
 
     fn add(&self, bytes: usize) {

@@ -1,0 +1,165 @@
+use crate::config::DitConfig;
+use crate::ffn::FeedForward;
+use crate::memory::MemoryJob;
+use crate::weight_sizes::{BlockSize, DitWeightSizes};
+
+/// Device buffers that blocks from host memory take turns in: one in use, one filling, one more to even out the link.
+pub const SWAP_SLOTS: usize = 3;
+
+/// Workspace of the matrix library, tables of positions, statistics.
+const WORKSPACE: u64 = 100 << 20;
+
+/// Bytes a DiT takes where it computes on a GPU, with some of its blocks in host memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceMemoryEstimate {
+    /// Weights on the device while it denoises: what lies outside of the blocks, the blocks that stay, and the slots of
+    /// those that do not.
+    pub weights: u64,
+    /// Keys and values of text and image in every block, bf16.
+    pub keys: u64,
+    /// Activations and workspace of a forward.
+    pub activations: u64,
+    /// Most bytes on the device while the keys are made, which is before the first forward.
+    pub preparation: u64,
+    /// Pinned host memory of the swapped blocks.
+    pub host: u64,
+}
+
+impl DeviceMemoryEstimate {
+    /// Most bytes on the device at one time.
+    pub fn peak(&self) -> u64 {
+        self.preparation.max(self.weights + self.keys + self.activations)
+    }
+}
+
+/// What `job` will take on a GPU with `swapped` of the blocks in host memory (all, if there are fewer), told from sizes
+/// alone.
+///
+/// The activations are those of the two ways to multiply, whichever is more: bf16, and FP8 with 8-bit attention. The
+/// dtype of `job` is the host's and does not count; keys are always kept.
+pub fn estimate_device_memory(
+    weights: &DitWeightSizes,
+    config: &DitConfig,
+    job: &MemoryJob,
+    swapped: usize,
+) -> DeviceMemoryEstimate {
+    let blocks = &weights.blocks;
+    let moved = swapped_blocks(blocks.len(), swapped);
+    let moved_blocks = || moved.iter().map(|index| &blocks[*index]);
+    let sum = |of: fn(&BlockSize) -> u64| moved_blocks().map(of).sum::<u64>();
+    let staying = blocks.iter().map(|b| b.recurring).sum::<u64>() - sum(|b| b.recurring);
+    let slot = moved_blocks().map(|b| b.recurring).max().unwrap_or(0);
+    let resident = weights.outside + staying + slot * moved.len().min(SWAP_SLOTS) as u64;
+    let keys = key_bytes(config, job);
+    // The next block's matrices arrive while one's are used.
+    let once = 2 * blocks.iter().map(|b| b.once).max().unwrap_or(0);
+    DeviceMemoryEstimate {
+        weights: resident,
+        keys,
+        activations: activation_bytes(weights, config, job),
+        preparation: resident + keys + once + WORKSPACE,
+        host: sum(|b| b.recurring + b.once),
+    }
+}
+
+/// Which of `blocks` lie in host memory if `swapped` do: spread evenly, so that each copy has the time of the resident
+/// blocks between two of them.
+pub fn swapped_blocks(blocks: usize, swapped: usize) -> Vec<usize> {
+    let swapped = swapped.min(blocks);
+    (0..blocks).filter(|i| (i + 1) * swapped / blocks > i * swapped / blocks).collect()
+}
+
+fn key_bytes(config: &DitConfig, job: &MemoryJob) -> u64 {
+    let image = config.image_dim.map_or(0, |_| job.image_tokens);
+    let rows = job.contexts * config.text_len + image; // the image is shared
+    (2 * rows * config.dim * config.num_layers * 2) as u64
+}
+
+fn activation_bytes(weights: &DitWeightSizes, config: &DitConfig, job: &MemoryJob) -> u64 {
+    let row = (job.tokens * config.dim) as u64;
+    let hidden = FeedForward::hidden_values(job.tokens, config.ffn_dim) as u64;
+    // Each context's stream in f32, and what one context's last part adds to it while the others run.
+    let streams = job.contexts as u64 * row * 4 + (job.contexts as u64).saturating_sub(1) * row * 2;
+    // bf16: a product's input; query, key and value, later the feed-forward's result and hidden rows.
+    let bf16 = row * 2 + (row * 6).max(row * 2 + hidden * 2) + weights.dequantised;
+    // FP8: the same with an 8-bit input, and 8-bit copies of query, key and value or of the hidden rows.
+    let fp8 = row + (row * 6 + row * 3).max(row * 2 + hidden * 3);
+    let rope = (job.tokens * config.head_dim() * 4) as u64;
+    streams + bf16.max(fp8) + rope + WORKSPACE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ModelType;
+    use crate::context::KeyCache;
+    use candle_core::DType;
+
+    /// The 14B model as published in FP8: 298.9 MB a block and 104.9 MB for keys; 0.82 GB outside in f32.
+    fn fp8_14b() -> (DitWeightSizes, DitConfig) {
+        let block = BlockSize { recurring: 298_900_000, once: 104_900_000 };
+        let dequantised = 13824 * 5120 * 2;
+        let sizes = DitWeightSizes {
+            stored: 16_990_000_000,
+            blocks: vec![block; 40],
+            outside: 820_000_000,
+            dequantised,
+        };
+        let config = DitConfig {
+            model_type: ModelType::I2v,
+            dim: 5120,
+            ffn_dim: 13824,
+            freq_dim: 256,
+            in_dim: 36,
+            out_dim: 16,
+            num_heads: 40,
+            num_layers: 40,
+            text_dim: 4096,
+            text_len: 512,
+            image_dim: Some(1280),
+            eps: 1e-6,
+        };
+        (sizes, config)
+    }
+
+    fn job(tokens: usize) -> MemoryJob {
+        MemoryJob { tokens, image_tokens: 257, contexts: 2, dtype: DType::F32, cache: KeyCache::Keep }
+    }
+
+    #[test]
+    fn the_14b_model_at_480p() {
+        let (sizes, config) = fp8_14b();
+        let none = estimate_device_memory(&sizes, &config, &job(32760), 0);
+        assert_eq!(none.weights, 820_000_000 + 40 * 298_900_000);
+        assert_eq!(none.keys, 2 * 1281 * 5120 * 40 * 2); // 1.05 GB
+        // Streams 2 x 671 MB, what waits 335; input 168, qkv 1006, its 8-bit copy 503; positions 17; workspace.
+        assert_eq!(none.activations, 32760 * 5120 * (8 + 2 + 1 + 6 + 3) + 32760 * 128 * 4 + (100 << 20));
+        assert_eq!(none.host, 0);
+        let all = estimate_device_memory(&sizes, &config, &job(32760), 99);
+        assert_eq!(all.weights, 820_000_000 + 3 * 298_900_000);
+        assert_eq!(all.host, 40 * 403_800_000);
+        assert!(all.peak() < 6_500_000_000 && none.peak() < 18_000_000_000);
+    }
+
+    #[test]
+    fn more_swapping_never_takes_more_once_the_slots_are_paid_for() {
+        let (sizes, config) = fp8_14b();
+        let peak = |n| estimate_device_memory(&sizes, &config, &job(21504), n).peak();
+        assert_eq!(peak(1), peak(0));
+        assert_eq!(peak(SWAP_SLOTS), peak(0));
+        for n in SWAP_SLOTS..40 {
+            assert!(peak(n + 1) < peak(n), "{n}");
+        }
+    }
+
+    #[test]
+    fn swapped_blocks_are_spread_evenly() {
+        assert_eq!(swapped_blocks(40, 0), Vec::<usize>::new());
+        assert_eq!(swapped_blocks(0, 3), Vec::<usize>::new());
+        assert_eq!(swapped_blocks(40, 4), [9, 19, 29, 39]);
+        assert_eq!(swapped_blocks(4, 9), [0, 1, 2, 3]);
+        for n in 0..=40 {
+            assert_eq!(swapped_blocks(40, n).len(), n);
+        }
+    }
+}

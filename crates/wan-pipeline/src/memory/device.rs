@@ -1,0 +1,140 @@
+//! Where a GPU computes: its own memory is the scarce one, and what does not fit there waits in main memory.
+
+use candle_core::DType;
+use wan_core::progress::Stage;
+use wan_dit::{DeviceMemoryEstimate, SWAP_SLOTS, estimate_device_memory};
+use wan_umt5::tokenizer::TEXT_LEN;
+
+use super::host::{dit_job, tokenizer_heap};
+use super::plan::{DecodeMode, MemoryItem, MemoryPlan};
+use super::{Budget, JobShape, ModelSizes, VaeSizes};
+use crate::{BlocksToSwap, Result, TilingChoice};
+
+/// Context of the driver, code of the kernels and the libraries, on the device.
+const CONTEXT: u64 = 800_000_000;
+
+/// What driver and libraries allocate in main memory.
+const HOST_RUNTIME: u64 = 600_000_000;
+
+/// Buffers through which weights and frames are copied.
+const STAGING: u64 = 64 << 20;
+
+/// Workspace of the VAE's convolutions.
+const CONV_WORKSPACE: u64 = 100 << 20;
+
+/// Dtype of activations on a GPU.
+const DTYPE: DType = DType::BF16;
+
+pub(super) fn plan(sizes: &ModelSizes, job: &JobShape, budget: Budget) -> Result<MemoryPlan> {
+    let usable = budget.device_to_choose_by();
+    let (text, text_layers_streamed) = encode_text(sizes, usable);
+    let mut items = vec![text];
+    if let Some(image) = &sizes.image_encoder {
+        items.push(item(
+            Stage::EncodeImage,
+            image.stored,
+            image.on_device,
+            image.config.activation_bytes(DTYPE),
+        ));
+        items.push(encode_condition(sizes, job)?);
+    }
+    let (denoise, swapped_blocks) = denoise(sizes, job, usable);
+    items.push(denoise);
+    let (decode_item, mode, tiles) = decode(&sizes.vae, job, budget)?;
+    items.push(decode_item);
+    let blocks = sizes.dit.weights.blocks.len();
+    Ok(MemoryPlan {
+        budget,
+        items,
+        blocks,
+        swapped_blocks,
+        text_layers_streamed,
+        decode: mode,
+        tiles,
+        advice: Vec::new(),
+        notes: Vec::new(),
+    })
+}
+
+fn item(stage: Stage, weights_bytes: u64, device_weights_bytes: u64, working: u64) -> MemoryItem {
+    MemoryItem {
+        stage,
+        weights_bytes,
+        host_bytes: HOST_RUNTIME + STAGING,
+        device_weights_bytes,
+        device_working_bytes: CONTEXT + working,
+    }
+}
+
+/// All layers at once if they fit, else each in its turn. The token table stays on the host.
+fn encode_text(sizes: &ModelSizes, usable: u64) -> (MemoryItem, bool) {
+    let text = &sizes.text_encoder;
+    let with = |weights| {
+        let item =
+            item(Stage::EncodeText, text.stored, weights, text.config.activation_bytes(TEXT_LEN, DTYPE));
+        MemoryItem { host_bytes: item.host_bytes + tokenizer_heap(sizes), ..item }
+    };
+    let whole = with(text.on_device);
+    if whole.device_bytes() <= usable {
+        return (whole, false);
+    }
+    (with(text.layer * SWAP_SLOTS as u64), true)
+}
+
+fn encode_condition(sizes: &ModelSizes, job: &JobShape) -> Result<MemoryItem> {
+    let (vae, latent) = (&sizes.vae, job.latent());
+    let encode = vae.config.encode_memory(latent.height, latent.width, None, DTYPE)?;
+    let working = encode.total() + CONV_WORKSPACE;
+    Ok(item(Stage::EncodeCondition, vae.stored, vae.on_device, working))
+}
+
+/// The fewest blocks in host memory that fit, or as many as were asked for.
+fn denoise(sizes: &ModelSizes, job: &JobShape, usable: u64) -> (MemoryItem, usize) {
+    let (dit, forward) = (&sizes.dit, dit_job(sizes, job));
+    let blocks = dit.weights.blocks.len();
+    let estimate = |swapped| estimate_device_memory(&dit.weights, &dit.config, &forward, swapped);
+    let beside = CONTEXT + sizes.loras;
+    let swapped = match job.blocks_to_swap {
+        BlocksToSwap::Count(count) => count.min(blocks),
+        BlocksToSwap::Auto => (0..blocks).find(|n| estimate(*n).peak() + beside <= usable).unwrap_or(blocks),
+    };
+    let DeviceMemoryEstimate { weights, host, .. } = estimate(swapped);
+    let weights = weights + sizes.loras;
+    let working = estimate(swapped).peak() + beside - weights - CONTEXT;
+    let item = item(Stage::Denoise, dit.weights.stored + sizes.loras, weights, working);
+    (MemoryItem { host_bytes: item.host_bytes + host, ..item }, swapped)
+}
+
+/// The first that fits of whole, tiles in step, and tile after tile; the last resort where none does.
+pub(super) fn decode(
+    vae: &VaeSizes,
+    job: &JobShape,
+    budget: Budget,
+) -> Result<(MemoryItem, DecodeMode, usize)> {
+    let usable = budget.device_to_choose_by();
+    let (h, w) = (job.latent().height, job.latent().width);
+    let modes: &[DecodeMode] = match job.tiling {
+        TilingChoice::Auto => &[DecodeMode::Whole, DecodeMode::TimeOuter, DecodeMode::TileOuter],
+        TilingChoice::On => &[DecodeMode::TimeOuter, DecodeMode::TileOuter],
+        TilingChoice::Off => &[DecodeMode::Whole],
+    };
+    let mut choice = None;
+    for mode in modes {
+        let estimate = match mode {
+            DecodeMode::Whole => vae.config.decode_memory(h, w, None, DTYPE)?,
+            DecodeMode::TimeOuter => vae.config.decode_memory(h, w, Some(&job.tile), DTYPE)?,
+            DecodeMode::TileOuter => vae.config.decode_memory_tile_outer(h, w, &job.tile, DTYPE)?,
+        };
+        // The blended frames wait in main memory for the last tile, and for the last frame if they are stretched.
+        let waits = *mode == DecodeMode::TileOuter || job.keeps_frames;
+        let kept = if waits { job.frames_bytes() } else { 0 };
+        let item = item(Stage::Decode, vae.stored, vae.on_device, estimate.total() + CONV_WORKSPACE);
+        let item = MemoryItem { host_bytes: item.host_bytes + kept, ..item };
+        let fits = item.device_bytes() <= usable;
+        choice = Some((item, *mode, estimate.tiles));
+        if fits {
+            break;
+        }
+    }
+    choice.ok_or_else(|| wan_core::Error::invalid("decode modes", 0, "at least one").into())
+}

@@ -1,0 +1,118 @@
+//! The plan's memory against what the stages really allocate, on the embedded model and on one of some size.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Mutex;
+
+use candle_core::{DType, Device, Tensor};
+use wan_core::progress::{CancelToken, Event, Observer, Stage};
+use wan_core::testkit::{PeakMemory, repo_path};
+use wan_media::{Alpha, load_image};
+use wan_models::{ModelFiles, Places, Registry, Source};
+use wan_pipeline::{OutputRange, Pipeline, Request, save_tensors};
+
+#[global_allocator]
+static MEMORY: PeakMemory = PeakMemory::new();
+
+/// The plan never promises less than is allocated, and never more than this factor above it ...
+const ABOVE: f64 = 1.5;
+/// ... and this many bytes, where threads, tables and buffers of fixed size outweigh a small model's tensors.
+const FIXED: f64 = 4e6;
+
+/// Measures each stage from its first event to its last.
+#[derive(Default)]
+struct Stages(Mutex<(usize, Vec<(Stage, usize)>)>);
+
+impl Observer for Stages {
+    fn on_event(&self, event: &Event<'_>) {
+        let mut measured = self.0.lock().unwrap();
+        match event {
+            Event::Started { .. } => measured.0 = MEMORY.begin(),
+            Event::Finished { stage, .. } => {
+                let bytes = MEMORY.since(measured.0);
+                measured.1.push((*stage, bytes));
+            }
+            _ => {}
+        }
+    }
+}
+
+struct Case {
+    size: usize,
+    frames: usize,
+    cfg: f64,
+    range: OutputRange,
+}
+
+fn check(name: &str, pipeline: &Pipeline, case: &Case) {
+    let image = load_image(&repo_path("models/tiny/sample.png"), Alpha::Drop).unwrap();
+    let request = Request {
+        prompt: "a red balloon rises over the hills ".repeat(20),
+        width: case.size,
+        height: case.size,
+        frames: case.frames,
+        steps: 2,
+        cfg: case.cfg,
+        adjust_resolution: false,
+        output_range: case.range,
+        ..Request::with_defaults(&pipeline.model().defaults).unwrap()
+    };
+    let plan = pipeline.plan(request, Some(&image)).unwrap();
+    let planned = pipeline.memory(&plan, Stage::EncodeText).unwrap();
+    let (stages, cancel) = (Stages::default(), CancelToken::new());
+    pipeline.generate(plan, Some(&image), &mut |_| Ok(()), &stages, &cancel).unwrap();
+    let measured = stages.0.into_inner().unwrap().1;
+    assert_eq!(measured.len(), planned.items.len());
+    for ((stage, bytes), item) in measured.into_iter().zip(&planned.items) {
+        assert_eq!(stage, item.stage);
+        let (found, promised) = (bytes as f64, item.host_bytes as f64);
+        println!("{name} {} x{}, {}: {found:.3e} of {promised:.3e}", case.size, case.frames, stage.name());
+        assert!(found <= promised, "{name}, {}: {found} bytes allocated, {promised} planned", stage.name());
+        assert!(
+            promised <= ABOVE * found + FIXED,
+            "{name}, {}: {promised} bytes planned for the {found} allocated",
+            stage.name()
+        );
+    }
+}
+
+/// One test, since all threads count together.
+#[test]
+fn stages_allocate_what_is_planned() {
+    let registry = Registry::builtin().unwrap();
+    let tiny = registry.resolve(&registry.find("tiny").unwrap(), &Places::default()).unwrap();
+    let open = |files| Pipeline::open(files, Device::Cpu, DType::F32).unwrap();
+    let pipeline = open(tiny.clone());
+    for (size, frames, cfg, range) in [
+        (64, 5, 6.0, OutputRange::Clamp),
+        (192, 17, 6.0, OutputRange::Minmax),
+        (192, 17, 1.0, OutputRange::Clamp),
+    ] {
+        check("tiny", &pipeline, &Case { size, frames, cfg, range });
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    // Lengths of the embedded model's axes, and those that take their place.
+    let dit =
+        enlarged(&tiny.dit, &[(128, 512), (512, 1536), (768, 3072)], &folder.path().join("dit.safetensors"));
+    let vae = enlarged(
+        &tiny.vae,
+        &[(12, 24), (24, 48), (48, 96), (96, 192), (144, 288)],
+        &folder.path().join("vae.safetensors"),
+    );
+    let larger = open(ModelFiles { dit, vae, ..tiny });
+    check("larger", &larger, &Case { size: 192, frames: 9, cfg: 6.0, range: OutputRange::Clamp });
+}
+
+/// A file with the tensors of `source` at other lengths, drawn at random, in bf16.
+fn enlarged(source: &Source, lengths: &[(usize, usize)], path: &Path) -> Source {
+    let mut tensors = BTreeMap::new();
+    for tensor in source.weights().unwrap().iter() {
+        let longer = |n: &usize| lengths.iter().find(|(from, _)| from == n).map_or(*n, |(_, to)| *to);
+        let shape: Vec<usize> = tensor.shape().iter().map(longer).collect();
+        let values = Tensor::randn(0f32, 0.02, shape.as_slice(), &Device::Cpu).unwrap();
+        tensors.insert(tensor.name().to_string(), values.to_dtype(DType::BF16).unwrap());
+    }
+    save_tensors(path, &tensors, HashMap::new()).unwrap();
+    Source::File(path.to_path_buf())
+}
