@@ -12,11 +12,12 @@ use wan_media::{
 use wan_models::Registry;
 use wan_pipeline::{Job, MemoryPlan, Pipeline, Plan, Processor, SavedJob, load_tensor, save_tensors};
 
-use crate::cli::{GenerateArgs, Settings};
+use crate::cli::GenerateArgs;
 use crate::error::{Failure, INTERRUPTED, Outcome, RUN, USAGE};
 use crate::options::{Options, Record, resolve, user_defaults};
 use crate::output;
 use crate::progress::Reporter;
+use crate::settings::Settings;
 
 /// Frames on a contact sheet: two full rows of five.
 const SHEET_FRAMES: usize = 10;
@@ -24,7 +25,7 @@ const SHEET_FRAMES: usize = 10;
 /// What a resume file remembers besides the job itself.
 #[derive(Debug, Serialize, Deserialize)]
 struct ResumeExtra {
-    #[serde(serialize_with = "crate::cli::path_as_text")]
+    #[serde(serialize_with = "crate::settings::path_as_text")]
     output: PathBuf,
     settings: Settings,
     image: Option<String>,

@@ -9,8 +9,8 @@ use wan_media::{Alpha, FrameRate, OutputFormat, PixelFormat, VideoOptions};
 use wan_models::{ModelDescription, Places, Registry};
 use wan_pipeline::{LoraChoice, MemoryLimits, OutputRange, PipelineError, Request, TilingChoice};
 
-use crate::cli::Settings;
 use crate::error::{Failure, Outcome};
+use crate::settings::Settings;
 
 /// Model taken where none is named.
 const DEFAULT_MODEL: &str = "wan2.1-i2v-14b-480p-fp8";

@@ -231,11 +231,11 @@ fn the_cpu_refuses_by_what_it_allocates_and_not_by_weights() {
     let roomy = memory(request(832, 480, 81), cpu(24 * GB));
     assert!(roomy.fits() && roomy.decode == DecodeMode::Whole, "{roomy:#?}");
     assert!(roomy.items.iter().all(|i| i.device_bytes() == 0));
-    let tight = memory(request(832, 480, 81), cpu(6 * GB));
+    let tight = memory(request(832, 480, 81), cpu(7 * GB));
     assert!(!tight.fits());
     let text = tight.check().unwrap_err().to_string();
     assert!(
-        text.contains("denoise needs") && text.contains("main memory (--max-ram), of which there is 5.6 GiB"),
+        text.contains("denoise needs") && text.contains("main memory (--max-ram), of which there is 6.5 GiB"),
         "{text}"
     );
     assert!(text.contains("--frames "), "{text}");

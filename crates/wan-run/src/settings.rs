@@ -1,0 +1,254 @@
+//! The parameters of a job as they are typed or stand in a defaults file, and how the two merge.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::{Deserialize, Serialize, Serializer};
+use wan_pipeline::BlocksToSwap;
+
+/// The parameters of a job. Every one may be left out; keys of a defaults file are the option names.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Settings {
+    /// What the video shall show.
+    #[arg(long, short, value_name = "TEXT", help_heading = "Job")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// What it shall not show.
+    #[arg(long, short, value_name = "TEXT", help_heading = "Job")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub negative_prompt: Option<String>,
+    /// Model by name, or a .toml file that describes one [default: wan2.1-i2v-14b-480p-fp8].
+    #[arg(long, short, value_name = "NAME", env = "WAN_RUN_MODEL", help_heading = "Job")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Folder with model files, flat or in ComfyUI's layout [default: models].
+    #[arg(long, value_name = "DIR", env = "WAN_RUN_MODELS_DIR", help_heading = "Job")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_path_as_text")]
+    pub models_dir: Option<PathBuf>,
+    /// ComfyUI's list of further folders [default: the one beside the models folder].
+    #[arg(long, value_name = "FILE.yaml", help_heading = "Job")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extra_model_paths: Option<PathBuf>,
+    /// LoRA file to add, FILE[:STRENGTH][:blocks=LIST], such as a.safetensors:0.8:blocks=0-19; may be repeated.
+    /// Also looked for in the models folder and its loras. `none` takes away those of the defaults.
+    #[arg(long, value_name = "FILE[:STRENGTH]", help_heading = "Job")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Vec<String>>,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE", help_heading = "Job")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// DiT blocks that wait in main memory while a GPU computes: auto (as few as fit) or a number [default: auto].
+    #[arg(long, value_name = "N", help_heading = "Job", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocks_to_swap: Option<BlocksToSwap>,
+    /// GPU memory that the job may use, such as 12GB or 11.5GiB [default: what is free].
+    #[arg(long, value_name = "SIZE", help_heading = "Job")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_vram: Option<String>,
+    /// Main memory that the job may allocate, such as 16GB [default: what is free].
+    #[arg(long, value_name = "SIZE", help_heading = "Job")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_ram: Option<String>,
+    /// Width in pixels; with an image, only the area counts unless --no-adjust-resolution.
+    #[arg(long, value_name = "PIXELS", help_heading = "Job", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<usize>,
+    /// Height in pixels.
+    #[arg(long, value_name = "PIXELS", help_heading = "Job", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<usize>,
+    /// Number of frames, 4k+1.
+    #[arg(long, value_name = "N", help_heading = "Job", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<usize>,
+    /// Use exactly --width and --height (stretching the image), not the image's aspect ratio.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Job")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_adjust_resolution: Option<bool>,
+    /// What replaces transparency in the image.
+    #[arg(long, value_parser = ["drop", "white", "black"], value_name = "HOW", help_heading = "Job")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<String>,
+
+    /// Denoising steps; 20 to 30 are usual.
+    #[arg(long, value_name = "N", help_heading = "Sampling", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
+    /// Guidance scale; 1 ignores the negative prompt and halves the time.
+    #[arg(long, value_name = "X", help_heading = "Sampling", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cfg: Option<f64>,
+    /// Flow shift; higher spends more steps on coarse motion.
+    #[arg(long, value_name = "X", help_heading = "Sampling", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shift: Option<f64>,
+    /// Seed of the noise [default: random, printed].
+    #[arg(long, value_name = "N", help_heading = "Sampling", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Solver.
+    #[arg(long, value_parser = ["dpm++", "dpm++_sde", "unipc", "euler"], value_name = "NAME", help_heading = "Sampling")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<String>,
+    /// Part of the noise schedule that is run, above 0 and at most 1.
+    #[arg(long, value_name = "X", help_heading = "Sampling", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denoise_strength: Option<f64>,
+    /// RIFLEx: frequency index for videos beyond the trained length; 0 is off, 6 is usual.
+    #[arg(long, value_name = "N", help_heading = "Sampling", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub riflex_freq_index: Option<usize>,
+    /// Noise added to the input image; more gives more motion.
+    #[arg(long, value_name = "X", help_heading = "Sampling", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise_aug_strength: Option<f64>,
+    /// Factor on the conditioning frames.
+    #[arg(long, value_name = "X", help_heading = "Sampling", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latent_strength: Option<f64>,
+    /// Factor on the image embeddings.
+    #[arg(long, value_name = "X", help_heading = "Sampling", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_embed_strength: Option<f64>,
+
+    /// Decode in tiles: auto (if memory is short), on or off.
+    #[arg(long, value_parser = ["auto", "on", "off"], value_name = "WHEN", help_heading = "Decoding")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vae_tiling: Option<String>,
+    /// Tile height in pixels.
+    #[arg(long, value_name = "PIXELS", help_heading = "Decoding", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tile_height: Option<usize>,
+    /// Tile width in pixels.
+    #[arg(long, value_name = "PIXELS", help_heading = "Decoding", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tile_width: Option<usize>,
+    /// Distance of tiles downwards in pixels.
+    #[arg(long, value_name = "PIXELS", help_heading = "Decoding", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tile_stride_height: Option<usize>,
+    /// Distance of tiles across in pixels.
+    #[arg(long, value_name = "PIXELS", help_heading = "Decoding", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tile_stride_width: Option<usize>,
+    /// clamp, or minmax (stretch the contrast over the whole video).
+    #[arg(long, value_parser = ["clamp", "minmax"], value_name = "HOW", help_heading = "Decoding")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_range: Option<String>,
+
+    /// mp4 (H.264), webp, gif, png (a folder of frames) or rgb (bare bytes) [default: as --output ends, else mp4].
+    #[arg(long, value_parser = ["mp4", "webp", "gif", "png", "rgb"], value_name = "NAME", help_heading = "Video")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// Start of the name of outputs that are not named [default: wan-run].
+    #[arg(long, value_name = "PREFIX", help_heading = "Video")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_prefix: Option<String>,
+    /// Frames per second.
+    #[arg(long, value_name = "N", help_heading = "Video", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fps: Option<f64>,
+    /// x264 quality, 0 (lossless) to 51.
+    #[arg(long, value_name = "N", help_heading = "Video", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crf: Option<u8>,
+    /// Pixel format of mp4.
+    #[arg(long, value_parser = ["yuv420p", "yuv420p10le"], value_name = "NAME", help_heading = "Video")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pix_fmt: Option<String>,
+    /// Forwards, then backwards.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Video")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pingpong: Option<bool>,
+    /// Repeat the video this many more times.
+    #[arg(long, value_name = "N", help_heading = "Video", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loop_count: Option<u32>,
+    /// Do not store prompt, seed and parameters in the video.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Video")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_metadata: Option<bool>,
+}
+
+/// Serialises a path as text, approximately where it is not Unicode: better than no file at all.
+pub fn path_as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}
+
+fn optional_path_as_text<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => serializer.serialize_some(&path.to_string_lossy()),
+        None => serializer.serialize_none(),
+    }
+}
+
+impl Settings {
+    /// These settings, with what they leave out taken from `other`.
+    pub fn or(self, other: Self) -> Self {
+        // Every field is named: a new one that is forgotten here does not compile.
+        macro_rules! first {
+            ($($field:ident),+ $(,)?) => {
+                Self { $($field: self.$field.or(other.$field)),+ }
+            };
+        }
+        first!(
+            prompt,
+            negative_prompt,
+            model,
+            models_dir,
+            extra_model_paths,
+            lora,
+            device,
+            blocks_to_swap,
+            max_vram,
+            max_ram,
+            width,
+            height,
+            frames,
+            no_adjust_resolution,
+            alpha,
+            steps,
+            cfg,
+            shift,
+            seed,
+            scheduler,
+            denoise_strength,
+            riflex_freq_index,
+            noise_aug_strength,
+            latent_strength,
+            clip_embed_strength,
+            vae_tiling,
+            tile_height,
+            tile_width,
+            tile_stride_height,
+            tile_stride_width,
+            output_range,
+            format,
+            output_prefix,
+            fps,
+            crf,
+            pix_fmt,
+            pingpong,
+            loop_count,
+            no_metadata,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_override_from_left_to_right() {
+        let low = Settings { steps: Some(5), cfg: Some(2.0), ..Default::default() };
+        let high = Settings { steps: Some(9), seed: Some(u64::MAX), ..Default::default() };
+        let merged = high.or(low);
+        assert_eq!((merged.steps, merged.cfg, merged.seed), (Some(9), Some(2.0), Some(u64::MAX)));
+        let nan = Settings { cfg: Some(f64::NAN), ..Default::default() }.or(Settings::default());
+        assert!(nan.cfg.is_some_and(f64::is_nan), "a bad value must reach the check");
+        assert!(toml::from_str::<Settings>("step = 3").is_err());
+    }
+}
