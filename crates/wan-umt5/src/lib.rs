@@ -16,6 +16,7 @@ mod encoder;
 mod ffn;
 pub mod names;
 mod relative_bias;
+mod sentencepiece;
 
 pub use config::Config;
 pub use encoder::Umt5;

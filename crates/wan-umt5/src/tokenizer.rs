@@ -1,4 +1,5 @@
-//! Token ids of a prompt: the SentencePiece unigram model of google/umt5-xxl, read from `tokenizer.json`.
+//! Token ids of a prompt: the SentencePiece unigram model of google/umt5-xxl, read from `tokenizer.json` or from
+//! the SentencePiece file itself.
 //!
 //! Source: Wan2.1 `wan/modules/tokenizers.py`, HuggingfaceTokenizer. The begin-of-sequence token is never
 //! added; the end-of-sequence token always is, and survives truncation.
@@ -25,8 +26,10 @@ pub enum TokenizerError {
         source: std::io::Error,
     },
     /// The content is no tokenizer description.
-    #[error("tokenizer: not a valid tokenizer.json: {detail}")]
+    #[error("tokenizer: not a valid {form}: {detail}")]
     Parse {
+        /// What was tried: `tokenizer.json` or `SentencePiece model`.
+        form: &'static str,
         /// What the parser found.
         detail: String,
     },
@@ -85,7 +88,7 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`.
+    /// Reads a `tokenizer.json` or a SentencePiece model (`spiece.model`).
     ///
     /// Errors: `Read`, and those of [`Self::from_bytes`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TokenizerError> {
@@ -95,12 +98,19 @@ impl Tokenizer {
         Self::from_bytes(&bytes)
     }
 
-    /// Reads the content of a `tokenizer.json`.
+    /// Reads the content of a `tokenizer.json`, or a serialised SentencePiece unigram model: what it is, the first
+    /// byte tells, as JSON starts with `{` and no such model does.
     ///
     /// Errors: `Parse`, `MissingToken`.
-    pub fn from_bytes(json: &[u8]) -> Result<Self, TokenizerError> {
-        let parse = |e: tokenizers::Error| TokenizerError::Parse { detail: one_line(&e.to_string()) };
-        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(parse)?;
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, TokenizerError> {
+        let json = bytes.trim_ascii_start().first() == Some(&b'{');
+        let form = if json { "tokenizer.json" } else { "SentencePiece model" };
+        let parse = |e: tokenizers::Error| TokenizerError::Parse { form, detail: one_line(&e.to_string()) };
+        let mut inner = match json {
+            true => tokenizers::Tokenizer::from_bytes(bytes).map_err(parse)?,
+            false => crate::sentencepiece::tokenizer(bytes)
+                .map_err(|detail| TokenizerError::Parse { form, detail: one_line(&detail) })?,
+        };
         // Truncation and padding are done here, whatever the file says.
         inner.with_truncation(None).map_err(parse)?.with_padding(None);
         let id = |token| inner.token_to_id(token).ok_or(TokenizerError::MissingToken { token });
