@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -140,6 +142,35 @@ fn limits_are_kept_by_the_embedded_model() {
         crate::support::sample_image().to_str().unwrap(),
     ]));
     assert!(again.contains("blocks-to-swap has no effect"), "{again}");
+}
+
+/// The whole process: allocations, what the allocator keeps back, libraries, the video's encoder.
+#[test]
+fn a_run_takes_the_memory_that_is_planned() {
+    let sandbox = Sandbox::new();
+    let size = ["--width", "256", "--height", "256", "--frames", "17", "--no-adjust-resolution"];
+    let info = [&["info", "--json", "--model", "tiny"], &size[..]].concat();
+    let info: Value = serde_json::from_str(&stdout(&sandbox.ok(&info))).unwrap();
+    let items = info["job"]["planned"]["memory"]["items"].as_array().unwrap();
+    let total = |i: &Value| i["host_bytes"].as_u64().unwrap() + i["process_bytes"].as_u64().unwrap();
+    let planned = items.iter().map(total).max().unwrap();
+
+    // More threads would have more buffers of their own.
+    let mut command = sandbox.command();
+    command.env("RAYON_NUM_THREADS", "2").args(tiny_args(&[&size[..], &["--quiet"]].concat()));
+    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut most = 0;
+    while child.try_wait().unwrap().is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find(|l| l.starts_with("RssAnon:"));
+        let kib = line.and_then(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok());
+        most = most.max(kib.unwrap_or(0) * 1024);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(child.wait().unwrap().success());
+    println!("{most} bytes taken, {planned} planned");
+    assert!(most <= planned && planned <= most * 3 / 2, "{most} bytes taken, {planned} planned");
 }
 
 #[test]

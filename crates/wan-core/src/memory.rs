@@ -6,9 +6,25 @@ use candle_core::DType;
 
 use crate::Stored;
 
-/// Bytes a new allocation can use without swapping (`MemAvailable`); `None` where the system does not tell.
+/// Bytes a new allocation can use without swapping: the machine's `MemAvailable`, or what a container's limit leaves if
+/// that is less. `None` where the system does not tell.
 pub fn available_bytes() -> Option<u64> {
-    kib_field("/proc/meminfo", "MemAvailable:")
+    let machine = kib_field("/proc/meminfo", "MemAvailable:")?;
+    Some(container_bytes().map_or(machine, |container| machine.min(container)))
+}
+
+/// What the memory limit of this process's own control group leaves (cgroup v2, as a container sees it): page cache that
+/// has not been read lately is given back and counts as free.
+fn container_bytes() -> Option<u64> {
+    let read = |file: &str| fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok();
+    left_of_limit(&read("memory.max")?, &read("memory.current")?, &read("memory.stat")?)
+}
+
+fn left_of_limit(max: &str, current: &str, stat: &str) -> Option<u64> {
+    let limit = max.trim().parse::<u64>().ok()?; // `max` where there is none
+    let used = current.trim().parse::<u64>().ok()?;
+    let cached = stat.lines().find_map(|l| l.strip_prefix("inactive_file ")?.trim().parse::<u64>().ok());
+    Some(limit.saturating_sub(used.saturating_sub(cached.unwrap_or(0))))
 }
 
 /// Bytes of main memory.
@@ -37,4 +53,24 @@ fn kib_field(file: &str, field: &str) -> Option<u64> {
     let text = fs::read_to_string(file).ok()?;
     let line = text.lines().find(|l| l.starts_with(field))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_containers_limit_leaves_what_is_not_used() {
+        let stat = "anon 10\ninactive_file 30\nactive_file 5\n";
+        assert_eq!(left_of_limit("1000\n", "400\n", stat), Some(630));
+        assert_eq!(left_of_limit("300", "400", ""), Some(0));
+        assert_eq!(left_of_limit("max\n", "400\n", stat), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn there_is_some_memory_and_less_is_free() {
+        let (free, total) = (available_bytes().unwrap(), total_bytes().unwrap());
+        assert!(0 < free && free <= total, "{free} of {total}");
+    }
 }

@@ -31,7 +31,11 @@ pub(crate) fn decode(
     let mut step = 0;
     let mut begun = Instant::now();
     let mode = decode_mode(&models.vae_sizes()?, plan, models.budget(), models.dtype())?;
-    let tiling = (mode != DecodeMode::Whole).then_some(&plan.request.tile);
+    let tiling = match mode {
+        DecodeMode::Whole => None,
+        // Planned for small GPUs only; it has the same result as tiles in step, and so has the CPU's stream.
+        DecodeMode::TimeOuter | DecodeMode::TileOuter => Some(&plan.request.tile),
+    };
     // The VAE speaks wan_core's errors; the sink's own error is kept here and put back afterwards.
     let mut failed = None;
     let outcome = vae.decode_stream(&latents.to_device(models.device())?, tiling, &mut |frames: Tensor| {

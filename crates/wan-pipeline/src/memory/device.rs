@@ -5,7 +5,7 @@ use wan_core::progress::Stage;
 use wan_dit::{DeviceMemoryEstimate, SWAP_SLOTS, estimate_device_memory};
 use wan_umt5::tokenizer::TEXT_LEN;
 
-use super::host::{dit_job, tokenizer_heap};
+use super::host::{dit_job, process_bytes, tokenizer_heap};
 use super::plan::{DecodeMode, MemoryItem, MemoryPlan};
 use super::{Budget, JobShape, ModelSizes, VaeSizes};
 use crate::{BlocksToSwap, Result, TilingChoice};
@@ -27,11 +27,12 @@ const DTYPE: DType = DType::BF16;
 
 pub(super) fn plan(sizes: &ModelSizes, job: &JobShape, budget: Budget) -> Result<MemoryPlan> {
     let usable = budget.device_to_choose_by();
-    let (text, text_layers_streamed) = encode_text(sizes, usable);
+    let (text, text_layers_streamed) = encode_text(sizes, job, usable);
     let mut items = vec![text];
     if let Some(image) = &sizes.image_encoder {
         items.push(item(
             Stage::EncodeImage,
+            job,
             image.stored,
             image.on_device,
             image.config.activation_bytes(DTYPE),
@@ -56,22 +57,29 @@ pub(super) fn plan(sizes: &ModelSizes, job: &JobShape, budget: Budget) -> Result
     })
 }
 
-fn item(stage: Stage, weights_bytes: u64, device_weights_bytes: u64, working: u64) -> MemoryItem {
+fn item(
+    stage: Stage,
+    job: &JobShape,
+    weights_bytes: u64,
+    device_weights_bytes: u64,
+    working: u64,
+) -> MemoryItem {
     MemoryItem {
         stage,
         weights_bytes,
-        host_bytes: HOST_RUNTIME + STAGING,
+        host_bytes: STAGING,
+        process_bytes: HOST_RUNTIME + process_bytes(stage, job),
         device_weights_bytes,
         device_working_bytes: CONTEXT + working,
     }
 }
 
 /// All layers at once if they fit, else each in its turn. The token table stays on the host.
-fn encode_text(sizes: &ModelSizes, usable: u64) -> (MemoryItem, bool) {
+fn encode_text(sizes: &ModelSizes, job: &JobShape, usable: u64) -> (MemoryItem, bool) {
     let text = &sizes.text_encoder;
     let with = |weights| {
         let item =
-            item(Stage::EncodeText, text.stored, weights, text.config.activation_bytes(TEXT_LEN, DTYPE));
+            item(Stage::EncodeText, job, text.stored, weights, text.config.activation_bytes(TEXT_LEN, DTYPE));
         MemoryItem { host_bytes: item.host_bytes + tokenizer_heap(sizes), ..item }
     };
     let whole = with(text.on_device);
@@ -85,7 +93,7 @@ fn encode_condition(sizes: &ModelSizes, job: &JobShape) -> Result<MemoryItem> {
     let (vae, latent) = (&sizes.vae, job.latent());
     let encode = vae.config.encode_memory(latent.height, latent.width, None, DTYPE)?;
     let working = encode.total() + CONV_WORKSPACE;
-    Ok(item(Stage::EncodeCondition, vae.stored, vae.on_device, working))
+    Ok(item(Stage::EncodeCondition, job, vae.stored, vae.on_device, working))
 }
 
 /// The fewest blocks in host memory that fit, or as many as were asked for.
@@ -101,7 +109,7 @@ fn denoise(sizes: &ModelSizes, job: &JobShape, usable: u64) -> (MemoryItem, usiz
     let DeviceMemoryEstimate { weights, host, .. } = estimate(swapped);
     let weights = weights + sizes.loras;
     let working = estimate(swapped).peak() + beside - weights - CONTEXT;
-    let item = item(Stage::Denoise, dit.weights.stored + sizes.loras, weights, working);
+    let item = item(Stage::Denoise, job, dit.weights.stored + sizes.loras, weights, working);
     (MemoryItem { host_bytes: item.host_bytes + host, ..item }, swapped)
 }
 
@@ -128,7 +136,7 @@ pub(super) fn decode(
         // The blended frames wait in main memory for the last tile, and for the last frame if they are stretched.
         let waits = *mode == DecodeMode::TileOuter || job.keeps_frames;
         let kept = if waits { job.frames_bytes() } else { 0 };
-        let item = item(Stage::Decode, vae.stored, vae.on_device, estimate.total() + CONV_WORKSPACE);
+        let item = item(Stage::Decode, job, vae.stored, vae.on_device, estimate.total() + CONV_WORKSPACE);
         let item = MemoryItem { host_bytes: item.host_bytes + kept, ..item };
         let fits = item.device_bytes() <= usable;
         choice = Some((item, *mode, estimate.tiles));

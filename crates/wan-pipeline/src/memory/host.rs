@@ -10,6 +10,15 @@ use super::plan::{DecodeMode, MemoryItem, MemoryPlan};
 use super::{Budget, ImageEncoderSizes, JobShape, ModelSizes, VaeSizes};
 use crate::{Result, TilingChoice};
 
+/// The program, its libraries, and what the allocator does not give back to the system: measured as 15 to 50 MB.
+const PROCESS: u64 = 64 << 20;
+
+/// x264 keeps the frames it looks ahead to, each with planes at half and fractional positions. Measured: bytes in all,
+/// bytes per pixel of a frame, and the most frames (lookahead, B-frames and references).
+const ENCODER: u64 = 4 << 20;
+const ENCODER_PIXEL: u64 = 16;
+const ENCODER_FRAMES: usize = 50;
+
 /// Heap of a loaded tokenizer per byte of its file: the trie over all pieces and the parsed file beside it.
 const TOKENIZER_HEAP: u64 = 12;
 
@@ -28,10 +37,12 @@ pub(super) fn plan(sizes: &ModelSizes, job: &JobShape, budget: Budget) -> Result
     let mut items = Vec::new();
     let mut item = |stage, weights_bytes, host_bytes| {
         let device = 0;
+        let process_bytes = process_bytes(stage, job);
         items.push(MemoryItem {
             stage,
             weights_bytes,
             host_bytes,
+            process_bytes,
             device_weights_bytes: device,
             device_working_bytes: device,
         });
@@ -77,6 +88,15 @@ fn image_bytes(image: &ImageEncoderSizes, dtype: DType) -> u64 {
 fn scratch(tokens: usize, dim: usize, hidden: usize) -> u64 {
     const LINEAR: usize = 4 << 20;
     (3 * tokens * dim * 4 + (dim * hidden * 4).min(LINEAR)) as u64
+}
+
+/// What the process holds beside a stage's own memory.
+pub(super) fn process_bytes(stage: Stage, job: &JobShape) -> u64 {
+    let encoder = match stage {
+        Stage::Decode => ENCODER + ENCODER_PIXEL * (job.frames.min(ENCODER_FRAMES) + 2) as u64 * job.pixels(),
+        _ => 0,
+    };
+    PROCESS + encoder
 }
 
 /// Heap of the tokenizer.
@@ -132,7 +152,10 @@ pub(super) fn decode(
     let in_tiles = match job.tiling {
         TilingChoice::On => true,
         TilingChoice::Off => false,
-        TilingChoice::Auto => bytes(&whole) > budget.host_to_choose_by() && tiled.total() < whole.total(),
+        TilingChoice::Auto => {
+            bytes(&whole) + process_bytes(Stage::Decode, job) > budget.host_to_choose_by()
+                && tiled.total() < whole.total()
+        }
     };
     Ok(match in_tiles {
         true => (DecodeMode::TimeOuter, tiled.tiles, bytes(&tiled)),

@@ -67,9 +67,14 @@ impl JobShape {
         Some(Self { asked, width, height, ..self.clone() })
     }
 
+    /// Pixels of a frame.
+    pub fn pixels(&self) -> u64 {
+        (self.width * self.height) as u64
+    }
+
     /// Bytes of the decoded frames in f32.
     pub fn frames_bytes(&self) -> u64 {
-        (self.frames * self.width * self.height * 3 * 4) as u64
+        self.frames as u64 * self.pixels() * 3 * 4
     }
 
     /// Bytes of one latent channel in f32, all frames.

@@ -26,8 +26,10 @@ pub struct MemoryItem {
     pub stage: Stage,
     /// Its weights as stored. They are mapped: page cache, given back under pressure.
     pub weights_bytes: u64,
-    /// Main memory allocated while it runs, pinned memory included.
+    /// Main memory that it allocates, pinned memory included.
     pub host_bytes: u64,
+    /// Main memory of the process meanwhile: libraries, what the allocator keeps back, the video's encoder.
+    pub process_bytes: u64,
     /// Weights on the GPU; 0 where the CPU computes.
     pub device_weights_bytes: u64,
     /// Activations, caches, context and libraries on the GPU; 0 where the CPU computes.
@@ -35,6 +37,11 @@ pub struct MemoryItem {
 }
 
 impl MemoryItem {
+    /// Everything in main memory but mapped weights.
+    pub fn host_total_bytes(&self) -> u64 {
+        self.host_bytes + self.process_bytes
+    }
+
     /// Everything on the GPU.
     pub fn device_bytes(&self) -> u64 {
         self.device_weights_bytes + self.device_working_bytes
@@ -113,7 +120,7 @@ impl MemoryPlan {
 
     /// Most bytes of main memory that are allocated at one time.
     pub fn host_peak_bytes(&self) -> u64 {
-        self.items.iter().map(|i| i.host_bytes).max().unwrap_or(0)
+        self.items.iter().map(MemoryItem::host_total_bytes).max().unwrap_or(0)
     }
 
     /// Most bytes of the GPU's memory that are in use at one time.
@@ -155,7 +162,7 @@ impl MemoryPlan {
         let of = |i: &MemoryItem| {
             [
                 too_much(i.stage, i.device_bytes(), budget.device_bytes, "GPU memory"),
-                too_much(i.stage, i.host_bytes, budget.host_bytes, host),
+                too_much(i.stage, i.host_total_bytes(), budget.host_bytes, host),
             ]
         };
         self.items.iter().flat_map(of).flatten().collect()

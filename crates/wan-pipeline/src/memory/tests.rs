@@ -255,7 +255,7 @@ fn stretched_frames_are_kept_and_counted() {
 
 #[test]
 fn free_memory_is_not_used_up_but_a_limit_is() {
-    let needed = memory(request(832, 480, 81), cpu(64 * GB)).items[4].host_bytes;
+    let needed = memory(request(832, 480, 81), cpu(64 * GB)).items[4].host_total_bytes();
     let decode = |host_is_limit, tiling| {
         let request = Request { vae_tiling: tiling, ..request(832, 480, 81) };
         let budget = Budget { host_is_limit, ..cpu(needed + 1) };

@@ -72,9 +72,9 @@ fn table(f: &mut fmt::Formatter<'_>, memory: &MemoryPlan) -> fmt::Result {
     let titles = ["files", "memory", "GPU weights", "GPU work"].map(String::from);
     row(f, "stage", titles)?;
     for item in &memory.items {
-        let MemoryItem { weights_bytes, host_bytes, device_weights_bytes, device_working_bytes, .. } = item;
-        let cells = [weights_bytes, host_bytes, device_weights_bytes, device_working_bytes];
-        row(f, item.stage.name(), cells.map(|bytes| size(*bytes)))?;
+        let MemoryItem { weights_bytes, device_weights_bytes, device_working_bytes, .. } = *item;
+        let cells = [weights_bytes, item.host_total_bytes(), device_weights_bytes, device_working_bytes];
+        row(f, item.stage.name(), cells.map(size))?;
     }
     Ok(())
 }
