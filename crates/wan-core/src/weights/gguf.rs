@@ -6,7 +6,9 @@ use std::collections::HashMap;
 
 use candle_core::DType;
 
-use super::stored::{Bytes, Q8_0_BYTES, Q8_0_VALUES, Stored};
+use super::bytes::Bytes;
+use super::stored::Stored;
+use super::widen::{Q8_0_BYTES, Q8_0_VALUES};
 use crate::{Result, WeightsError};
 
 /// First bytes of a GGUF file.

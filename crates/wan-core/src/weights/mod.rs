@@ -4,19 +4,25 @@
 //! translates them through a [`Dialect`] to the original Wan names; a [`Loader`] then hands each one out
 //! once, with its shape checked, and reports everything missing, misshapen or left over together.
 
+mod bytes;
 mod delta;
 mod gguf;
 mod loader;
 mod names;
 mod open;
 mod pickle;
+mod pickle_globals;
+mod pickle_input;
 mod scale;
 mod stored;
 mod torch;
+mod widen;
 
+pub use bytes::Bytes;
 pub use delta::{Delta, Deltas};
 pub use loader::Loader;
 pub use names::{Dialect, Rule, Unused};
 pub use open::{Container, WeightSet};
 pub use scale::Scale;
-pub use stored::{Bytes, Stored, widen};
+pub use stored::Stored;
+pub use widen::widen;

@@ -6,8 +6,9 @@ use candle_core::DType;
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
+use super::bytes::Bytes;
 use super::names::Naming;
-use super::stored::{Bytes, Stored};
+use super::stored::Stored;
 use super::{gguf, torch};
 use crate::{Error, Result, WeightsError};
 

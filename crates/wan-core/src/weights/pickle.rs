@@ -8,6 +8,9 @@ use std::collections::HashMap;
 
 use candle_core::DType;
 
+use super::pickle_globals::{Global, global};
+use super::pickle_input::Input;
+
 /// A tensor of a state dict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PickledTensor {
@@ -40,15 +43,6 @@ enum Value<'a> {
     Tensor(usize),
 }
 
-/// The globals that may be named; none is looked up anywhere.
-#[derive(Debug, Clone, Copy)]
-enum Global {
-    RebuildTensor,
-    RebuildParameter,
-    OrderedDict,
-    Storage(DType),
-}
-
 /// Keys under which training scripts nest the state dict.
 const NESTED: [&str; 4] = ["state_dict", "model_state", "model", "module"];
 
@@ -57,8 +51,7 @@ const NESTED: [&str; 4] = ["state_dict", "model_state", "model", "module"];
 /// Errors: a sentence saying what is unknown or broken.
 pub(super) fn state_dict(bytes: &[u8]) -> Result<Vec<(String, PickledTensor)>, String> {
     let mut machine = Machine {
-        input: bytes,
-        at: 0,
+        input: Input::new(bytes),
         stack: vec![],
         memo: HashMap::new(),
         tuples: vec![],
@@ -95,8 +88,7 @@ pub(super) fn state_dict(bytes: &[u8]) -> Result<Vec<(String, PickledTensor)>, S
 }
 
 struct Machine<'a> {
-    input: &'a [u8],
-    at: usize,
+    input: Input<'a>,
     stack: Vec<Value<'a>>,
     memo: HashMap<u32, Value<'a>>,
     tuples: Vec<Vec<Value<'a>>>,
@@ -107,45 +99,47 @@ struct Machine<'a> {
 impl<'a> Machine<'a> {
     fn run(&mut self) -> Result<Value<'a>, String> {
         loop {
-            let at = self.at;
-            match self.byte()? {
-                0x80 => match self.byte()? {
+            let at = self.input.at;
+            match self.input.byte()? {
+                0x80 => match self.input.byte()? {
                     2..=5 => {}
                     version => return Err(format!("pickle protocol {version} is not supported")),
                 },
-                0x95 => drop(self.take(8)?), // FRAME
+                0x95 => drop(self.input.take(8)?), // FRAME
                 b'.' => return self.pop(),
                 b'(' => self.stack.push(Value::Mark),
                 b'0' => drop(self.pop()?),
                 b'N' => self.stack.push(Value::None),
                 0x88 | 0x89 => self.stack.push(Value::Bool),
                 b'J' => {
-                    let n = i32::from_le_bytes(self.array()?);
+                    let n = i32::from_le_bytes(self.input.array()?);
                     self.stack.push(Value::Int(n.into()));
                 }
                 b'K' => {
-                    let n = self.byte()?;
+                    let n = self.input.byte()?;
                     self.stack.push(Value::Int(n.into()));
                 }
                 b'M' => {
-                    let n = u16::from_le_bytes(self.array()?);
+                    let n = u16::from_le_bytes(self.input.array()?);
                     self.stack.push(Value::Int(n.into()));
                 }
                 0x8a => {
-                    let n = self.long()?;
+                    let n = self.input.long()?;
                     self.stack.push(Value::Int(n));
                 }
                 b'G' => {
-                    self.take(8)?;
+                    self.input.take(8)?;
                     self.stack.push(Value::Float);
                 }
                 b'X' => {
-                    let n = u32::from_le_bytes(self.array()?) as usize;
-                    self.text(n)?;
+                    let n = u32::from_le_bytes(self.input.array()?) as usize;
+                    let text = self.input.text(n)?;
+                    self.stack.push(Value::Str(text));
                 }
                 0x8c => {
-                    let n = self.byte()? as usize;
-                    self.text(n)?;
+                    let n = self.input.byte()? as usize;
+                    let text = self.input.text(n)?;
+                    self.stack.push(Value::Str(text));
                 }
                 b')' => self.push_tuple(vec![]),
                 0x85 => self.small_tuple(1)?,
@@ -168,11 +162,11 @@ impl<'a> Machine<'a> {
                     self.set_items(&items)?;
                 }
                 b'q' => {
-                    let key = self.byte()?.into();
+                    let key = self.input.byte()?.into();
                     self.memoize(key)?;
                 }
                 b'r' => {
-                    let key = u32::from_le_bytes(self.array()?);
+                    let key = u32::from_le_bytes(self.input.array()?);
                     self.memoize(key)?;
                 }
                 0x94 => {
@@ -180,15 +174,15 @@ impl<'a> Machine<'a> {
                     self.memoize(key)?;
                 }
                 b'h' => {
-                    let key = self.byte()?.into();
+                    let key = self.input.byte()?.into();
                     self.recall(key)?;
                 }
                 b'j' => {
-                    let key = u32::from_le_bytes(self.array()?);
+                    let key = u32::from_le_bytes(self.input.array()?);
                     self.recall(key)?;
                 }
                 b'c' => {
-                    let (module, name) = (self.line()?, self.line()?);
+                    let (module, name) = (self.input.line()?, self.input.line()?);
                     self.stack.push(Value::Global(global(module, name)?));
                 }
                 0x93 => match (self.pop()?, self.pop()?) {
@@ -209,47 +203,6 @@ impl<'a> Machine<'a> {
                 }
             }
         }
-    }
-
-    fn take(&mut self, n: usize) -> Result<&'a [u8], String> {
-        let rest = &self.input[self.at..];
-        let taken = rest.get(..n).ok_or("the pickle ends early")?;
-        self.at += n;
-        Ok(taken)
-    }
-
-    fn byte(&mut self) -> Result<u8, String> {
-        Ok(self.take(1)?[0])
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        self.take(N)?.try_into().map_err(|_| "the pickle ends early".to_string())
-    }
-
-    /// A little-endian two's complement number of up to eight bytes.
-    fn long(&mut self) -> Result<i64, String> {
-        let n = self.byte()? as usize;
-        if n > 8 {
-            return Err(format!("the pickle has a number of {n} bytes"));
-        }
-        let bytes = self.take(n)?;
-        let fill = if bytes.last().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
-        let mut wide = [fill; 8];
-        wide[..n].copy_from_slice(bytes);
-        Ok(i64::from_le_bytes(wide))
-    }
-
-    fn text(&mut self, n: usize) -> Result<(), String> {
-        let text = std::str::from_utf8(self.take(n)?).map_err(|_| "the pickle has text that is not UTF-8")?;
-        self.stack.push(Value::Str(text));
-        Ok(())
-    }
-
-    fn line(&mut self) -> Result<&'a str, String> {
-        let rest = &self.input[self.at..];
-        let n = rest.iter().position(|b| *b == b'\n').ok_or("the pickle ends early")?;
-        self.at += n + 1;
-        std::str::from_utf8(&rest[..n]).map_err(|_| "the pickle has a global that is not UTF-8".into())
     }
 
     fn pop(&mut self) -> Result<Value<'a>, String> {
@@ -364,30 +317,6 @@ impl<'a> Machine<'a> {
 
 fn size(n: i64) -> Result<usize, String> {
     usize::try_from(n).map_err(|_| format!("the pickle has {n} where a size belongs"))
-}
-
-fn global(module: &str, name: &str) -> Result<Global, String> {
-    Ok(match (module, name) {
-        ("torch._utils", "_rebuild_tensor_v2") => Global::RebuildTensor,
-        ("torch._utils", "_rebuild_parameter") => Global::RebuildParameter,
-        ("collections", "OrderedDict") => Global::OrderedDict,
-        ("torch", "FloatStorage") => Global::Storage(DType::F32),
-        ("torch", "DoubleStorage") => Global::Storage(DType::F64),
-        ("torch", "HalfStorage") => Global::Storage(DType::F16),
-        ("torch", "BFloat16Storage") => Global::Storage(DType::BF16),
-        ("torch", "Float8_e4m3fnStorage") => Global::Storage(DType::F8E4M3),
-        ("torch", "ByteStorage" | "BoolStorage") => Global::Storage(DType::U8),
-        ("torch", "ShortStorage") => Global::Storage(DType::I16),
-        ("torch", "IntStorage") => Global::Storage(DType::I32),
-        ("torch", "LongStorage") => Global::Storage(DType::I64),
-        _ => {
-            let shown: String = format!("{module}.{name}").chars().take(80).collect();
-            return Err(format!(
-                "the pickle names `{}`, which is not part of a file of tensors; it is not run",
-                shown.escape_debug()
-            ));
-        }
-    })
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use std::ops::Range;
 
 use zip::ZipArchive;
 
+use super::bytes::Bytes;
 use super::pickle::{PickledTensor, state_dict};
-use super::stored::{Bytes, Stored};
+use super::stored::Stored;
 use crate::{Result, WeightsError};
 
 /// First bytes of a zip archive.
