@@ -125,7 +125,7 @@ impl Scene {
 
     fn assert_not_visible(&self) {
         assert!(!self.link("sub/dit.safetensors").exists());
-        assert_fails(&self.run(&["path", "m.toml"]), 1, "wan-run models pull m");
+        assert_fails(&self.run(&["path", "m.toml"]), 1, "`wan-run models pull m.toml`");
     }
 }
 
@@ -162,6 +162,23 @@ fn a_pull_fills_the_cache_and_the_registry_finds_it() {
     assert!(removed.contains("freed 683.6 KiB"), "{removed}");
     assert!(!blob.exists());
     scene.assert_not_visible();
+}
+
+#[test]
+fn progress_as_json_is_one_object_a_line() {
+    let scene = Scene::new();
+    let output = scene.run(&["pull", "m.toml", "--progress", "json"]);
+    assert!(output.status.success() && stderr(&output).is_empty(), "{}", stderr(&output));
+    let events: Vec<serde_json::Value> =
+        stdout(&output).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let of = |event: &str| events.iter().filter(|e| e["event"] == event).collect::<Vec<_>>();
+    assert_eq!(of("started").len(), 2);
+    assert_eq!(of("started")[0]["total"], 600_001);
+    assert!(of("bytes").iter().any(|e| e["done"] == 600_001 && e["total"] == 600_001));
+    assert_eq!(of("finished").iter().filter(|e| e["hashed"] == true).count(), 2);
+    assert_eq!(events.last().unwrap()["event"], "done");
+    let silent = scene.run(&["pull", "m.toml", "--progress", "none"]);
+    assert!(silent.status.success() && stdout(&silent).is_empty() && stderr(&silent).is_empty());
 }
 
 #[test]

@@ -23,13 +23,15 @@ pub enum ModelsError {
     },
     /// Files of a model are not where the registry looks.
     #[error(
-        "model {model}: {} not found; looked in {places}; fetch what is missing with `wan-run models pull {model}`, \
+        "model {model}: {} not found; looked in {places}; fetch what is missing with `wan-run models pull {pull}`, \
          name the folder that has it with --models-dir, or try the embedded demonstration with --model tiny",
         missing.join(", ")
     )]
     FilesMissing {
         /// The model.
         model: String,
+        /// What `models pull` takes for it: its name, or the file that describes it.
+        pull: String,
         /// Files that are missing.
         missing: Vec<String>,
         /// Where was looked.

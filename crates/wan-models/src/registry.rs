@@ -1,5 +1,7 @@
 use std::path::{Path, PathBuf};
 
+use wan_core::{Stored, WeightSet};
+
 use crate::description::{Description, FileEntry, LatentRgb, LoraDescription, ModelDescription};
 use crate::places::Places;
 use crate::source::{ModelFiles, Source};
@@ -89,7 +91,7 @@ impl Registry {
     }
 
     /// Finds a model's files: in the program, or in the places, in their order. The tokenizer is also found beside the
-    /// text encoder.
+    /// text encoder, and last inside of it.
     ///
     /// Errors: [`ModelsError::FilesMissing`] naming all that are missing.
     pub fn resolve(&self, model: &ModelDescription, places: &Places) -> Result<ModelFiles, ModelsError> {
@@ -105,7 +107,7 @@ impl Registry {
         let locate = |entry: &FileEntry| locate(&model.name, entry, places);
         let text_encoder = locate(&files.text_encoder);
         let tokenizer = locate(&files.tokenizer).or_else(|| match &text_encoder {
-            Some(Source::File(path)) => tokenizer_beside(path).map(Source::File),
+            Some(Source::File(path)) => tokenizer_with(path),
             _ => None,
         });
         let resolved = ModelFiles {
@@ -117,7 +119,7 @@ impl Registry {
             tokenizer: need(&files.tokenizer, tokenizer),
             latent_rgb: latent_rgb(model)?,
         };
-        if missing.is_empty() { Ok(resolved) } else { Err(files_missing(&model.name, &missing, places)) }
+        if missing.is_empty() { Ok(resolved) } else { Err(self.files_missing(&model.name, &missing, places)) }
     }
 
     /// Finds a LoRA's file.
@@ -126,7 +128,7 @@ impl Registry {
     pub fn resolve_lora(&self, lora: &LoraDescription, places: &Places) -> Result<PathBuf, ModelsError> {
         match locate(&lora.name, &lora.lora, places) {
             Some(Source::File(path)) => Ok(path),
-            _ => Err(files_missing(&lora.name, std::slice::from_ref(&lora.lora), places)),
+            _ => Err(self.files_missing(&lora.name, std::slice::from_ref(&lora.lora), places)),
         }
     }
 
@@ -141,10 +143,20 @@ impl Registry {
                 && found[tokenizer].is_none()
                 && let Some(Source::File(path)) = &found[text]
             {
-                found[tokenizer] = tokenizer_beside(path).map(Source::File);
+                found[tokenizer] = tokenizer_with(path);
             }
         }
         found
+    }
+
+    fn files_missing(&self, model: &str, missing: &[FileEntry], places: &Places) -> ModelsError {
+        let builtin = self.all().iter().any(|d| d.name() == model);
+        ModelsError::FilesMissing {
+            model: model.to_string(),
+            pull: if builtin { model.to_string() } else { format!("{model}.toml") },
+            missing: missing.iter().map(FileEntry::label).collect(),
+            places: places.describe(),
+        }
     }
 
     /// The sample image that comes with the program, as PNG.
@@ -161,20 +173,32 @@ fn locate(model: &str, entry: &FileEntry, places: &Places) -> Option<Source> {
     places.find(model, entry).map(Source::File)
 }
 
+/// The tokenizer beside a text encoder, or the SentencePiece model that ComfyUI keeps in it.
+fn tokenizer_with(text_encoder: &Path) -> Option<Source> {
+    tokenizer_beside(text_encoder).map(Source::File).or_else(|| tokenizer_inside(text_encoder))
+}
+
+/// ComfyUI's repackaged encoders hold the SentencePiece model as a tensor of bytes, behind the prefix if there is one.
+fn tokenizer_inside(text_encoder: &Path) -> Option<Source> {
+    // What is wrong with a file that does not open, loading it will say.
+    let weights = WeightSet::open(text_encoder).ok()?;
+    let bytes = |t: &&Stored| t.dtype_name() == "U8" && t.name().rsplit('.').next() == Some("spiece_model");
+    let name = weights.iter().find(bytes)?.name().to_string();
+    Some(Source::Tensor { path: text_encoder.to_path_buf(), name })
+}
+
 /// The tokenizer in the text encoder's folder, or where the original and the diffusers repositories keep it.
 fn tokenizer_beside(text_encoder: &Path) -> Option<PathBuf> {
     let folder = text_encoder.parent()?;
-    let mut places = vec![folder.join("tokenizer.json"), folder.join("google/umt5-xxl/tokenizer.json")];
-    places.extend(folder.parent().map(|p| p.join("tokenizer/tokenizer.json")));
-    places.into_iter().find(|p| p.is_file())
-}
-
-fn files_missing(model: &str, missing: &[FileEntry], places: &Places) -> ModelsError {
-    ModelsError::FilesMissing {
-        model: model.to_string(),
-        missing: missing.iter().map(FileEntry::label).collect(),
-        places: places.describe(),
-    }
+    let folders = [
+        Some(folder.to_path_buf()),
+        Some(folder.join("google/umt5-xxl")),
+        folder.parent().map(|p| p.join("tokenizer")),
+    ];
+    let mut places = ["tokenizer.json", "spiece.model"]
+        .into_iter()
+        .flat_map(|name| folders.iter().flatten().map(move |f| f.join(name)));
+    places.find(|p| p.is_file())
 }
 
 fn unknown(name: &str, known: Vec<String>) -> ModelsError {

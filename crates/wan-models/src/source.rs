@@ -17,6 +17,13 @@ pub enum Source {
     },
     /// On disk.
     File(PathBuf),
+    /// A tensor of bytes inside a checkpoint, such as the tokenizer in ComfyUI's text encoders.
+    Tensor {
+        /// The checkpoint, as for [`WeightSet::open`].
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
 }
 
 impl Source {
@@ -26,15 +33,25 @@ impl Source {
     pub fn weights(&self) -> Result<WeightSet> {
         match self {
             Self::Embedded { label, bytes } => WeightSet::from_bytes(label.clone(), Bytes::new(*bytes)),
-            Self::File(path) => WeightSet::open(path),
+            Self::File(path) | Self::Tensor { path, .. } => WeightSet::open(path),
         }
     }
 
     /// The whole contents; for small files.
+    ///
+    /// Errors: [`wan_core::Error::Io`]; [`wan_core::Error::Invalid`] for a tensor that is gone.
     pub fn read(&self) -> Result<Vec<u8>> {
         match self {
             Self::Embedded { bytes, .. } => Ok(bytes.to_vec()),
             Self::File(path) => std::fs::read(path).map_err(|e| wan_core::Error::io(path, e)),
+            Self::Tensor { path, name } => match WeightSet::open(path)?.get(name) {
+                Some(tensor) => Ok(tensor.bytes().to_vec()),
+                None => Err(wan_core::Error::invalid(
+                    path.display().to_string(),
+                    "other tensors than before",
+                    format!("tensor {name}"),
+                )),
+            },
         }
     }
 
@@ -43,6 +60,10 @@ impl Source {
         match self {
             Self::Embedded { bytes, .. } => bytes.len() as u64,
             Self::File(path) => std::fs::metadata(path).map_or(0, |m| m.len()),
+            Self::Tensor { path, name } => WeightSet::open(path)
+                .ok()
+                .and_then(|set| set.get(name).map(|t| t.bytes().len() as u64))
+                .unwrap_or(0),
         }
     }
 }

@@ -76,7 +76,7 @@ impl Models {
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         match &self.files.tokenizer {
             Source::File(path) => Ok(Tokenizer::from_file(path)?),
-            Source::Embedded { bytes, .. } => Ok(Tokenizer::from_bytes(bytes)?),
+            inside => Ok(Tokenizer::from_bytes(&inside.read()?)?),
         }
     }
 

@@ -77,6 +77,9 @@ pub enum ModelsCommand {
         /// Print nothing but errors.
         #[arg(long, short)]
         quiet: bool,
+        /// How progress is shown.
+        #[arg(long, value_enum, default_value_t)]
+        progress: ProgressMode,
         /// Where to look.
         #[command(flatten)]
         places: PlacesArgs,

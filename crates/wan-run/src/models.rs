@@ -19,9 +19,10 @@ pub fn run(command: ModelsCommand, cancel: &CancelToken) -> Outcome {
     let registry = Registry::builtin()?;
     match command {
         ModelsCommand::List(args) => list(&registry, &places(&args)?),
-        ModelsCommand::Pull { names, offline, quiet, places: args } => {
+        ModelsCommand::Pull { names, offline, quiet, progress, places: args } => {
             let what = described(&registry, &names)?;
-            pull(&what, &places(&args)?, &registry, offline, quiet, cancel)
+            let progress = PullProgress::new(progress, quiet);
+            pull(&what, &places(&args)?, &registry, offline, &progress, cancel)
         }
         ModelsCommand::Verify { names, places: args } => {
             let what = described(&registry, &names)?;
@@ -94,11 +95,10 @@ fn pull(
     places: &Places,
     registry: &Registry,
     offline: bool,
-    quiet: bool,
+    progress: &PullProgress,
     cancel: &CancelToken,
 ) -> Outcome {
     let hub = crate::hub::hub(offline)?;
-    let progress = PullProgress::new(quiet);
     let mut wanted: Vec<RemoteFile> = Vec::new();
     for description in what {
         progress.note(&format!("{} (licence {})", description.name(), description.license()));
@@ -106,6 +106,10 @@ fn pull(
         for ((key, entry), source) in description.files().into_iter().zip(found) {
             match source {
                 Some(Source::Embedded { .. }) => continue,
+                Some(Source::Tensor { path, name }) => {
+                    progress.note(&format!("  {key}: here, {name} in {}", path.display()));
+                    continue;
+                }
                 // The tokenizer found beside a text encoder may be another edition of the same.
                 Some(Source::File(path)) if key == "tokenizer" || fits(&path, entry) => {
                     progress.note(&format!("  {key}: here, {}", path.display()));
@@ -129,7 +133,7 @@ fn pull(
             wanted.extend(files.into_iter().filter(|f| !wanted.contains(f)).collect::<Vec<_>>());
         }
     }
-    hub.pull(&wanted, &progress, cancel).map_err(hub_failure)?;
+    hub.pull(&wanted, progress, cancel).map_err(hub_failure)?;
     progress.finish();
     Ok(())
 }
@@ -143,6 +147,10 @@ fn check(what: &[Description], places: &Places, registry: &Registry, cancel: &Ca
             let path = match source {
                 Some(Source::Embedded { .. }) => {
                     print(&format!("{name} {key}: embedded"));
+                    continue;
+                }
+                Some(Source::Tensor { path, name: tensor }) => {
+                    print(&format!("{name} {key}: ok, {tensor} in {}", path.display()));
                     continue;
                 }
                 Some(Source::File(path)) => path,
@@ -203,6 +211,7 @@ fn path(registry: &Registry, name: &str, places: &Places) -> Outcome {
         match source {
             Some(Source::Embedded { label, .. }) => print(&format!("{key}\t{label}")),
             Some(Source::File(path)) => print(&format!("{key}\t{}", path.display())),
+            Some(Source::Tensor { path, name }) => print(&format!("{key}\t{}#{name}", path.display())),
             None => missing.push(entry.label()),
         }
     }
@@ -210,7 +219,8 @@ fn path(registry: &Registry, name: &str, places: &Places) -> Outcome {
         return Ok(());
     }
     let model = what.name().to_string();
-    Err(ModelsError::FilesMissing { model, missing, places: places.describe() }.into())
+    let pull = name.to_string();
+    Err(ModelsError::FilesMissing { model, pull, missing, places: places.describe() }.into())
 }
 
 fn remove(

@@ -1,32 +1,40 @@
 //! Progress of a pull on the terminal.
 
 use std::cell::{Cell, RefCell};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
 use wan_models::hub::{PullEvent, PullObserver};
 
+use crate::cli::ProgressMode;
 use crate::info::size;
 
 /// Time between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// Bytes between two JSON events of one file; the last comes with its end.
+const JSON_EVERY: u64 = 16 << 20;
+
 enum Style {
     Bar(RefCell<Option<ProgressBar>>),
     Lines { done: Cell<u64>, total: Cell<u64>, told: Cell<Instant> },
+    Json { done: Cell<u64>, total: Cell<u64>, told: Cell<u64> },
     Silent,
 }
 
-/// Shows a pull on standard error: a bar on a terminal, lines elsewhere.
+/// Shows a pull: a bar on a terminal, lines elsewhere, both on standard error, or JSON on standard output.
 pub struct PullProgress {
     style: Style,
 }
 
 impl PullProgress {
-    /// Silent if `quiet`.
-    pub fn new(quiet: bool) -> Self {
-        let style = if quiet {
+    /// As `mode` says; in the automatic mode silent if `quiet`.
+    pub fn new(mode: ProgressMode, quiet: bool) -> Self {
+        let style = if mode == ProgressMode::Json {
+            Style::Json { done: Cell::new(0), total: Cell::new(0), told: Cell::new(0) }
+        } else if quiet || mode == ProgressMode::None {
             Style::Silent
         } else if std::io::stderr().is_terminal() {
             Style::Bar(RefCell::new(None))
@@ -40,6 +48,7 @@ impl PullProgress {
     pub fn note(&self, text: &str) {
         match &self.style {
             Style::Silent => {}
+            Style::Json { .. } => print_json(&json!({"event": "note", "text": text.trim()})),
             Style::Lines { .. } => eprintln!("{text}"),
             Style::Bar(bar) => match bar.borrow().as_ref() {
                 Some(bar) => bar.suspend(|| eprintln!("{text}")),
@@ -50,12 +59,21 @@ impl PullProgress {
 
     /// All is here.
     pub fn finish(&self) {
-        self.note("all files are here");
+        match &self.style {
+            Style::Json { .. } => print_json(&json!({"event": "done"})),
+            _ => self.note("all files are here"),
+        }
     }
 
     fn start(&self, name: &str, from: u64, bytes: u64) {
         match &self.style {
             Style::Silent => {}
+            Style::Json { done, total, told } => {
+                done.set(from);
+                total.set(bytes);
+                told.set(from);
+                print_json(&json!({"event": "started", "file": name, "done": from, "total": bytes}));
+            }
             Style::Lines { done, total, told } => {
                 done.set(from);
                 total.set(bytes);
@@ -77,6 +95,13 @@ impl PullProgress {
     fn advance(&self, bytes: u64) {
         match &self.style {
             Style::Silent => {}
+            Style::Json { done, total, told } => {
+                done.set(done.get() + bytes);
+                if done.get() - told.get() >= JSON_EVERY || done.get() == total.get() {
+                    told.set(done.get());
+                    print_json(&json!({"event": "bytes", "done": done.get(), "total": total.get()}));
+                }
+            }
             Style::Bar(bar) => {
                 if let Some(bar) = bar.borrow().as_ref() {
                     bar.inc(bytes);
@@ -104,6 +129,9 @@ impl PullObserver for PullProgress {
             PullEvent::Retrying { file, reason, kept } => {
                 self.note(&format!("{}: {reason}; trying again from {}", file.label(), size(*kept)));
             }
+            PullEvent::Finished { file, hashed } if matches!(self.style, Style::Json { .. }) => {
+                print_json(&json!({"event": "finished", "file": file.label(), "hashed": hashed}));
+            }
             PullEvent::Finished { file, hashed } => {
                 if let Style::Bar(bar) = &self.style
                     && let Some(bar) = bar.borrow_mut().take()
@@ -119,6 +147,11 @@ impl PullObserver for PullProgress {
             }
         }
     }
+}
+
+/// One object a line. Standard output may be a closed pipe: that is the reader's choice, not an error.
+fn print_json(value: &Value) {
+    let _ = writeln!(std::io::stdout().lock(), "{value}");
 }
 
 fn resumed(from: u64) -> String {
