@@ -78,6 +78,7 @@ async function run(event) {
     form.queued();
     if (!job.id) job.watch(id, prompt, 1);
     await refresh();
+    byId("job").scrollIntoView({ behavior: "smooth", block: "nearest" });
   } catch (error) {
     report(error);
   } finally {
