@@ -37,6 +37,10 @@ pub struct Submission {
 /// Serialises as ComfyUI's array of five: `[number, prompt_id, prompt, extra_data, outputs]`.
 #[derive(Debug, Clone)]
 pub struct QueueItem {
+    /// Its arrival: unique over the queue's whole life, also where an id is used again. Not serialised.
+    pub arrival: i64,
+    /// When it was accepted, in milliseconds since 1970. Not serialised.
+    pub submitted_ms: i64,
     /// Its number: an integer from the counter, a float from a client.
     pub number: Number,
     /// Its id.
@@ -60,7 +64,7 @@ impl Serialize for QueueItem {
 pub struct Lease {
     /// The job.
     pub prompt_id: String,
-    /// Its arrival: unique over the queue's whole life, also where an id is used again.
+    /// Its [`QueueItem::arrival`].
     pub arrival: i64,
     /// How often the job has been claimed.
     pub token: i64,

@@ -19,4 +19,4 @@ pub use embedded::{EmbeddedQueue, Limits};
 pub use error::{QueueError, Result};
 pub use history::{History, HistoryEntry, Outcome, Page, Verdict};
 pub use job::{Claim, Json, Lease, Priority, QueueItem, Submission};
-pub use queue::{Counts, JobQueue, Renewal, Snapshot};
+pub use queue::{Counts, JobQueue, Snapshot};

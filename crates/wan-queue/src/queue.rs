@@ -34,13 +34,6 @@ impl Counts {
     }
 }
 
-/// What a worker learns when it renews its lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Renewal {
-    /// Whether the job is to be stopped.
-    pub cancelled: bool,
-}
-
 /// A durable queue of jobs with their history. When a method returns `Ok`, what it did survives a crash.
 ///
 /// All methods may be called from many threads, and block for as long as the storage takes.
@@ -65,7 +58,12 @@ pub trait JobQueue: Send + Sync {
     /// Keeps a lease for the time of `lease` from now on.
     ///
     /// Errors: [`crate::QueueError::LeaseLost`]; the storage's own.
-    fn renew(&self, lease: &Lease, duration: Duration) -> Result<Renewal>;
+    fn renew(&self, lease: &Lease, duration: Duration) -> Result<()>;
+
+    /// Whether the job is to be stopped.
+    ///
+    /// Errors: [`crate::QueueError::LeaseLost`]; the storage's own.
+    fn is_cancelled(&self, lease: &Lease) -> Result<bool>;
 
     /// Keeps what the next worker needs if this one is lost: names of outputs, where the checkpoint is.
     ///
@@ -77,7 +75,7 @@ pub trait JobQueue: Send + Sync {
     /// Errors: [`crate::QueueError::LeaseLost`]; the storage's own, after which the job is still the caller's.
     fn finish(&self, lease: &Lease, outcome: &Outcome) -> Result<()>;
 
-    /// Gives a job back unfinished; it is claimed again before all others.
+    /// Gives a job back unfinished, as a server does that shuts down; it is claimed again before all others.
     ///
     /// Errors: [`crate::QueueError::LeaseLost`]; the storage's own.
     fn release(&self, lease: &Lease) -> Result<()>;

@@ -13,8 +13,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 use serde_json::Number;
 
 use crate::{
-    Claim, Counts, History, HistoryEntry, JobQueue, Json, Lease, Outcome, Page, Priority, QueueError, Renewal,
-    Result, Snapshot, Submission,
+    Claim, Counts, History, HistoryEntry, JobQueue, Json, Lease, Outcome, Page, Priority, QueueError, Result,
+    Snapshot, Submission,
 };
 use changes::Changes;
 use rows::ITEM;
@@ -170,9 +170,7 @@ fn number(tx: &Transaction<'_>, priority: Priority) -> Result<Number, Fault> {
     match priority {
         Priority::Next => Ok(count(tx)?.into()),
         Priority::Front => Ok((-count(tx)?).into()),
-        Priority::Number(found) => {
-            Number::from_f64(found).ok_or(Fault::Queue(QueueError::Number { found }))
-        }
+        Priority::Number(found) => Number::from_f64(found).ok_or(Fault::Queue(QueueError::Number { found })),
     }
 }
 
@@ -210,7 +208,14 @@ impl JobQueue for EmbeddedQueue {
             tx.execute(
                 "INSERT INTO job (prompt_id, number, prompt, extra_data, outputs, submitted_ms)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![prompt_id, rows::stored(&number), prompt.get(), extra_data.get(), ids(outputs), now_ms()],
+                params![
+                    prompt_id,
+                    rows::stored(&number),
+                    prompt.get(),
+                    extra_data.get(),
+                    ids(outputs),
+                    now_ms()
+                ],
             )?;
             Ok(number)
         })
@@ -230,21 +235,25 @@ impl JobQueue for EmbeddedQueue {
                 "UPDATE job SET begun = 1, worker = ?1, lease_ms = ?2, token = token + 1, attempts = attempts + 1
                  WHERE arrival = (SELECT arrival FROM job WHERE worker IS NULL OR lease_ms < ?3
                                   ORDER BY begun DESC, number, arrival LIMIT 1)
-                 RETURNING {ITEM}, arrival, token, attempts, state, cancelled"
+                 RETURNING {ITEM}, token, attempts, state, cancelled"
             );
             Ok(tx.query_row(&sql, params![worker, after(lease), now_ms()], rows::claim).optional()?)
         })
     }
 
-    fn renew(&self, lease: &Lease, duration: Duration) -> Result<Renewal> {
+    fn renew(&self, lease: &Lease, duration: Duration) -> Result<()> {
         self.write(|tx| {
-            let sql = format!("UPDATE job SET lease_ms = ?3 WHERE {HELD} RETURNING cancelled");
-            let cancelled = tx
-                .query_row(&sql, params![lease.arrival, lease.token, after(duration)], |row| row.get(0))
-                .optional()?;
-            held(usize::from(cancelled.is_some()), lease)?;
-            Ok(Renewal { cancelled: cancelled.unwrap_or(false) })
+            let sql = format!("UPDATE job SET lease_ms = ?3 WHERE {HELD}");
+            held(tx.execute(&sql, params![lease.arrival, lease.token, after(duration)])?, lease)
         })
+    }
+
+    fn is_cancelled(&self, lease: &Lease) -> Result<bool> {
+        let cancelled = self.read(|c| {
+            let mut statement = c.prepare_cached(&format!("SELECT cancelled FROM job WHERE {HELD}"))?;
+            statement.query_row([lease.arrival, lease.token], |row| row.get(0)).optional()
+        })?;
+        cancelled.ok_or_else(|| QueueError::LeaseLost { prompt_id: lease.prompt_id.clone() })
     }
 
     fn save_state(&self, lease: &Lease, state: &Json) -> Result<()> {
@@ -258,8 +267,11 @@ impl JobQueue for EmbeddedQueue {
         let Outcome { verdict, outputs, messages, meta } = outcome;
         self.change(|tx| {
             let sql = format!(
-                "INSERT INTO history ({ITEM}, verdict, results, messages, meta, finished_ms)
-                 SELECT {ITEM}, ?3, ?4, ?5, ?6, ?7 FROM job WHERE {HELD}"
+                "INSERT INTO history
+                     (prompt_id, number, prompt, extra_data, outputs, arrival, submitted_ms,
+                      verdict, results, messages, meta, finished_ms)
+                 SELECT prompt_id, number, prompt, extra_data, outputs, arrival, submitted_ms,
+                      ?3, ?4, ?5, ?6, ?7 FROM job WHERE {HELD}"
             );
             let (verdict, outputs) = (rows::verdict_name(*verdict), outputs.get());
             let (messages, meta) = (messages.get(), meta.get());
@@ -277,7 +289,7 @@ impl JobQueue for EmbeddedQueue {
 
     fn release(&self, lease: &Lease) -> Result<()> {
         self.change(|tx| {
-            let sql = format!("UPDATE job SET worker = NULL, lease_ms = NULL WHERE {HELD}");
+            let sql = format!("UPDATE job SET worker = NULL, lease_ms = NULL, attempts = 0 WHERE {HELD}");
             held(tx.execute(&sql, params![lease.arrival, lease.token])?, lease)
         })
     }
@@ -295,7 +307,8 @@ impl JobQueue for EmbeddedQueue {
 
     fn delete_pending(&self, prompt_ids: &[String]) -> Result<usize> {
         self.change(|tx| {
-            let sql = "DELETE FROM job WHERE worker IS NULL AND prompt_id IN (SELECT value FROM json_each(?1))";
+            let sql =
+                "DELETE FROM job WHERE worker IS NULL AND prompt_id IN (SELECT value FROM json_each(?1))";
             Ok(tx.execute(sql, [ids(prompt_ids)])?)
         })
     }
@@ -312,7 +325,7 @@ impl JobQueue for EmbeddedQueue {
             let mut rows = statement.query([])?;
             let mut snapshot = Snapshot::default();
             while let Some(row) = rows.next()? {
-                let running: bool = row.get(5)?;
+                let running: bool = row.get(rows::AFTER_ITEM)?;
                 let list = if running { &mut snapshot.running } else { &mut snapshot.pending };
                 list.push(rows::item(row)?);
             }
@@ -353,8 +366,7 @@ impl JobQueue for EmbeddedQueue {
         self.read(|c| {
             let from_end = page.offset.is_none() && page.max_items.is_some();
             let mut statement = c.prepare_cached(&sql(if from_end { "DESC" } else { "ASC" }))?;
-            let rows = statement
-                .query_map([limit, page.offset.map_or(0, signed)], rows::history_entry)?;
+            let rows = statement.query_map([limit, page.offset.map_or(0, signed)], rows::history_entry)?;
             let mut entries = rows.collect::<rusqlite::Result<Vec<_>>>()?;
             if from_end {
                 entries.reverse();

@@ -8,7 +8,10 @@ use serde_json::value::RawValue;
 use crate::{Claim, HistoryEntry, Json, Lease, Outcome, QueueItem, Verdict};
 
 /// The columns that [`item`] reads, first in every query for them.
-pub(super) const ITEM: &str = "number, prompt_id, prompt, extra_data, outputs";
+pub(super) const ITEM: &str = "number, prompt_id, prompt, extra_data, outputs, arrival, submitted_ms";
+
+/// The first column behind [`ITEM`].
+pub(super) const AFTER_ITEM: usize = 7;
 
 pub(super) fn item(row: &Row<'_>) -> rusqlite::Result<QueueItem> {
     Ok(QueueItem {
@@ -17,27 +20,35 @@ pub(super) fn item(row: &Row<'_>) -> rusqlite::Result<QueueItem> {
         prompt: json(row, 2)?,
         extra_data: json(row, 3)?,
         outputs: serde_json::from_str(row.get_ref(4)?.as_str()?).map_err(|e| damaged(4, e))?,
+        arrival: row.get(5)?,
+        submitted_ms: row.get(6)?,
     })
 }
 
-/// Columns behind [`ITEM`]: arrival, token, attempts, state, cancelled.
+/// Columns behind [`ITEM`]: token, attempts, state, cancelled.
 pub(super) fn claim(row: &Row<'_>) -> rusqlite::Result<Claim> {
+    let [token, attempts, state, cancelled] = [0, 1, 2, 3].map(|n| AFTER_ITEM + n);
     let item = item(row)?;
-    let lease = Lease { prompt_id: item.prompt_id.clone(), arrival: row.get(5)?, token: row.get(6)? };
-    let state = match row.get_ref(8)? {
+    let lease = Lease { prompt_id: item.prompt_id.clone(), arrival: item.arrival, token: row.get(token)? };
+    let state = match row.get_ref(state)? {
         ValueRef::Null => None,
-        _ => Some(json(row, 8)?),
+        _ => Some(json(row, state)?),
     };
-    Ok(Claim { lease, item, attempts: row.get(7)?, state, cancelled: row.get(9)? })
+    Ok(Claim { lease, item, attempts: row.get(attempts)?, state, cancelled: row.get(cancelled)? })
 }
 
 /// Columns behind [`ITEM`]: verdict, results, messages, meta.
 pub(super) fn history_entry(row: &Row<'_>) -> rusqlite::Result<HistoryEntry> {
-    let name = row.get_ref(5)?.as_str()?;
+    let [verdict, results, messages, meta] = [0, 1, 2, 3].map(|n| AFTER_ITEM + n);
+    let name = row.get_ref(verdict)?.as_str()?;
     let verdict = Verdict::ALL.into_iter().find(|(_, n)| *n == name).map(|(v, _)| v);
     let verdict = verdict.ok_or(FromSqlError::InvalidType)?;
-    let outcome =
-        Outcome { verdict, outputs: json(row, 6)?, messages: json(row, 7)?, meta: json(row, 8)? };
+    let outcome = Outcome {
+        verdict,
+        outputs: json(row, results)?,
+        messages: json(row, messages)?,
+        meta: json(row, meta)?,
+    };
     Ok(HistoryEntry { item: item(row)?, outcome })
 }
 

@@ -32,6 +32,8 @@ const MIGRATIONS: &[&str] = &["
         prompt       TEXT NOT NULL,
         extra_data   TEXT NOT NULL,
         outputs      TEXT NOT NULL,
+        arrival      INTEGER NOT NULL,
+        submitted_ms INTEGER NOT NULL,
         verdict      TEXT NOT NULL,
         results      TEXT NOT NULL,
         messages     TEXT NOT NULL,
