@@ -100,8 +100,10 @@ impl<'a> Reporter<'a> {
     /// What was made so far.
     pub fn made(&self) -> Made {
         let state = self.state();
-        let last = self.nodes.len().saturating_sub(1);
-        let node = self.nodes.get(state.next.min(last)).map(|n| n.node.clone()).unwrap_or_default();
+        // Nodes that do nothing do not fail either.
+        let works = |node: &&JobNode| !matches!(node.work, NodeWork::Nothing);
+        let left = self.nodes.get(state.next..).unwrap_or_default();
+        let node = left.iter().find(works).or(self.nodes.last()).map(|n| n.node.clone()).unwrap_or_default();
         Made {
             node,
             executed: state.executed.clone(),
