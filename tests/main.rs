@@ -10,3 +10,4 @@ mod probe;
 mod resume;
 mod support;
 mod t2v;
+mod workflow;

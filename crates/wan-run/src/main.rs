@@ -12,6 +12,7 @@ mod output;
 mod probe;
 mod progress;
 mod pull_progress;
+mod workflow;
 
 use std::io::Write;
 use std::path::Path;
