@@ -12,3 +12,4 @@ mod probe;
 mod resume;
 mod support;
 mod t2v;
+mod workflow;

@@ -39,7 +39,7 @@ pub use error::{MediaError, Result};
 pub use frame::{RgbImage, to_u8};
 pub use image::{Alpha, decode_image, load_image};
 pub use metadata::{METADATA_KEY, read_metadata};
-pub use png_file::write_png;
+pub use png_file::{write_png, write_png_with_texts};
 pub use preview::write_preview;
 pub use reserve::Reservation;
 pub use resize::resize_lanczos;

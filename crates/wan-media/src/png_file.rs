@@ -18,8 +18,17 @@ use crate::metadata::METADATA_KEY;
 /// [`MediaError::MissingFolder`], [`MediaError::NotReplaceable`], [`MediaError::DiskFull`] or
 /// [`MediaError::Write`].
 pub fn write_png(path: &Path, picture: &RgbImage, metadata: Option<&str>) -> Result<()> {
+    let texts: Vec<_> = metadata.map(|text| (METADATA_KEY, text)).into_iter().collect();
+    write_png_with_texts(path, picture, &texts)
+}
+
+/// As [`write_png`] with any number of texts by keyword, 1 to 79 printable characters of Latin-1.
+///
+/// # Errors
+/// As [`write_png`]; [`MediaError::Encode`] for a keyword that is none.
+pub fn write_png_with_texts(path: &Path, picture: &RgbImage, texts: &[(&str, &str)]) -> Result<()> {
     let (temp, file) = TempFile::create(path, true)?;
-    encode(file, path, picture.width(), picture.height(), picture.data(), metadata)?;
+    encode(file, path, picture.width(), picture.height(), picture.data(), texts)?;
     temp.commit()
 }
 
@@ -30,7 +39,7 @@ pub(crate) fn encode(
     width: u32,
     height: u32,
     rgb: &[u8],
-    metadata: Option<&str>,
+    texts: &[(&str, &str)],
 ) -> Result<()> {
     check_rgb("picture", width, height, rgb)?;
     let mut sink = BufWriter::new(file);
@@ -46,8 +55,8 @@ pub(crate) fn encode(
     // Frames come by the dozen: ten times the speed at about twice the size.
     encoder.set_compression(png::Compression::Fast);
     encoder.set_source_srgb(png::SrgbRenderingIntent::Perceptual);
-    if let Some(text) = metadata {
-        let (key, text) = (METADATA_KEY.to_owned(), text.to_owned());
+    for (key, text) in texts {
+        let (key, text) = ((*key).to_owned(), (*text).to_owned());
         if text.is_ascii() { encoder.add_text_chunk(key, text) } else { encoder.add_itxt_chunk(key, text) }
             .map_err(failed)?;
     }

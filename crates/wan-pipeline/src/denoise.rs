@@ -7,10 +7,9 @@ use wan_core::progress::{CancelToken, Event, Observer, Stage};
 use wan_dit::{DitInput, KeyCache};
 use wan_sampler::{TorchRng, classifier_free_guidance};
 
-use crate::condition::Conditioning;
 use crate::finite::check_finite;
 use crate::preview::latent_preview;
-use crate::state::DenoiseState;
+use crate::state::{DenoiseState, Job};
 use crate::{Models, PipelineError, Plan, Result};
 
 impl DenoiseState {
@@ -38,16 +37,16 @@ impl DenoiseState {
     }
 }
 
-/// Takes the steps that are left; `state` is replaced only by the result of a whole, finite step, so that after
-/// an error it is still one to resume from.
+/// Takes the steps that are left; the job's state is replaced only by the result of a whole, finite step, so that
+/// after an error it is still one to resume from. Each such state is shown to `keep`.
 pub(crate) fn denoise(
     models: &Models,
-    plan: &Plan,
-    conditioning: &Conditioning,
-    state: &mut DenoiseState,
+    job: &mut Job,
+    keep: &mut dyn FnMut(&DenoiseState),
     observer: &dyn Observer,
     cancel: &CancelToken,
 ) -> Result<()> {
+    let Job { plan, conditioning, state } = job;
     let start = Instant::now();
     let total = plan.schedule.steps();
     observer.on_event(&Event::Started { stage: Stage::Denoise, total });
@@ -102,6 +101,7 @@ pub(crate) fn denoise(
                 sampler: sampler.state(),
                 rng: rng.state(),
             };
+            keep(state);
             let took = begun.elapsed();
             observer.on_event(&Event::Step { stage: Stage::Denoise, step: step + 1, total, took });
         }

@@ -132,7 +132,21 @@ impl Pipeline {
     /// Errors: loading and computing; [`wan_core::Error::NonFinite`] naming the step;
     /// [`wan_core::Error::Cancelled`].
     pub fn denoise(&self, job: &mut Job, observer: &dyn Observer, cancel: &CancelToken) -> Result<()> {
-        denoise::denoise(&self.models, &job.plan, &job.conditioning, &mut job.state, observer, cancel)
+        self.denoise_keeping(job, &mut |_| {}, observer, cancel)
+    }
+
+    /// As [`Self::denoise`], and shows the state after each step to `keep`, before the step is reported: whoever
+    /// keeps it can go on from there after a crash.
+    ///
+    /// Errors: those of [`Self::denoise`].
+    pub fn denoise_keeping(
+        &self,
+        job: &mut Job,
+        keep: &mut dyn FnMut(&DenoiseState),
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        denoise::denoise(&self.models, job, keep, observer, cancel)
     }
 
     /// Decodes `latents` `[1, 16, F, h, w]` and hands each frame to `sink`, as RGB bytes in order.

@@ -165,6 +165,13 @@ pub struct GenerateArgs {
     /// Take all parameters from a video that wan-run made; other options override them.
     #[arg(long, value_name = "FILE")]
     pub from_video: Option<PathBuf>,
+    /// Take all parameters from a ComfyUI workflow in API or UI format; other options override them. Its image is
+    /// looked for beside it.
+    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["from_video", "resume", "from_latents"])]
+    pub workflow: Option<PathBuf>,
+    /// What the workflow does with its image.
+    #[arg(skip)]
+    pub image_input: Option<wan_workflow::ImageInput>,
     /// Defaults file instead of the user's own ($XDG_CONFIG_HOME/wan-run/config.toml).
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,

@@ -33,6 +33,7 @@ struct ResumeExtra {
 
 /// Runs the command.
 pub fn run(args: GenerateArgs, cancel: &CancelToken) -> Outcome {
+    let args = crate::workflow::apply(args)?;
     let reporter = Reporter::new(args.progress, args.quiet, args.preview.clone());
     match (&args.resume, &args.from_latents) {
         (Some(file), _) => resume(&args, file, &reporter, cancel),
@@ -72,6 +73,10 @@ fn generate(args: &GenerateArgs, reporter: &Reporter, cancel: &CancelToken) -> O
         Plan::new(options.request.clone(), options.model.model_type, None)?;
     }
     let image = args.image.as_deref().map(|path| load_image(path, options.alpha)).transpose()?;
+    let image = match (image, &args.image_input) {
+        (Some(image), Some(input)) => Some(input.scaled(image)?),
+        (image, _) => image,
+    };
     let noise = args.noise.as_deref().map(|path| load_tensor(path, "noise")).transpose()?;
     let size = image.as_ref().map(|i| (i.width() as usize, i.height() as usize));
     let plan = Plan::new(options.request.clone(), options.model.model_type, size)?;

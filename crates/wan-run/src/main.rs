@@ -13,6 +13,7 @@ mod probe;
 mod progress;
 mod pull_progress;
 mod settings;
+mod workflow;
 
 use std::io::Write;
 use std::path::Path;

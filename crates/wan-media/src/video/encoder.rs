@@ -234,6 +234,9 @@ impl Stream {
             if let Some(record) = &options.metadata {
                 tags.set(METADATA_KEY, record);
             }
+            for (key, text) in &options.tags {
+                tags.set(key, text);
+            }
             if let Some(time) = &options.creation_time {
                 tags.set("creation_time", time);
             }

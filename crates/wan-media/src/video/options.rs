@@ -218,6 +218,8 @@ pub struct VideoOptions {
     /// JSON record of how the video was made, stored under
     /// [`METADATA_KEY`](crate::METADATA_KEY).
     pub metadata: Option<String>,
+    /// Further texts by key, such as ComfyUI's `prompt` and `workflow`; used by mp4 and png only.
+    pub tags: Vec<(String, String)>,
     /// `creation_time` of an mp4 (ISO 8601); without it the bytes depend on frames and options alone.
     pub creation_time: Option<String>,
 }
@@ -233,6 +235,7 @@ impl Default for VideoOptions {
             pingpong: false,
             overwrite: false,
             metadata: None,
+            tags: Vec::new(),
             creation_time: None,
         }
     }
@@ -272,8 +275,10 @@ impl VideoOptions {
             let expected = format!("0 to {max_loops} for {}", self.format);
             return Err(MediaError::option("loop count", self.loop_count, expected));
         }
-        for (option, text) in [("metadata", &self.metadata), ("creation time", &self.creation_time)] {
-            if text.as_ref().is_some_and(|text| text.contains('\0')) {
+        let texts = [("metadata", self.metadata.as_deref()), ("creation time", self.creation_time.as_deref())];
+        let tags = self.tags.iter().flat_map(|(key, text)| [("tag", Some(&**key)), ("tag", Some(&**text))]);
+        for (option, text) in texts.into_iter().chain(tags) {
+            if text.is_some_and(|text| text.contains('\0')) {
                 return Err(MediaError::option(option, "text with a NUL character", "text without one"));
             }
         }

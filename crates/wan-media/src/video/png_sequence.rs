@@ -6,6 +6,7 @@ use std::path::Path;
 use super::{FrameSink, VideoOptions};
 use crate::atomic::{TempFolder, frame_name};
 use crate::error::{MediaError, Result};
+use crate::metadata::METADATA_KEY;
 use crate::png_file;
 
 /// Sink of [`OutputFormat::Png`](super::OutputFormat::Png).
@@ -15,13 +16,15 @@ pub(super) struct PngSequence {
     height: u32,
     written: u64,
     /// Taken by the first frame.
-    metadata: Option<String>,
+    texts: Vec<(String, String)>,
 }
 
 impl PngSequence {
     pub fn create(path: &Path, width: u32, height: u32, options: &VideoOptions) -> Result<Self> {
         let folder = TempFolder::create(path, options.overwrite)?;
-        Ok(Self { folder, width, height, written: 0, metadata: options.metadata.clone() })
+        let record = options.metadata.iter().map(|text| (METADATA_KEY.to_owned(), text.clone()));
+        let texts = record.chain(options.tags.iter().cloned()).collect();
+        Ok(Self { folder, width, height, written: 0, texts })
     }
 }
 
@@ -30,8 +33,9 @@ impl FrameSink for PngSequence {
         let shown = self.folder.shown();
         let file = File::create(self.folder.path().join(frame_name(self.written + 1)))
             .map_err(|error| MediaError::write(shown, error))?;
-        let metadata = self.metadata.take();
-        png_file::encode(file, shown, self.width, self.height, rgb, metadata.as_deref())?;
+        let texts = std::mem::take(&mut self.texts);
+        let texts: Vec<_> = texts.iter().map(|(key, text)| (&**key, &**text)).collect();
+        png_file::encode(file, shown, self.width, self.height, rgb, &texts)?;
         self.written += 1;
         Ok(())
     }

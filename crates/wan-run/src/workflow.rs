@@ -1,0 +1,112 @@
+//! `--workflow FILE`: a ComfyUI graph's values as options.
+
+use std::path::{Path, PathBuf};
+
+use wan_media::{OutputFormat, VideoOptions};
+use wan_models::Registry;
+use wan_workflow::table::ModelFolder;
+use wan_workflow::{Catalog, ModelFile, RootedName, SaveKind, WorkflowJob, convert, validate};
+
+use crate::cli::{GenerateArgs, Settings};
+use crate::error::{Failure, Outcome};
+use crate::options::Record;
+
+/// Names are taken as they are: which files they mean is settled later, by `--model` and the places of models.
+struct Names<'a> {
+    folder: &'a Path,
+    /// Whether the image is named elsewhere.
+    image_given: bool,
+}
+
+impl Catalog for Names<'_> {
+    fn models(&self, _: ModelFolder) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn input_images(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn image_path(&self, name: &RootedName) -> Option<PathBuf> {
+        let path = self.folder.join(&name.path);
+        (self.image_given || path.is_file()).then_some(path)
+    }
+
+    fn model_path(&self, _: ModelFolder, name: &str) -> Option<PathBuf> {
+        Some(PathBuf::from(name))
+    }
+
+    fn find_model(&self, _: ModelFolder, name: &str) -> Option<String> {
+        (!name.is_empty()).then(|| name.replace('\\', "/"))
+    }
+}
+
+/// `args` with what they leave out taken from the workflow that they name, if they name one.
+///
+/// Errors: exit 2 for a file that is no workflow, or one that cannot run here, naming the node.
+pub fn apply(args: GenerateArgs) -> Outcome<GenerateArgs> {
+    let Some(path) = args.workflow.clone() else { return Ok(args) };
+    let failed = |reason: String| Failure::usage(format!("workflow {}: {reason}", path.display()));
+    let text = std::fs::read_to_string(&path).map_err(|e| failed(e.to_string()))?;
+    let workflow = serde_json::from_str(&text).map_err(|e| failed(format!("not JSON: {e}")))?;
+    let graph = convert(&workflow).map_err(|e| failed(e.to_string()))?;
+    let names = Names { folder: path.parent().unwrap_or(Path::new("")), image_given: args.image.is_some() };
+    let valid = validate(&graph, None, &names).map_err(|e| failed(e.to_string()))?;
+    if !valid.node_errors.is_empty() {
+        return Err(failed(valid.node_errors.lines().join("; ")));
+    }
+    let job = valid.job;
+    let model = match &args.settings.model {
+        Some(name) => name.clone(),
+        None => known_model(&job.model.dit).ok_or_else(|| {
+            let file = &job.model.dit.name;
+            failed(format!("found the model file {file}, which no known model has, expected --model NAME"))
+        })?,
+    };
+    let image = job.image.as_ref().and_then(|image| names.image_path(&image.name));
+    let settings = settings(&job, model, args.output.is_some())?;
+    Ok(GenerateArgs {
+        image: args.image.or(image),
+        image_input: job.image,
+        settings: args.settings.or(settings),
+        ..args
+    })
+}
+
+/// The model whose transformer has this file name.
+fn known_model(file: &ModelFile) -> Option<String> {
+    let base = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let registry = Registry::builtin().ok()?;
+    let model = registry.models().iter().find(|model| base(&model.files.dit.path) == base(&file.name))?;
+    Some(model.name.clone())
+}
+
+/// A job's values as options; of several outputs the first decides how the video is stored.
+fn settings(job: &WorkflowJob, model: String, output_is_named: bool) -> Outcome<Settings> {
+    let save = job.saves().next().map(|(_, save)| save);
+    let (video, metadata) = match save.map(|save| &save.kind) {
+        Some(SaveKind::Combined { video, save_metadata, .. }) => (video.clone(), *save_metadata),
+        Some(SaveKind::Video { video }) => (video.clone(), true),
+        _ => (VideoOptions { format: OutputFormat::Png, ..VideoOptions::default() }, true),
+    };
+    let record = Record {
+        version: String::new(),
+        model,
+        image: None,
+        request: job.request.clone(),
+        fps: video.fps.to_string(),
+        crf: video.crf,
+        pix_fmt: video.pixel_format.to_string(),
+        pingpong: video.pingpong,
+        loop_count: video.loop_count,
+    };
+    // Without its folders: those are the server's.
+    let prefix = save.map(|save| save.prefix.as_str().rsplit('/').next().unwrap_or_default().to_owned());
+    Ok(Settings {
+        // A named output says by its extension what it is.
+        format: (!output_is_named).then(|| video.format.to_string()),
+        output_prefix: prefix,
+        no_metadata: Some(!metadata),
+        ..record.settings()?
+    })
+}

@@ -1,0 +1,59 @@
+// The event stream: JSON messages become events named after their type, latent previews become `preview`.
+
+const PREVIEW = 1;
+const PREVIEW_WITH_METADATA = 4;
+const RETRY_MS = [500, 1000, 2000, 5000];
+
+/** Emits every server message as a `CustomEvent`, and `open` and `lost`; reconnects for ever. */
+export class EventSocket extends EventTarget {
+  #attempt = 0;
+
+  constructor(clientId) {
+    super();
+    this.clientId = clientId;
+    this.#connect();
+  }
+
+  #connect() {
+    const url = new URL("ws", location.href);
+    url.protocol = url.protocol.replace("http", "ws");
+    url.searchParams.set("clientId", this.clientId);
+    const socket = new WebSocket(url);
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => {
+      this.#attempt = 0;
+      socket.send(JSON.stringify({ type: "feature_flags", data: { supports_preview_metadata: true } }));
+      this.#emit("open");
+    };
+    socket.onmessage = ({ data }) => (typeof data === "string" ? this.#text(data) : this.#binary(data));
+    socket.onclose = () => {
+      this.#emit("lost");
+      const wait = RETRY_MS[Math.min(this.#attempt++, RETRY_MS.length - 1)];
+      setTimeout(() => this.#connect(), wait);
+    };
+  }
+
+  #emit(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+
+  #text(text) {
+    const message = JSON.parse(text);
+    this.#emit(message.type, message.data);
+  }
+
+  /** Frames begin with a big-endian kind: 1 has an image type, 4 has length and JSON before the image. */
+  #binary(buffer) {
+    const view = new DataView(buffer);
+    const kind = view.getUint32(0);
+    if (kind === PREVIEW_WITH_METADATA) {
+      const length = view.getUint32(4);
+      const metadata = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, length)));
+      const image = new Blob([new Uint8Array(buffer, 8 + length)], { type: metadata.image_type });
+      this.#emit("preview", { id: metadata.prompt_id, image });
+    } else if (kind === PREVIEW) {
+      const type = view.getUint32(4) === 2 ? "image/png" : "image/jpeg";
+      this.#emit("preview", { id: null, image: new Blob([new Uint8Array(buffer, 8)], { type }) });
+    }
+  }
+}

@@ -1,0 +1,175 @@
+//! Graphs on the models that are here: checked when they come in, and read again when they run.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+use serde_json::{Map, Value};
+use wan_models::ModelFiles;
+use wan_pipeline::{Pipeline, PipelineError};
+use wan_queue::QueueItem;
+use wan_workflow::table::{self, ModelFolder};
+use wan_workflow::{Catalog, Library, ModelChoice, PromptError, WorkflowJob};
+
+use crate::folders::Folders;
+use crate::render_job::render_job;
+use crate::reply::ApiError;
+use crate::worker::{Backend, RenderJob};
+
+/// What computes: a model whose files were found, and a device.
+#[derive(Debug)]
+pub struct Engine {
+    /// The model that published names stand for.
+    pub files: ModelFiles,
+    /// Folder in ComfyUI's layout whose files graphs can name as well.
+    pub models_dir: PathBuf,
+    /// Where it runs.
+    pub device: Device,
+}
+
+impl Engine {
+    pub(crate) fn model_name(&self) -> String {
+        self.files.description.name.clone()
+    }
+
+    pub(crate) fn device_name(&self) -> String {
+        match &self.device {
+            Device::Cpu => "cpu".into(),
+            device => format!("cuda:{}", ordinal(device)),
+        }
+    }
+}
+
+fn ordinal(device: &Device) -> usize {
+    match device.location() {
+        candle_core::DeviceLocation::Cuda { gpu_id } | candle_core::DeviceLocation::Metal { gpu_id } => {
+            gpu_id
+        }
+        candle_core::DeviceLocation::Cpu => 0,
+    }
+}
+
+/// What graphs may name, and what they mean.
+pub(crate) struct Graphs {
+    library: Arc<Library>,
+}
+
+/// A graph of which at least one output can be made.
+pub(crate) struct Accepted {
+    /// The graph, its constants made what the nodes declare.
+    pub prompt: Value,
+    /// The output nodes that run.
+    pub outputs: Vec<String>,
+    /// What is wrong with the others.
+    pub node_errors: Value,
+}
+
+impl Graphs {
+    /// Graphs on `engine`, and what runs them.
+    pub fn new(engine: Engine, folders: &Folders) -> (Self, Box<dyn Backend>) {
+        let Engine { files, models_dir, device } = engine;
+        let [input, output, temp] =
+            [&folders.input, &folders.output, &folders.temp].map(|folder| folder.path.clone());
+        let library = Arc::new(Library::new(models_dir, files, input, output, temp.clone()));
+        for (folder, name) in library.aliases() {
+            tracing::info!("{}/{name} stands for a file of the model", folder.name());
+        }
+        let backend = ModelBackend { library: library.clone(), device, temp, chosen: RefCell::default() };
+        (Self { library }, Box::new(backend))
+    }
+
+    /// Checks a graph.
+    ///
+    /// Errors: 400 in ComfyUI's words if nothing of it can run.
+    pub fn accept(
+        &self,
+        prompt: &Map<String, Value>,
+        targets: Option<&[String]>,
+    ) -> Result<Accepted, ApiError> {
+        let prompt = Value::Object(prompt.clone());
+        let valid = wan_workflow::validate(&prompt, targets, &*self.library)?;
+        Ok(Accepted {
+            prompt: Value::Object(valid.graph.as_json().clone()),
+            outputs: valid.outputs,
+            node_errors: valid.node_errors.to_json(),
+        })
+    }
+
+    /// The API graph of a workflow in either format.
+    ///
+    /// Errors: 400 for what is neither.
+    pub fn convert(&self, workflow: &Value) -> Result<Value, ApiError> {
+        wan_workflow::convert(workflow)
+            .map_err(|error| ApiError::bad_request("invalid_workflow", error.to_string()))
+    }
+
+    /// All classes of nodes.
+    pub fn object_info(&self) -> Map<String, Value> {
+        wan_workflow::object_info(&*self.library)
+    }
+
+    /// One class of nodes.
+    pub fn class_info(&self, name: &str) -> Option<Value> {
+        Some(wan_workflow::node_info(table::class(name)?, &*self.library))
+    }
+
+    /// Names of model files in one of ComfyUI's folders; `None` for a folder that is none.
+    pub fn files(&self, folder: &str) -> Option<Vec<String>> {
+        Some(self.library.models(ModelFolder::from_name(folder)?))
+    }
+
+    /// Where a listed model file is, if it is a file of its own.
+    pub fn path(&self, folder: &str, name: &str) -> Option<PathBuf> {
+        self.library.model_path(ModelFolder::from_name(folder)?, name)
+    }
+}
+
+impl From<PromptError> for ApiError {
+    fn from(error: PromptError) -> Self {
+        Self::bad_request(error.kind, error.message)
+            .details(error.details)
+            .extra_info(error.extra_info)
+            .node_errors(error.node_errors.to_json())
+    }
+}
+
+/// Reads graphs and opens models for the worker.
+struct ModelBackend {
+    library: Arc<Library>,
+    device: Device,
+    /// For images that a graph changes before they are used.
+    temp: PathBuf,
+    /// The files of the job that was read last, under the name that it calls its model by.
+    chosen: RefCell<Option<(String, ModelChoice)>>,
+}
+
+impl ModelBackend {
+    fn read(&self, item: &QueueItem) -> Result<WorkflowJob, String> {
+        let prompt: Value = serde_json::from_str(item.prompt.get()).map_err(|error| error.to_string())?;
+        let valid = wan_workflow::validate(&prompt, Some(&item.outputs), &*self.library);
+        valid.map(|valid| valid.job).map_err(|error| error.to_string())
+    }
+}
+
+impl Backend for ModelBackend {
+    fn job(&self, item: &QueueItem) -> Result<RenderJob, String> {
+        let job = self.read(item)?;
+        let choice = job.model.clone();
+        let job = render_job(job, item, &*self.library, &self.temp)?;
+        *self.chosen.borrow_mut() = Some((job.model.clone(), choice));
+        Ok(job)
+    }
+
+    fn open(&self, job: &RenderJob) -> Result<Pipeline, PipelineError> {
+        let missing =
+            |reason: String| wan_core::Error::invalid("model", reason, "the files that the job names");
+        let chosen = self.chosen.borrow();
+        let (_, choice) = chosen
+            .as_ref()
+            .filter(|(model, _)| *model == job.model)
+            .ok_or_else(|| missing(format!("no job with `{}`", job.model)))?;
+        let files = self.library.files(choice).map_err(missing)?;
+        Pipeline::open(files, self.device.clone(), DType::F32)
+    }
+}

@@ -1,0 +1,6 @@
+//! Who may ask: the token, and where a browser's request comes from.
+
+pub(crate) mod access;
+pub(crate) mod origin;
+pub(crate) mod throttle;
+pub(crate) mod token;

@@ -1,0 +1,66 @@
+//! Whether bytes are a picture that can be worked with: the format from the bytes alone, the size from the header
+//! before any pixel is decoded, then the whole of it.
+
+use std::io::Cursor;
+
+use axum::http::StatusCode;
+use image::{ImageFormat, ImageReader};
+use wan_media::{Alpha, decode_image};
+
+use crate::reply::ApiError;
+
+/// Largest width and height in pixels.
+pub(crate) const MAX_SIDE: u32 = 16_384;
+
+/// Largest area in pixels.
+pub(crate) const MAX_PIXELS: u64 = 64_000_000;
+
+const FORMATS: [ImageFormat; 5] =
+    [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp];
+
+/// Checks an image. Blocks for as long as decoding takes.
+///
+/// Errors: 400 `not_an_image`, 413 `image_too_large`.
+pub(crate) fn check_image(bytes: &[u8], name: &str) -> Result<(), ApiError> {
+    let refused = |reason: String| ApiError::bad_request("not_an_image", reason);
+    let format = image::guess_format(bytes).ok().filter(|format| FORMATS.contains(format));
+    if let Some(format) = format {
+        let (width, height) = ImageReader::with_format(Cursor::new(bytes), format)
+            .into_dimensions()
+            .map_err(|error| refused(format!("{name}: {error}")))?;
+        if width > MAX_SIDE || height > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
+            let message = format!(
+                "{name}: found {width}x{height} pixels, expected at most {MAX_SIDE} a side and {} megapixels",
+                MAX_PIXELS / 1_000_000
+            );
+            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "image_too_large", message));
+        }
+    } else if image::guess_format(bytes).is_ok() {
+        return Err(refused(format!("{name}: expected a PNG, JPEG, WebP, GIF or BMP image")));
+    }
+    decode_image(bytes, name, Alpha::Drop).map(|_| ()).map_err(|error| refused(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_pass_and_everything_else_does_not() {
+        let sample = wan_models::Registry::sample_image();
+        assert!(check_image(sample, "a.png").is_ok());
+        for bytes in
+            [&b""[..], b"hello", b"<svg/>", &sample[..sample.len() / 2], &sample[..20], b"II*\0\0\0\0\0"]
+        {
+            assert!(check_image(bytes, "a.png").is_err(), "{} bytes", bytes.len());
+        }
+    }
+
+    #[test]
+    fn the_claimed_size_is_checked_before_memory_is_taken() {
+        let mut bomb = wan_models::Registry::sample_image().to_vec();
+        bomb[16..24].copy_from_slice(&[0, 0, 0x3f, 0xff, 0, 0, 0x3f, 0xff]);
+        // The header's checksum is wrong now as well; either refusal will do, decoding will not.
+        assert!(check_image(&bomb, "a.png").is_err());
+    }
+}

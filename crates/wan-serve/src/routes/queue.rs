@@ -1,0 +1,54 @@
+//! `/queue`: what runs and what waits.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::Value;
+
+use crate::app::Shared;
+use crate::body::{self, SMALL_LIMIT};
+use crate::reply::{ApiError, empty, json_ok};
+
+/// `GET /queue`: `{queue_running, queue_pending}`, in the order in which jobs run.
+pub(crate) async fn show(State(app): State<Shared>) -> Result<Response, ApiError> {
+    let text = app.blocking(|app| Ok(json_ok(&app.queue.snapshot()?))).await?;
+    Ok(text)
+}
+
+/// `POST /queue`: `{"clear": true}` and `{"delete": [id...]}` remove jobs that wait; the one that runs stays.
+pub(crate) async fn change(State(app): State<Shared>, body: Body) -> Result<Response, ApiError> {
+    let request = body::read_json(body, SMALL_LIMIT).await?;
+    let ids = ids(&request)?;
+    app.blocking(move |app| {
+        if is_true(&request, "clear") {
+            app.queue.clear_pending()?;
+        }
+        if !ids.is_empty() {
+            app.queue.delete_pending(&ids)?;
+        }
+        app.bus.publish_status();
+        Ok(empty(StatusCode::OK))
+    })
+    .await
+}
+
+/// Whether a key of a request has the value true.
+pub(crate) fn is_true(request: &Value, key: &str) -> bool {
+    request.get(key).and_then(Value::as_bool).unwrap_or(false)
+}
+
+/// The ids under `delete`; what is no text is no id.
+///
+/// Errors: 400 for a body that is no object, and for a `delete` that is no list.
+pub(crate) fn ids(request: &Value) -> Result<Vec<String>, ApiError> {
+    let invalid = |message: &str| ApiError::bad_request("invalid_request", message);
+    if !(request.is_object() || request.is_null()) {
+        return Err(invalid("The body must be an object such as {\"clear\": true} or {\"delete\": [id]}"));
+    }
+    match request.get("delete") {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(list)) => Ok(list.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
+        Some(_) => Err(invalid("delete must be a list of prompt ids")),
+    }
+}

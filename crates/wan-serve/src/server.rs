@@ -1,0 +1,183 @@
+//! Starting and stopping.
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::ServiceExt;
+use hyper_util::rt::TokioTimer;
+use tokio::runtime::Runtime;
+use tokio::sync::{Notify, Semaphore};
+use wan_queue::{EmbeddedQueue, JobQueue, Limits};
+
+use crate::ServeError;
+use crate::app::{App, Arriving, Shared, service};
+use crate::folders::Folders;
+use crate::graphs::{Engine, Graphs};
+use crate::guard::origin::OriginPolicy;
+use crate::guard::throttle::Throttle;
+use crate::guard::token::Token;
+use crate::metrics::Metrics;
+use crate::page::FrontEnd;
+use crate::socket::Hub;
+use crate::worker::{self, Bus, Worker, WorkerConfig};
+
+/// Threads that wait for the disk, or decode pictures.
+const BLOCKING_THREADS: usize = 32;
+
+/// A client that has not sent its headers by then is hung up on.
+const HEADER_TIME: Duration = Duration::from_secs(30);
+
+/// Most bytes of a request's headers that are kept in memory.
+const HEADER_BYTES: usize = 64 << 10;
+
+/// What a shutdown waits for answers that have begun.
+const ANSWER_TIME: Duration = Duration::from_secs(3);
+
+/// What a shutdown waits for the step that is being computed. The job goes on from the last saved step anyway.
+const STEP_TIME: Duration = Duration::from_secs(10);
+
+/// How a server is to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Address to listen at.
+    pub listen: IpAddr,
+    /// Port; 0 takes a free one.
+    pub port: u16,
+    /// What clients must present; none lets everybody in.
+    pub token: Option<Token>,
+    /// Allows other machines to connect without a token.
+    pub insecure: bool,
+    /// Origins whose pages may use the server from a browser.
+    pub cors_origins: Vec<String>,
+    /// Folder for the queue, inputs and outputs.
+    pub data_dir: PathBuf,
+    /// Folder with another front end.
+    pub front_end_root: Option<PathBuf>,
+    /// Jobs that may wait.
+    pub max_queue: usize,
+}
+
+/// A server that has its address and its folders, and takes jobs.
+pub struct Server {
+    runtime: Runtime,
+    listener: TcpListener,
+    address: SocketAddr,
+    app: Shared,
+    stop: Stop,
+}
+
+/// Stops a server, from any thread.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<Notify>);
+
+impl Stop {
+    /// Has the server finish the step it computes, save it and return.
+    pub fn stop(&self) {
+        self.0.notify_one();
+    }
+}
+
+impl Server {
+    /// Opens folders and queue, takes the address, and starts the worker.
+    ///
+    /// Errors: [`ServeError`] for options that are refused, and for what cannot be opened.
+    pub fn start(options: Options, engine: Engine) -> Result<Self, ServeError> {
+        let listen = options.listen;
+        if options.token.is_none() && !listen.is_loopback() && !options.insecure {
+            return Err(ServeError::Unprotected { listen });
+        }
+        // A name that a stranger points at this machine matters where nothing else keeps him out.
+        let check_host = options.token.is_none() && listen.is_loopback();
+        let origins = OriginPolicy::new(&options.cors_origins, check_host)?;
+        let front_end = FrontEnd::open(options.front_end_root.as_deref())?;
+        let limits = Limits { pending: options.max_queue, ..Limits::default() };
+        let queue: Arc<dyn JobQueue> = Arc::new(EmbeddedQueue::open(&options.data_dir, limits)?);
+        let folders = Folders::open(&options.data_dir)?;
+        let bind = |source| ServeError::Bind { listen, port: options.port, source };
+        let listener = TcpListener::bind((listen, options.port)).map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+
+        let metrics = Arc::new(Metrics::default());
+        let hub = Arc::new(Hub::new(queue.counts()?.remaining(), metrics.clone()));
+        let bus = Arc::new(Bus::new(queue.clone(), Box::new(hub.clone())));
+        let (model, device) = (engine.model_name(), engine.device_name());
+        let (graphs, backend) = Graphs::new(engine, &folders);
+        let config = WorkerConfig::new(worker::Folders::below(&options.data_dir));
+        let worker = Worker::start(queue.clone(), bus.clone(), backend, config)?;
+        let app = Arc::new(App {
+            queue,
+            bus,
+            hub,
+            worker: Mutex::new(Some(worker)),
+            folders,
+            graphs,
+            token: options.token,
+            origins,
+            throttle: Throttle::default(),
+            front_end,
+            metrics,
+            model,
+            device,
+            decoding: Semaphore::new(2),
+            names: Mutex::new(()),
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .enable_all()
+            .build()?;
+        Ok(Self { runtime, listener, address, app, stop: Stop::default() })
+    }
+
+    /// Where it listens: the real port, where 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What stops it.
+    pub fn stop_handle(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Answers until stopped.
+    ///
+    /// Errors: [`ServeError::Io`].
+    pub fn run(self) -> Result<(), ServeError> {
+        let Self { runtime, listener, app, stop, .. } = self;
+        let served = runtime.block_on(answer(listener, app, stop));
+        // A step that takes longer than a shutdown may take is not waited for.
+        runtime.shutdown_background();
+        served
+    }
+}
+
+async fn answer(listener: TcpListener, app: Shared, stop: Stop) -> Result<(), ServeError> {
+    listener.set_nonblocking(true)?;
+    let handle = axum_server::Handle::new();
+    let mut server = axum_server::from_tcp(listener)?.handle(handle.clone());
+    server
+        .http_builder()
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_buf_size(HEADER_BYTES);
+    let make =
+        ServiceExt::<Arriving>::into_make_service_with_connect_info::<SocketAddr>(service(app.clone()));
+    let stopping = tokio::spawn(async move {
+        stop.0.notified().await;
+        tracing::info!("stopping after the present step");
+        app.hub.close();
+        handle.graceful_shutdown(Some(ANSWER_TIME));
+        let worker = app.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let stopped = tokio::task::spawn_blocking(move || drop(worker));
+        if tokio::time::timeout(STEP_TIME, stopped).await.is_err() {
+            tracing::warn!("the present step is not waited for; the job goes on from the one before");
+        }
+    });
+    server.serve(make).await?;
+    // The server ends only when it is stopped, and a panic in there has been reported.
+    let _ = stopping.await;
+    Ok(())
+}

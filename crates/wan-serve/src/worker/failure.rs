@@ -1,0 +1,105 @@
+use std::any::Any;
+use std::io;
+use std::path::Path;
+
+use wan_media::MediaError;
+use wan_pipeline::PipelineError;
+use wan_queue::QueueError;
+
+/// Why a job did not end well.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JobError {
+    /// It was asked to stop.
+    #[error("stopped")]
+    Stopped,
+    /// The graph, or an output's name, cannot be used after all.
+    #[error("{0}")]
+    Refused(String),
+    /// The pipeline.
+    #[error(transparent)]
+    Pipeline(PipelineError),
+    /// An output.
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    /// A file of the job's own.
+    #[error("{0}")]
+    Io(String),
+    /// The queue.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// A defect.
+    #[error("internal error: {0}")]
+    Panic(String),
+}
+
+/// The name under which ComfyUI's clients know a full GPU.
+const OUT_OF_MEMORY: &str = "torch.OutOfMemoryError";
+
+impl JobError {
+    /// An input/output error of the file `name`, which is told without the server's own folders.
+    pub fn io(path: &Path, error: io::Error) -> Self {
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        Self::Io(format!("{}: {error}", name.display()))
+    }
+
+    /// What was caught when a job panicked.
+    pub fn panic(payload: &(dyn Any + Send)) -> Self {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        Self::Panic(text.unwrap_or("no message").to_owned())
+    }
+
+    /// The message for the client: one line, and what to do if memory is short.
+    pub fn message(&self) -> String {
+        let mut line = self.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        if self.is_out_of_memory() {
+            line.push_str(
+                "; the device is out of memory: use a smaller size, fewer frames or more block swap",
+            );
+        }
+        line
+    }
+
+    /// The kind for the client.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            _ if self.is_out_of_memory() => OUT_OF_MEMORY,
+            Self::Stopped => "Interrupted",
+            Self::Refused(_) => "InvalidPrompt",
+            Self::Pipeline(_) => "PipelineError",
+            Self::Media(_) => "MediaError",
+            Self::Io(_) => "IoError",
+            Self::Queue(_) => "QueueError",
+            Self::Panic(_) => "InternalError",
+        }
+    }
+
+    fn is_out_of_memory(&self) -> bool {
+        let Self::Pipeline(error) = self else { return false };
+        let text = error.to_string().to_lowercase();
+        text.contains("out of memory") || text.contains("out_of_memory")
+    }
+}
+
+impl From<PipelineError> for JobError {
+    fn from(error: PipelineError) -> Self {
+        if error.is_cancelled() { Self::Stopped } else { Self::Pipeline(error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_one_line_and_name_what_to_do() {
+        let full = candle_core::Error::Msg("cuda: CUDA_ERROR_OUT_OF_MEMORY\n  at x".into());
+        let error = JobError::from(PipelineError::from(full));
+        assert_eq!(error.kind(), OUT_OF_MEMORY);
+        assert!(error.message().contains("use a smaller size") && !error.message().contains('\n'));
+        let error = JobError::from(PipelineError::Core(wan_core::Error::Cancelled));
+        assert!(matches!(error, JobError::Stopped));
+        let hidden = JobError::io(Path::new("/srv/secret/a.png"), io::Error::other("no"));
+        assert_eq!(hidden.message(), "a.png: no");
+    }
+}

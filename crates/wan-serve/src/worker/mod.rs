@@ -1,0 +1,209 @@
+//! The worker: takes jobs from the queue one after another, runs them, and tells what happens.
+//!
+//! What is saved on the way makes a job survive its worker: after each step the sampler's state, in the job's folder
+//! below [`Folders::work`]; the number of an output's name before the output appears under it, in the queue. The next
+//! worker goes on from there and comes to the same bytes under the same names.
+
+mod bus;
+mod event;
+mod execute;
+mod failure;
+mod frames;
+mod heartbeat;
+mod job;
+mod output;
+mod preview;
+mod publish;
+mod report;
+mod run;
+mod state;
+
+use std::collections::HashSet;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use wan_queue::{JobQueue, QueueError};
+
+pub use bus::{Bus, EventSink, JobRef, status_data};
+pub use event::{Event, Failure, NodeProgress, NodeRef, NodeState, now_ms};
+use heartbeat::{LEASE, TICK};
+pub use job::{Backend, Folder, JobNode, NodeWork, RenderJob, SaveKind, SaveNode};
+use run::Runner;
+
+/// Where a worker reads and writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folders {
+    /// Outputs to be kept.
+    pub output: PathBuf,
+    /// Outputs until the next start.
+    pub temp: PathBuf,
+    /// What jobs leave for the next worker, should this one be lost; a folder for each. Files move from here to the
+    /// outputs without being copied if both are on one file system.
+    pub work: PathBuf,
+}
+
+impl Folders {
+    /// `output`, `temp` and `work` below `folder`.
+    pub fn below(folder: &Path) -> Self {
+        Self { output: folder.join("output"), temp: folder.join("temp"), work: folder.join("work") }
+    }
+
+    fn of_job(&self, arrival: i64) -> PathBuf {
+        self.work.join(arrival.to_string())
+    }
+
+    /// Makes the folders, and removes what nobody needs any more: temporary outputs, and the folders of jobs that are
+    /// not in the queue.
+    fn prepare(&self, queue: &dyn JobQueue) -> Result<(), StartError> {
+        let snapshot = queue.snapshot()?;
+        let jobs = snapshot.running.iter().chain(&snapshot.pending);
+        let kept: HashSet<PathBuf> = jobs.map(|item| self.of_job(item.arrival)).collect();
+        for folder in [&self.output, &self.temp, &self.work] {
+            std::fs::create_dir_all(folder).map_err(|e| StartError::io(folder, e))?;
+        }
+        empty(&self.temp, &HashSet::new())?;
+        empty(&self.work, &kept)
+    }
+}
+
+fn empty(folder: &Path, kept: &HashSet<PathBuf>) -> Result<(), StartError> {
+    let failed = |e| StartError::io(folder, e);
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let path = entry.path();
+        if kept.contains(&path) {
+            continue;
+        }
+        // A link is removed, not what it leads to.
+        let is_folder = entry.file_type().map_err(failed)?.is_dir();
+        let removed = if is_folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        removed.map_err(|e| StartError::io(&path, e))?;
+    }
+    Ok(())
+}
+
+/// Why a worker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A folder cannot be used.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The queue.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+impl StartError {
+    fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.to_path_buf(), source }
+    }
+}
+
+/// What a worker works with.
+pub struct WorkerConfig {
+    /// Its name, shown to nobody but other workers of the same queue.
+    pub name: String,
+    /// Where it reads and writes.
+    pub folders: Folders,
+    /// How often a job is tried that brings the server down before it gets any further.
+    pub max_attempts: u32,
+}
+
+impl WorkerConfig {
+    /// A worker of this process over `folders`; five attempts.
+    pub fn new(folders: Folders) -> Self {
+        Self { name: format!("worker-{}", std::process::id()), folders, max_attempts: 5 }
+    }
+}
+
+/// The thread that runs jobs, one at a time.
+pub struct Worker {
+    stop: Arc<AtomicBool>,
+    free: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Cleans up after the last process and begins to take jobs.
+    ///
+    /// Errors: folders or a queue that cannot be used.
+    pub fn start(
+        queue: Arc<dyn JobQueue>,
+        bus: Arc<Bus>,
+        backend: Box<dyn Backend>,
+        config: WorkerConfig,
+    ) -> Result<Self, StartError> {
+        let WorkerConfig { name, folders, max_attempts } = config;
+        folders.prepare(&*queue)?;
+        let (stop, free) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let runner =
+            Runner { queue, bus, backend, folders, max_attempts, stop: stop.clone(), pipeline: None };
+        let freed = free.clone();
+        let thread = thread::Builder::new()
+            .name("wan-worker".into())
+            .spawn(move || work(runner, &name, &freed))
+            .map_err(|e| StartError::io(Path::new("worker thread"), e))?;
+        Ok(Self { stop, free, thread: Some(thread) })
+    }
+
+    /// Has the model closed before the next job: `POST /free`.
+    pub fn free(&self) {
+        self.free.store(true, Ordering::Release);
+    }
+
+    /// Stops after the present step and returns when the job's state is saved; the next start goes on with it.
+    pub fn shut_down(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            // A worker that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+/// Takes jobs until asked to stop. Nothing that happens to one job ends it.
+fn work(mut runner: Runner, name: &str, free: &AtomicBool) {
+    let queue = runner.queue.clone();
+    while !runner.stop.load(Ordering::Acquire) {
+        if free.swap(false, Ordering::AcqRel) {
+            runner.pipeline = None;
+        }
+        let seen = queue.wait_for_change(u64::MAX, Duration::ZERO);
+        match queue.claim(name, LEASE) {
+            Ok(Some(claim)) => {
+                let ran = catch_unwind(AssertUnwindSafe(|| runner.run(&claim)));
+                if ran.is_err() {
+                    tracing::error!(prompt_id = %claim.item.prompt_id, "the worker panicked outside of a job");
+                    runner.pipeline = None;
+                }
+            }
+            Ok(None) => {
+                queue.wait_for_change(seen, TICK);
+            }
+            Err(error) => {
+                tracing::error!(%error, "no job can be taken from the queue; trying again");
+                thread::sleep(Duration::from_secs(1));
+            }
+        }
+    }
+}

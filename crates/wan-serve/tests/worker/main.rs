@@ -1,0 +1,5 @@
+//! The worker over the embedded model.
+
+mod jobs;
+mod kills;
+mod support;

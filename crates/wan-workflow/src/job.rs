@@ -1,0 +1,172 @@
+//! What a valid graph means.
+
+use serde::{Deserialize, Serialize};
+use wan_core::progress::Stage;
+use wan_media::VideoOptions;
+use wan_pipeline::Request;
+
+use crate::catalog::Root;
+use crate::image_input::ImageInput;
+use crate::prefix::FilenamePrefix;
+use crate::table::ModelFolder;
+
+/// One video, and what is to be made of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkflowJob {
+    /// The video.
+    pub request: Request,
+    /// The model's files.
+    pub model: ModelChoice,
+    /// The image to start from; none with a text-to-video graph.
+    pub image: Option<ImageInput>,
+    /// What the graph says about how to compute.
+    pub hints: Hints,
+    /// The nodes that run, each after those it depends on and those of an earlier stage.
+    pub nodes: Vec<JobNode>,
+}
+
+impl WorkflowJob {
+    /// The output nodes.
+    pub fn saves(&self) -> impl Iterator<Item = (&JobNode, &SaveNode)> {
+        self.nodes.iter().filter_map(|node| match &node.work {
+            NodeWork::Save(save) => Some((node, save.as_ref())),
+            _ => None,
+        })
+    }
+}
+
+/// The files that a graph's loaders name, as the catalog lists them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ModelChoice {
+    /// Diffusion transformer.
+    pub dit: ModelFile,
+    /// VAE.
+    pub vae: ModelFile,
+    /// UMT5 encoder.
+    pub text_encoder: ModelFile,
+    /// CLIP vision encoder; none with a text-to-video graph.
+    pub image_encoder: Option<ModelFile>,
+}
+
+/// A listed model file.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ModelFile {
+    /// The folder that lists it.
+    pub folder: ModelFolder,
+    /// Its name there.
+    pub name: String,
+}
+
+/// Wishes about how to compute, none of which changes what is computed but for rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hints {
+    /// How the transformer's matrices are to be stored.
+    pub quantization: Quantization,
+    /// Which attention is to be used.
+    pub attention: Attention,
+    /// Blocks that may stay in main memory until they are needed.
+    pub blocks_to_swap: Option<usize>,
+}
+
+/// How matrices are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Quantization {
+    /// As in the file.
+    #[default]
+    Stored,
+    /// 8-bit floats with 4 bits of exponent.
+    Fp8E4m3,
+    /// 8-bit floats with 5 bits of exponent.
+    Fp8E5m2,
+    /// One of torchao's kinds with 8 bits or fewer, which the engine does not have.
+    Other,
+}
+
+impl Quantization {
+    pub(crate) fn from_node(name: &str) -> Self {
+        match name {
+            "disabled" | "default" => Self::Stored,
+            _ if name.starts_with("fp8_e4m3fn") => Self::Fp8E4m3,
+            _ if name.starts_with("fp8_e5m2") => Self::Fp8E5m2,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Which attention is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Attention {
+    /// In the activations' precision.
+    #[default]
+    Exact,
+    /// SageAttention: 8-bit products of queries and keys.
+    Sage,
+    /// One of the sparse kinds, which the engine does not have.
+    Sparse,
+}
+
+impl Attention {
+    pub(crate) fn from_node(name: &str) -> Self {
+        match name {
+            "sageattn" | "sageattn_3" => Self::Sage,
+            "spargeattn" | "spargeattn_tune" | "radial_sage_attention" => Self::Sparse,
+            _ => Self::Exact,
+        }
+    }
+}
+
+/// A node that runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobNode {
+    /// Its id in the graph.
+    pub id: String,
+    /// Its class.
+    pub class_type: &'static str,
+    /// What it does.
+    pub work: NodeWork,
+}
+
+/// What a node does while a job runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NodeWork {
+    /// Nothing that takes time: it names files or passes values on.
+    Nothing,
+    /// It stands for these stages of the pipeline, which follow one another.
+    Stages(Vec<Stage>),
+    /// It tells the video's number of frames and size: the UI text `81x640x400`.
+    Measure,
+    /// It makes files of the frames.
+    Save(Box<SaveNode>),
+}
+
+/// Files to be made of the frames.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SaveNode {
+    /// What kind of files.
+    pub kind: SaveKind,
+    /// [`Root::Output`] or [`Root::Temp`].
+    pub root: Root,
+    /// Start of their names.
+    pub prefix: FilenamePrefix,
+}
+
+/// The kinds of files.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SaveKind {
+    /// As `VHS_VideoCombine`: `PREFIX_00001.mp4` with its first frame beside it as a PNG, told under `gifs`.
+    Combined {
+        /// How it is encoded; ping-pong and loops included.
+        video: VideoOptions,
+        /// The node's name of the format, such as `video/h264-mp4`.
+        format: &'static str,
+        /// Whether the graph is put into the video.
+        save_metadata: bool,
+    },
+    /// As `SaveVideo` and `SaveAnimatedWEBP`: `PREFIX_00001_.mp4`, told under `images` and `animated`.
+    Video {
+        /// How it is encoded.
+        video: VideoOptions,
+    },
+    /// As `SaveImage`: each frame a PNG, `PREFIX_00001_.png`, told under `images`.
+    Frames,
+}

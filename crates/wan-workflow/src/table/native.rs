@@ -1,0 +1,115 @@
+//! ComfyUI's own nodes for Wan (`nodes.py`, `comfy_extras/nodes_wan.py`, `nodes_model_advanced.py`).
+
+use super::kinds::{ModelFolder, NodeClass, Place, choice, float, int, link, model, output, prompt, seed};
+
+const LOADERS: Place = Place { category: "loaders", python_module: "nodes" };
+const ADVANCED: Place = Place { category: "advanced/loaders", python_module: "nodes" };
+const CONDITIONING: Place = Place { category: "conditioning", python_module: "nodes" };
+const SAMPLING: Place = Place { category: "sampling", python_module: "nodes" };
+const LATENT: Place = Place { category: "latent", python_module: "nodes" };
+const EMPTY: Place = Place { category: "latent/video", python_module: "comfy_extras.nodes_hunyuan" };
+const WAN: Place = Place { category: "conditioning/video_models", python_module: "comfy_extras.nodes_wan" };
+const MODEL: Place = Place { category: "advanced/model", python_module: "comfy_extras.nodes_model_advanced" };
+
+const BATCH: &str = "one video is made at a time; queue the prompt again for another";
+
+pub(super) const NODES: &[NodeClass] = &[
+    NodeClass::new("UNETLoader", "Load Diffusion Model", ADVANCED)
+        .inputs(&[
+            model("unet_name", &[ModelFolder::DiffusionModels]),
+            choice("weight_dtype", &["default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"], "default")
+                .ignored("a hint to the engine, which may know a better way"),
+        ])
+        .outputs(&[output("MODEL", "MODEL")]),
+    NodeClass::new("CLIPLoader", "Load CLIP", ADVANCED)
+        .inputs(&[
+            model("clip_name", &[ModelFolder::TextEncoders]),
+            choice("type", &["wan"], "wan"),
+            choice("device", &["default", "cpu"], "default").optional().ignored("the engine runs on one device"),
+        ])
+        .outputs(&[output("CLIP", "CLIP")]),
+    NodeClass::new("CLIPVisionLoader", "Load CLIP Vision", LOADERS)
+        .inputs(&[model("clip_name", &[ModelFolder::ClipVision, ModelFolder::TextEncoders])])
+        .outputs(&[output("CLIP_VISION", "CLIP_VISION")]),
+    NodeClass::new("VAELoader", "Load VAE", LOADERS)
+        .inputs(&[model("vae_name", &[ModelFolder::Vae])])
+        .outputs(&[output("VAE", "VAE")]),
+    NodeClass::new("LoraLoaderModelOnly", "LoraLoaderModelOnly", LOADERS)
+        .inputs(&[
+            link("model", "MODEL"),
+            model("lora_name", &[ModelFolder::Loras]),
+            float("strength_model", 1.0, -100.0, 100.0),
+        ])
+        .outputs(&[output("MODEL", "MODEL")]),
+    NodeClass::new("ModelSamplingSD3", "ModelSamplingSD3", MODEL)
+        .inputs(&[link("model", "MODEL"), float("shift", 3.0, 0.0, 100.0)])
+        .outputs(&[output("MODEL", "MODEL")])
+        .note("without it the shift is 8, ComfyUI's for Wan"),
+    NodeClass::new("CLIPTextEncode", "CLIP Text Encode (Prompt)", CONDITIONING)
+        .inputs(&[prompt("text"), link("clip", "CLIP")])
+        .outputs(&[output("CONDITIONING", "CONDITIONING")])
+        .note("weights such as `(word:1.2)` are read as plain text"),
+    NodeClass::new("CLIPVisionEncode", "CLIP Vision Encode", CONDITIONING)
+        .inputs(&[
+            link("clip_vision", "CLIP_VISION"),
+            link("image", "IMAGE"),
+            choice("crop", &["center", "none"], "center")
+                .ignored("the image encoder sees what the start image shows"),
+        ])
+        .outputs(&[output("CLIP_VISION_OUTPUT", "CLIP_VISION_OUTPUT")]),
+    NodeClass::new("WanImageToVideo", "WanImageToVideo", WAN)
+        .inputs(&[
+            link("positive", "CONDITIONING"),
+            link("negative", "CONDITIONING"),
+            link("vae", "VAE"),
+            int("width", 832, 16, 16384).steps_of(16),
+            int("height", 480, 16, 16384).steps_of(16),
+            int("length", 81, 1, 10000).steps_of(4),
+            int("batch_size", 1, 1, 4096).refused(BATCH),
+            link("clip_vision_output", "CLIP_VISION_OUTPUT").optional(),
+            link("start_image", "IMAGE").optional(),
+        ])
+        .outputs(&[
+            output("CONDITIONING", "positive"),
+            output("CONDITIONING", "negative"),
+            output("LATENT", "latent"),
+        ])
+        .note("needs both optional inputs, of the same image, which is cropped to the video's shape and scaled (Lanczos)"),
+    NodeClass::new("EmptyHunyuanLatentVideo", "EmptyHunyuanLatentVideo", EMPTY)
+        .inputs(&[
+            int("width", 848, 16, 16384).steps_of(16),
+            int("height", 480, 16, 16384).steps_of(16),
+            int("length", 25, 1, 10000).steps_of(4),
+            int("batch_size", 1, 1, 4096).refused(BATCH),
+        ])
+        .outputs(&[output("LATENT", "LATENT")])
+        .note("for text-to-video models"),
+    NodeClass::new("KSampler", "KSampler", SAMPLING)
+        .inputs(&[
+            link("model", "MODEL"),
+            seed("seed"),
+            int("steps", 20, 1, 1000),
+            float("cfg", 8.0, 0.0, 100.0),
+            choice("sampler_name", &["euler", "dpmpp_2m", "dpmpp_2m_sde", "uni_pc"], "euler"),
+            choice("scheduler", &["simple"], "simple"),
+            link("positive", "CONDITIONING"),
+            link("negative", "CONDITIONING"),
+            link("latent_image", "LATENT"),
+            float("denoise", 1.0, 0.0, 1.0).refused("videos start from noise"),
+        ])
+        .outputs(&[output("LATENT", "LATENT")]),
+    NodeClass::new("VAEDecode", "VAE Decode", LATENT)
+        .inputs(&[link("samples", "LATENT"), link("vae", "VAE")])
+        .outputs(&[output("IMAGE", "IMAGE")])
+        .note("in tiles where memory is short"),
+    NodeClass::new("VAEDecodeTiled", "VAE Decode (Tiled)", Place { category: "_for_testing", ..LATENT })
+        .inputs(&[
+            link("samples", "LATENT"),
+            link("vae", "VAE"),
+            int("tile_size", 512, 64, 4096).steps_of(32),
+            int("overlap", 64, 0, 4096).steps_of(32),
+            int("temporal_size", 64, 8, 4096).steps_of(4).ignored("time is streamed; it needs no tiles"),
+            int("temporal_overlap", 8, 4, 4096).steps_of(4).ignored("time is streamed; it needs no tiles"),
+        ])
+        .outputs(&[output("IMAGE", "IMAGE")]),
+];

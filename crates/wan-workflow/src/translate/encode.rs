@@ -1,0 +1,230 @@
+//! Conditioning: prompts, image, size.
+
+use std::collections::HashMap;
+
+use wan_core::progress::Stage;
+
+use super::Result;
+use super::read::{End, Reader};
+use crate::catalog::RootedName;
+use crate::image_input::{ImageInput, Scale};
+use crate::job::ModelFile;
+
+/// What a sampler is conditioned on.
+pub(super) struct Conditioning {
+    pub prompt: String,
+    pub negative_prompt: String,
+    pub text_encoder: ModelFile,
+    pub image_encoder: Option<ModelFile>,
+    /// Of the encoder; none without an image.
+    pub vae: Option<ModelFile>,
+    pub image: Option<ImageInput>,
+    /// Width and height in pixels.
+    pub size: (usize, usize),
+    pub frames: usize,
+    pub noise_aug_strength: f64,
+    pub latent_strength: f64,
+    pub clip_embed_strength: f64,
+    pub adjust_resolution: bool,
+    pub stages: HashMap<String, Vec<Stage>>,
+}
+
+impl Conditioning {
+    /// Text alone.
+    fn of_text(prompt: &str, negative_prompt: &str, text_encoder: ModelFile, node: String) -> Self {
+        Self {
+            prompt: prompt.to_owned(),
+            negative_prompt: negative_prompt.to_owned(),
+            text_encoder,
+            image_encoder: None,
+            vae: None,
+            image: None,
+            size: (0, 0),
+            frames: 0,
+            noise_aug_strength: 0.0,
+            latent_strength: 1.0,
+            clip_embed_strength: 1.0,
+            adjust_resolution: false,
+            stages: [(node, vec![Stage::EncodeText])].into(),
+        }
+    }
+}
+
+/// The wrapper's, of the sampler `id`.
+pub(super) fn wrapper(reader: &Reader<'_>, id: &str) -> Result<Conditioning> {
+    let text = reader.source(id, "text_embeds")?.id;
+    let loader = reader.source(&text, "t5")?.id;
+    let positive = reader.text(&text, "positive_prompt");
+    // Parts after a bar are for context windows, of which there are none.
+    let positive = positive.split('|').next().unwrap_or_default().trim();
+    let base = Conditioning::of_text(
+        positive,
+        reader.text(&text, "negative_prompt"),
+        reader.model(&loader, "model_name")?,
+        text,
+    );
+    let embeds = reader.source(id, "image_embeds")?;
+    match embeds.class {
+        "WanVideoImageClipEncode" => clip_encode(reader, &embeds.id, base),
+        "WanVideoImageToVideoEncode" => image_to_video(reader, &embeds.id, base),
+        _ => Ok(Conditioning {
+            size: (reader.size(&embeds.id, "width"), reader.size(&embeds.id, "height")),
+            frames: reader.size(&embeds.id, "num_frames"),
+            ..base
+        }),
+    }
+}
+
+fn clip_encode(reader: &Reader<'_>, id: &str, base: Conditioning) -> Result<Conditioning> {
+    let loader = reader.source(id, "clip_vision")?.id;
+    let mut stages = base.stages;
+    stages.insert(id.to_owned(), vec![Stage::EncodeImage, Stage::EncodeCondition]);
+    Ok(Conditioning {
+        image_encoder: Some(
+            reader.model(&loader, "model_name").or_else(|_| reader.model(&loader, "clip_name"))?,
+        ),
+        vae: Some(vae(reader, id, "vae")?),
+        image: Some(image(reader, id, "image")?),
+        size: (reader.size(id, "generation_width"), reader.size(id, "generation_height")),
+        frames: reader.size(id, "num_frames"),
+        noise_aug_strength: reader.float(id, "noise_aug_strength"),
+        latent_strength: reader.float(id, "latent_strength"),
+        clip_embed_strength: reader.float(id, "clip_embed_strength"),
+        adjust_resolution: reader.boolean(id, "adjust_resolution"),
+        stages,
+        ..base
+    })
+}
+
+fn image_to_video(reader: &Reader<'_>, id: &str, base: Conditioning) -> Result<Conditioning> {
+    let clip = reader.source(id, "clip_embeds")?.id;
+    let start = image(reader, id, "start_image")?;
+    same_image(reader, &start, &clip, "image_1")?;
+    let loader = reader.source(&clip, "clip_vision")?.id;
+    let mut stages = base.stages;
+    stages.insert(clip.clone(), vec![Stage::EncodeImage]);
+    stages.insert(id.to_owned(), vec![Stage::EncodeCondition]);
+    Ok(Conditioning {
+        image_encoder: Some(
+            reader.model(&loader, "model_name").or_else(|_| reader.model(&loader, "clip_name"))?,
+        ),
+        vae: Some(vae(reader, id, "vae")?),
+        image: Some(start),
+        size: (reader.size(id, "width"), reader.size(id, "height")),
+        frames: reader.size(id, "num_frames"),
+        noise_aug_strength: reader.float(id, "noise_aug_strength"),
+        latent_strength: reader.float(id, "start_latent_strength"),
+        clip_embed_strength: reader.float(&clip, "strength_1"),
+        stages,
+        ..base
+    })
+}
+
+/// ComfyUI's own, of the sampler `id`.
+pub(super) fn native(reader: &Reader<'_>, id: &str) -> Result<Conditioning> {
+    let latent = reader.source(id, "latent_image")?;
+    let (positive, negative) = (reader.source(id, "positive")?, reader.source(id, "negative")?);
+    match latent.class {
+        "WanImageToVideo" => {
+            for (end, slot, name) in [(&positive, 0, "positive"), (&negative, 1, "negative")] {
+                if (&end.id, end.slot) != (&latent.id, slot) {
+                    return reader.refuse(
+                        id,
+                        name,
+                        "expected the same WanImageToVideo node as for latent_image",
+                    );
+                }
+            }
+            let node = latent.id;
+            let base =
+                prompts(reader, &node, reader.source(&node, "positive")?, reader.source(&node, "negative")?)?;
+            native_image(reader, &node, base)
+        }
+        "EmptyHunyuanLatentVideo" => Ok(Conditioning {
+            size: (reader.size(&latent.id, "width"), reader.size(&latent.id, "height")),
+            frames: reader.size(&latent.id, "length"),
+            ..prompts(reader, id, positive, negative)?
+        }),
+        class => {
+            let expected = "expected WanImageToVideo or EmptyHunyuanLatentVideo";
+            reader.refuse(id, "latent_image", format!("found the output of {class}, {expected}"))
+        }
+    }
+}
+
+/// Both prompts of the node `id`.
+fn prompts(reader: &Reader<'_>, id: &str, positive: End, negative: End) -> Result<Conditioning> {
+    for (end, name) in [(&positive, "positive"), (&negative, "negative")] {
+        if end.class != "CLIPTextEncode" {
+            let message = format!("found the output of {}, expected that of CLIPTextEncode", end.class);
+            return reader.refuse(id, name, message);
+        }
+    }
+    let encoder = |end: &End| reader.model(&reader.source(&end.id, "clip")?.id, "clip_name");
+    let file = encoder(&positive)?;
+    if encoder(&negative)? != file {
+        return reader.refuse(id, "negative", "both prompts need the same text encoder");
+    }
+    let (text, negative_text) = (reader.text(&positive.id, "text"), reader.text(&negative.id, "text"));
+    Ok(Conditioning::of_text(text, negative_text, file, positive.id))
+}
+
+fn native_image(reader: &Reader<'_>, id: &str, base: Conditioning) -> Result<Conditioning> {
+    let size = (reader.size(id, "width"), reader.size(id, "height"));
+    let clip = reader.source(id, "clip_vision_output")?.id;
+    let mut start = image(reader, id, "start_image")?;
+    same_image(reader, &start, &clip, "image")?;
+    let pixels = |side: usize| u32::try_from(wan_core::geometry::floor_pixels(side)).unwrap_or(u32::MAX);
+    start.scales.push(Scale { width: pixels(size.0), height: pixels(size.1), crop: true });
+    let loader = reader.source(&clip, "clip_vision")?.id;
+    let mut stages = base.stages;
+    stages.insert(clip, vec![Stage::EncodeImage]);
+    stages.insert(id.to_owned(), vec![Stage::EncodeCondition]);
+    Ok(Conditioning {
+        image_encoder: Some(
+            reader.model(&loader, "clip_name").or_else(|_| reader.model(&loader, "model_name"))?,
+        ),
+        vae: Some(vae(reader, id, "vae")?),
+        image: Some(start),
+        size,
+        frames: reader.size(id, "length"),
+        stages,
+        ..base
+    })
+}
+
+/// The VAE behind an input.
+pub(super) fn vae(reader: &Reader<'_>, id: &str, input: &str) -> Result<ModelFile> {
+    let loader = reader.source(id, input)?;
+    let name = if loader.class == "VAELoader" { "vae_name" } else { "model_name" };
+    reader.model(&loader.id, name)
+}
+
+/// The image behind an input.
+fn image(reader: &Reader<'_>, id: &str, input: &str) -> Result<ImageInput> {
+    let mut end = reader.source(id, input)?;
+    let mut scales = Vec::new();
+    while end.class == "ImageScale" {
+        let side = |name| u32::try_from(reader.int(&end.id, name)).unwrap_or(0);
+        let crop = reader.text(&end.id, "crop") == "center" && side("width") > 0 && side("height") > 0;
+        scales.push(Scale { width: side("width"), height: side("height"), crop });
+        end = reader.source(&end.id, "image")?;
+    }
+    scales.reverse();
+    let name = RootedName::parse(reader.text(&end.id, "image"));
+    match name {
+        Some(name) if end.class == "LoadImage" => Ok(ImageInput { name, node: end.id, scales }),
+        _ => {
+            let message = format!("found the output of {}, expected an image from LoadImage", end.class);
+            reader.refuse(id, input, message)
+        }
+    }
+}
+
+/// The engine encodes one image for both encoders.
+fn same_image(reader: &Reader<'_>, start: &ImageInput, clip: &str, input: &str) -> Result<()> {
+    if image(reader, clip, input)?.name == start.name {
+        return Ok(());
+    }
+    reader.refuse(clip, input, "expected the same image as the start image")
+}

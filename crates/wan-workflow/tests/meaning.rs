@@ -1,0 +1,188 @@
+//! Graphs that can run, and what they mean.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{check, guide, native, with};
+use wan_core::progress::Stage;
+use wan_media::{FrameRate, OutputFormat};
+use wan_pipeline::TilingChoice;
+use wan_sampler::SchedulerKind;
+use wan_workflow::{
+    Attention, NodeWork, Quantization, Root, SaveKind, WANX_21_API, WANX_21_UI, convert, signatures,
+};
+
+#[test]
+fn the_guides_graph_means_what_the_guide_says() {
+    let valid = check(&guide()).unwrap();
+    assert!(valid.node_errors.is_empty());
+    assert_eq!(valid.outputs, ["54"]);
+    assert_eq!(valid.graph.as_json()["52"]["inputs"]["cfg"].to_string(), "6.0");
+    let job = &valid.job;
+    let request = &job.request;
+    assert_eq!((request.width, request.height, request.frames, request.steps), (512, 512, 81, 10));
+    assert_eq!((request.cfg, request.shift, request.seed, request.denoise_strength), (6.0, 5.0, 42, 1.0));
+    assert_eq!((request.scheduler, request.vae_tiling), (SchedulerKind::DpmPp2M, TilingChoice::On));
+    let tile = request.tile;
+    assert_eq!(
+        (tile.tile_height, tile.tile_width, tile.stride_height, tile.stride_width),
+        (272, 272, 144, 128)
+    );
+    assert!(request.adjust_resolution && request.prompt.starts_with("A beautiful anime girl"));
+    assert_eq!((job.hints.quantization, job.hints.attention), (Quantization::Fp8E4m3, Attention::Sage));
+    assert_eq!(job.hints.blocks_to_swap, Some(10));
+    assert_eq!(job.image.as_ref().unwrap().name.path, "girl.png");
+    assert_eq!(job.model.dit.name, "Wan2_1-I2V-14B-480P_fp8_e4m3fn.safetensors");
+    let (_, save) = job.saves().next().unwrap();
+    assert_eq!((save.root, save.prefix.as_str()), (Root::Output, "WanVideo2_1"));
+    let SaveKind::Combined { video, format, save_metadata: true } = &save.kind else { panic!("{save:?}") };
+    assert_eq!((video.crf, video.fps, *format), (19, FrameRate::new(16, 1).unwrap(), "video/h264-mp4"));
+    let ids: Vec<_> = job.nodes.iter().map(|n| n.id.as_str()).collect();
+    assert_eq!(&ids[ids.len() - 5..], ["49", "50", "52", "53", "54"]);
+    assert!(!ids.contains(&"47"), "nothing links to it");
+    let at = |id: &str| job.nodes.iter().find(|n| n.id == id).unwrap().work.clone();
+    assert_eq!(at("50"), NodeWork::Stages(vec![Stage::EncodeImage, Stage::EncodeCondition]));
+    assert_eq!(at("52"), NodeWork::Stages(vec![Stage::Denoise]));
+}
+
+#[test]
+fn the_shipped_workflow_means_the_same_in_both_formats() {
+    let ui: Value = serde_json::from_str(WANX_21_UI).unwrap();
+    let api: Value = serde_json::from_str(WANX_21_API).unwrap();
+    assert_eq!(api, guide());
+    let mut converted = convert(&ui).unwrap();
+    for node in converted.as_object_mut().unwrap().values_mut() {
+        node.as_object_mut().unwrap().remove("_meta");
+    }
+    let mut expected = guide();
+    // A value of the front end's own.
+    expected["42"]["inputs"].as_object_mut().unwrap().remove("upload");
+    assert_eq!(converted, expected);
+    assert_eq!(check(&converted).unwrap().job, check(&guide()).unwrap().job);
+    assert_eq!(convert(&guide()).unwrap(), guide());
+}
+
+#[test]
+fn comfyuis_own_graph_is_translated() {
+    let valid = check(&native()).unwrap();
+    let job = valid.job;
+    let request = &job.request;
+    assert_eq!((request.width, request.height, request.frames, request.steps), (832, 480, 33, 20));
+    assert_eq!((request.shift, request.seed, request.scheduler), (3.0, u64::MAX, SchedulerKind::UniPc));
+    assert_eq!((request.prompt.as_str(), request.negative_prompt.as_str()), ("good", "bad"));
+    assert!(!request.adjust_resolution && request.loras[0].strength == 0.5);
+    assert_eq!(job.model.vae.name, "wan2.1/Wan2_1_VAE_bf16.safetensors");
+    let scales = &job.image.as_ref().unwrap().scales;
+    assert!(scales.len() == 1 && scales[0].crop && scales[0].width == 832);
+    let (_, save) = job.saves().next().unwrap();
+    assert!(matches!(&save.kind, SaveKind::Video { video } if video.format == OutputFormat::Mp4));
+    assert_eq!(save.prefix.as_str(), "video/ComfyUI");
+    let mut text_only = native();
+    text_only["20"] = json!({"class_type": "EmptyHunyuanLatentVideo", "inputs": {
+        "width": 832, "height": 480, "length": 33, "batch_size": 1}});
+    text_only["12"]["inputs"]["latent_image"] = json!(["20", 0]);
+    text_only["12"]["inputs"]["positive"] = json!(["6", 0]);
+    text_only["12"]["inputs"]["negative"] = json!(["7", 0]);
+    assert!(check(&text_only).unwrap().job.image.is_none());
+}
+
+#[test]
+fn outputs_of_one_video_share_its_run_and_others_are_refused() {
+    let mut graph = guide();
+    graph["38"] = json!({"class_type": "GetImageSizeAndCount", "inputs": {"image": ["53", 0]}});
+    graph["60"] = json!({"class_type": "SaveImage", "inputs": {"images": ["38", 0], "filename_prefix": "f"}});
+    graph["61"] = graph["52"].clone();
+    graph["61"]["inputs"]["seed"] = json!(7);
+    graph["62"] = graph["53"].clone();
+    graph["62"]["inputs"]["samples"] = json!(["61", 0]);
+    graph["63"] = json!({"class_type": "PreviewImage", "inputs": {"images": ["62", 0]}});
+    let valid = check(&graph).unwrap();
+    assert_eq!(valid.outputs, ["54", "60"]);
+    assert_eq!(valid.job.saves().count(), 2);
+    assert!(valid.job.nodes.iter().any(|n| n.work == NodeWork::Measure));
+    assert_eq!(valid.node_errors.get("63").unwrap().errors[0].kind, "custom_validation_failed");
+}
+
+#[test]
+fn loras_are_chained_with_their_blocks() {
+    let mut graph = with(guide(), "48", "lora", json!(["60", 0]));
+    graph["60"] = json!({"class_type": "WanVideoLoraSelect", "inputs": {
+        "lora": "b.safetensors", "strength": 1, "prev_lora": ["61", 0]}});
+    graph["61"] = json!({"class_type": "WanVideoLoraSelect", "inputs": {
+        "lora": "a.safetensors", "strength": 0.5, "blocks": ["62", 0]}});
+    let blocks = (0..40).map(|n| (format!("blocks.{n}."), json!(n < 2)));
+    graph["62"] =
+        json!({"class_type": "WanVideoLoraBlockEdit", "inputs": blocks.collect::<serde_json::Map<_, _>>()});
+    let texts: Vec<_> = check(&graph).unwrap().job.request.loras.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["loras/a.safetensors:0.5:blocks=0,1", "loras/b.safetensors:1"]);
+}
+
+#[test]
+fn newer_encoders_and_aliases_mean_the_same_image() {
+    let mut graph = guide();
+    graph["50"] = json!({"class_type": "WanVideoImageToVideoEncode", "inputs": {
+        "vae": ["43", 0], "width": 512, "height": 512, "num_frames": 81, "noise_aug_strength": 0,
+        "start_latent_strength": 1, "end_latent_strength": 1, "force_offload": true, "clip_embeds": ["60", 0],
+        "start_image": ["42", 0]}});
+    graph["60"] = json!({"class_type": "WanVideoClipVisionEncode", "inputs": {
+        "clip_vision": ["44", 0], "image_1": ["42", 0], "strength_1": 1, "strength_2": 1, "crop": "center",
+        "combine_embeds": "average", "force_offload": true}});
+    let job = check(&graph).unwrap().job;
+    assert!(!job.request.adjust_resolution && job.image.is_some());
+    let mut graph = with(guide(), "43", "model_name", json!("wanvideo\\Wan2_1_VAE_bf16.safetensors"));
+    let inputs = graph["50"]["inputs"].as_object_mut().unwrap();
+    let clip = inputs.remove("clip_vision").unwrap();
+    inputs.insert("clip".into(), clip);
+    assert_eq!(check(&graph).unwrap().job, check(&guide()).unwrap().job);
+}
+
+#[test]
+fn saved_workflows_are_followed_through_the_browsers_own_nodes() {
+    let ui = json!({"nodes": [
+        {"id": 1, "type": "LoadImage", "mode": 0, "order": 0, "outputs": [{"type": "IMAGE"}], "widgets_values": ["a.png", "image"]},
+        {"id": 2, "type": "Reroute", "mode": 0, "order": 1, "inputs": [{"name": "", "link": 1}]},
+        {"id": 3, "type": "ImageScale", "mode": 4, "order": 2, "inputs": [{"name": "image", "type": "IMAGE", "link": 2}],
+         "outputs": [{"type": "IMAGE"}]},
+        {"id": 4, "type": "PrimitiveNode", "mode": 0, "order": 3, "widgets_values": [77, "fixed"]},
+        {"id": 5, "type": "SaveImage", "mode": 0, "order": 4, "widgets_values": ["p"],
+         "inputs": [{"name": "images", "link": 3}, {"name": "filename_prefix", "link": 4, "widget": {"name": "filename_prefix"}}]},
+        {"id": 6, "type": "ImageScale", "mode": 2, "order": 5, "outputs": [{"type": "IMAGE"}]},
+        {"id": 7, "type": "PreviewImage", "mode": 0, "order": 6, "inputs": [{"name": "images", "link": 5}]},
+        {"id": 8, "type": "Note", "mode": 0, "order": 7, "widgets_values": ["x"]},
+        {"id": 9, "type": "WanVideoSampler", "mode": 0, "order": 8,
+         "widgets_values": [10, 6, 5, 123, "fixed", true, "unipc", 0, 1, ""]},
+    ], "links": [
+        [1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"], [3, 3, 0, 5, 0, "IMAGE"], [4, 4, 0, 5, 1, "STRING"],
+        [5, 6, 0, 7, 0, "IMAGE"],
+    ]});
+    let graph = convert(&ui).unwrap();
+    assert_eq!(graph.as_object().unwrap().keys().collect::<Vec<_>>(), ["1", "5", "7", "9"]);
+    assert_eq!(graph["1"]["inputs"], json!({"image": "a.png"}));
+    assert_eq!(graph["5"]["inputs"], json!({"filename_prefix": 77, "images": ["1", 0]}));
+    assert_eq!(graph["7"]["inputs"], json!({}));
+    let expected = json!({"steps": 10, "cfg": 6, "shift": 5, "seed": 123, "force_offload": true,
+        "scheduler": "unipc", "riflex_freq_index": 0, "denoise_strength": 1});
+    assert_eq!(graph["9"]["inputs"], expected);
+    let circle = json!({"nodes": [
+        {"id": 1, "type": "Reroute", "inputs": [{"name": "", "link": 1}]},
+        {"id": 2, "type": "PreviewImage", "inputs": [{"name": "images", "link": 1}]},
+    ], "links": [[1, 1, 0, 1, 0, "*"]]});
+    assert_eq!(convert(&circle).unwrap()["2"]["inputs"], json!({}));
+}
+
+#[test]
+fn signatures_change_where_results_would() {
+    let of = |graph: &Value, image: &str| {
+        let valid = check(graph).unwrap();
+        signatures(&valid.graph, &valid.outputs, &|_| Some(image.into()))
+    };
+    let first = of(&guide(), "x");
+    assert_eq!(first, of(&guide(), "x"));
+    let changed = |other: std::collections::BTreeMap<String, [u8; 32]>| {
+        let ids = first.keys().filter(|id| first[*id] != other[*id]);
+        ids.cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(changed(of(&with(guide(), "52", "seed", json!(7)), "x")), ["52", "53", "54"]);
+    assert_eq!(changed(of(&guide(), "y")), ["42", "50", "52", "53", "54"]);
+    assert_eq!(changed(of(&with(guide(), "46", "unknown", json!(1)), "x")), ["46", "48", "52", "53", "54"]);
+}
