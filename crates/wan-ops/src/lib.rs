@@ -23,6 +23,8 @@ mod attention;
 mod channel_norm;
 mod conv3d;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod embedding;
 mod layer_norm;
 mod linear;
