@@ -1,6 +1,6 @@
 //! `wan-run info`: devices, memory, models, and what a job will take.
 
-use candle_core::DType;
+use wan_core::device::{Opened, compute_dtype};
 use wan_core::memory;
 use wan_media::load_image;
 use wan_models::{ModelType, Registry};
@@ -78,8 +78,13 @@ fn job(args: &InfoArgs, registry: &Registry, options: &Options) -> Outcome<Strin
         None => None,
     };
     let plan = Plan::new(options.request.clone(), options.model.model_type, pixels)?;
-    let pipeline = Pipeline::open(files, options.device.open()?, DType::F32)?;
+    let Opened { device, note } = options.device.open()?;
+    let dtype = compute_dtype(&device);
+    let pipeline = Pipeline::open(files, device, dtype)?;
     let memory = pipeline.memory(&plan)?;
+    if let Some(note) = note {
+        text.push_str(&format!("  {note}\n"));
+    }
     text.push_str(&format!(
         "  video   {}x{}, {} frames, {} video tokens, {} steps\n",
         plan.width,
