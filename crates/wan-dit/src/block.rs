@@ -70,7 +70,7 @@ impl Block {
 
     /// The first part: `x += gate SelfAttn(LN(x) (1 + scale) + shift)`. It does not see the context.
     pub(crate) fn self_attention(&self, x: &mut ResidualStream, m: &Modulation, rope: &Tensor) -> Result<()> {
-        let h = x.normalise(self.eps, m.self_attn.affine())?.to_dtype(self.dtype)?;
+        let h = x.normalise(self.eps, m.self_attn.affine(), self.dtype)?;
         x.add(self.self_attn.forward(&h, rope)?, Some(m.self_attn.gate.clone()));
         Ok(())
     }
@@ -84,9 +84,9 @@ impl Block {
         keys: &BlockKeys,
     ) -> Result<()> {
         let [weight, bias] = &self.norm3;
-        let h = x.normalise(self.eps, Affine::Weights { weight, bias })?.to_dtype(self.dtype)?;
+        let h = x.normalise(self.eps, Affine::Weights { weight, bias }, self.dtype)?;
         x.add(self.cross_attn.forward(&h, keys)?, None);
-        let h = x.normalise(self.eps, m.ffn.affine())?.to_dtype(self.dtype)?;
+        let h = x.normalise(self.eps, m.ffn.affine(), self.dtype)?;
         x.add(self.ffn.forward(&h)?, Some(m.ffn.gate.clone()));
         Ok(())
     }

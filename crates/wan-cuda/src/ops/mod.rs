@@ -3,6 +3,20 @@
 //! Addresses must be valid for what the function's documentation says is read and written there when the launch
 //! runs. Tensors are contiguous and row-major unless said otherwise.
 
+mod activation;
+mod channel_norm;
+mod conv3d;
+mod dequantise;
 mod layer_norm;
+mod residual;
+mod rms_norm;
+mod rows;
 
+pub use activation::{Function, Preactivation, activate, activate_quantise};
+pub use channel_norm::{MOST_CHANNELS, channel_norm};
+pub use conv3d::{ConvGeometry, ConvPlaces, conv3d};
+pub use dequantise::{Storage, dequantise};
 pub use layer_norm::{Affine, layer_norm};
+pub use residual::{Addition, Normed, gated_residual, residual_layer_norm};
+pub use rms_norm::{Rotation, rms_norm};
+pub use rows::LONGEST_ROW;

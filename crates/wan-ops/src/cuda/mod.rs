@@ -5,7 +5,10 @@ use candle_core::cuda_backend::{CudaDevice, CudaStorage};
 use candle_core::op::BackpropOp;
 use candle_core::{DType, Layout, Result, Shape, Storage, Tensor, bail};
 use wan_cuda::gpu::{Gpu, address};
+use wan_cuda::ops::Function;
 use wan_cuda::{DevPtr, Float, Launch};
+
+use crate::Activation;
 
 /// The activation format of a dtype.
 ///
@@ -136,6 +139,25 @@ impl Output {
     /// As a tensor.
     pub fn into_tensor(self) -> Tensor {
         Tensor::from_storage(Storage::Cuda(self.storage), self.shape, BackpropOp::none(), false)
+    }
+}
+
+/// Checks that kernels which hold a row in registers can take one of `dim` values.
+pub(crate) fn check_row(op: &str, dim: usize) -> Result<()> {
+    use wan_cuda::ops::LONGEST_ROW;
+    if dim > LONGEST_ROW {
+        bail!("{op}: found rows of {dim} values on cuda, expected at most {LONGEST_ROW}");
+    }
+    Ok(())
+}
+
+/// An activation as the kernels number it.
+pub(crate) fn function(activation: Activation) -> Function {
+    match activation {
+        Activation::Identity => Function::Identity,
+        Activation::GeluTanh => Function::GeluTanh,
+        Activation::GeluErf => Function::GeluErf,
+        Activation::Silu => Function::Silu,
     }
 }
 
