@@ -28,6 +28,7 @@ mod cuda;
 mod embedding;
 mod layer_norm;
 mod linear;
+mod numerics;
 mod rms_norm;
 #[cfg(test)]
 mod testing;
@@ -36,9 +37,14 @@ pub use activation::{Activation, activate, activate_reference};
 pub use attention::{attention, attention_reference};
 pub use channel_norm::{channel_rms_norm, channel_rms_norm_reference};
 pub use conv3d::{Conv3d, ConvSpec};
+#[cfg(feature = "cuda")]
+pub use cuda::keep_tuning;
 pub use embedding::Embedding;
 pub use layer_norm::{
     Affine, gated_residual, gated_residual_reference, layer_norm, layer_norm_reference, residual_layer_norm,
 };
 pub use linear::Linear;
+#[cfg(feature = "cuda")]
+pub use linear::Place;
+pub use numerics::{AttentionChoice, Numerics, Precision};
 pub use rms_norm::{rms_norm, rms_norm_reference, rms_norm_rope, rope_reference};

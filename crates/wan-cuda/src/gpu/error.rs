@@ -1,3 +1,4 @@
+use candle_core::cuda_backend::cudarc::cublaslt::result::CublasError;
 use candle_core::cuda_backend::cudarc::driver::DriverError;
 
 /// Why a kernel does not run.
@@ -25,12 +26,25 @@ pub enum GpuError {
         /// The answer.
         source: DriverError,
     },
+    /// cublasLt's answer.
+    #[error("{what}: {source}")]
+    Blas {
+        /// The product.
+        what: String,
+        /// The answer.
+        source: CublasError,
+    },
 }
 
 impl GpuError {
     /// Names what the driver refused.
     pub(crate) fn driver(what: &str) -> impl Fn(DriverError) -> Self + use<'_> {
         move |source| Self::Driver { what: what.into(), source }
+    }
+
+    /// Names what cublasLt refused.
+    pub(crate) fn blas(what: &str) -> impl Fn(CublasError) -> Self + use<'_> {
+        move |source| Self::Blas { what: what.into(), source }
     }
 }
 

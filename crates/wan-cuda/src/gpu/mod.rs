@@ -1,7 +1,9 @@
 //! Launches on an NVIDIA GPU, on the stream of candle's device.
 
 mod error;
+mod gemm;
 mod images;
+mod scratch;
 mod storage;
 
 use std::collections::HashMap;
@@ -15,7 +17,9 @@ use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, DeviceId};
 
 pub use error::GpuError;
+pub use gemm::{Epilogue, Gemm, GemmPlaces, Operand};
 pub use images::{IMAGES, Image, Target, images_for};
+pub use scratch::ScratchGuard;
 pub use storage::address;
 
 use crate::{Arg, Launch};
@@ -23,12 +27,14 @@ use crate::{Arg, Launch};
 /// Dynamic shared memory that every launch may use without asking.
 const PLAIN_SHARED: u32 = 48 << 10;
 
-/// What the engine keeps for one of candle's devices: the loaded kernels.
+/// What the engine keeps for one of candle's devices: the loaded kernels, cublasLt, and scratch.
 pub struct Gpu {
     device: CudaDevice,
     capability: (u32, u32),
     modules: Vec<Arc<CudaModule>>,
     functions: Mutex<HashMap<&'static str, CudaFunction>>,
+    blas: gemm::Blas,
+    scratch: scratch::Scratch,
 }
 
 impl Gpu {
@@ -68,6 +74,8 @@ impl Gpu {
             capability,
             modules: modules.collect::<Result<_, _>>()?,
             functions: Mutex::default(),
+            blas: gemm::Blas::new(device)?,
+            scratch: scratch::Scratch::default(),
         })
     }
 

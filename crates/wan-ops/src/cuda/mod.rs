@@ -1,10 +1,12 @@
 //! What the CUDA halves share: inputs and outputs of kernels as addresses, and launching.
 
+use std::path::PathBuf;
+
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::cuda_backend::{CudaDevice, CudaStorage};
 use candle_core::op::BackpropOp;
-use candle_core::{DType, Layout, Result, Shape, Storage, Tensor, bail};
-use wan_cuda::gpu::{Gpu, address};
+use candle_core::{DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
+use wan_cuda::gpu::{Gemm, GemmPlaces, Gpu, address};
 use wan_cuda::ops::Function;
 use wan_cuda::{DevPtr, Float, Launch};
 
@@ -151,6 +153,26 @@ pub(crate) fn check_row(op: &str, dim: usize) -> Result<()> {
     Ok(())
 }
 
+/// Puts a launch on the device's stream.
+pub(crate) fn launch(device: &CudaDevice, launch: &Launch) -> Result<()> {
+    let gpu = Gpu::of(device)?;
+    // SAFETY: addresses in this crate come from `Input`, `Side`, `Output` and `linear`'s weights, of the sizes that
+    // the ops checked. Their memory is freed on the same stream, behind the launch.
+    #[allow(unsafe_code)]
+    unsafe {
+        Ok(gpu.launch(launch)?)
+    }
+}
+
+/// Puts a matrix product on the device's stream.
+pub(crate) fn gemm(gpu: &Gpu, gemm: &Gemm, places: GemmPlaces, factor: f32) -> Result<()> {
+    // SAFETY: as in `launch`; outputs are memory of their own.
+    #[allow(unsafe_code)]
+    unsafe {
+        Ok(gpu.gemm(gemm, places, factor)?)
+    }
+}
+
 /// An activation as the kernels number it.
 pub(crate) fn function(activation: Activation) -> Function {
     match activation {
@@ -161,15 +183,15 @@ pub(crate) fn function(activation: Activation) -> Function {
     }
 }
 
-/// Puts a launch on the device's stream.
-pub(crate) fn launch(device: &CudaDevice, launch: &Launch) -> Result<()> {
-    let gpu = Gpu::of(device)?;
-    // SAFETY: addresses in this crate come from `Input`, `Side`, `Output` and `linear`'s weights, of the sizes that
-    // the ops checked. Their memory is freed on the same stream, behind the launch.
-    #[allow(unsafe_code)]
-    unsafe {
-        Ok(gpu.launch(launch)?)
+/// Keeps the choice of matrix-product algorithms, which takes some milliseconds for each new shape, in `file`. Nothing
+/// on the CPU.
+///
+/// Errors: a GPU that cannot be used.
+pub fn keep_tuning(device: &Device, file: PathBuf) -> wan_core::Result<()> {
+    if let Device::Cuda(device) = device {
+        Gpu::of(device).map_err(candle_core::Error::from)?.keep_tuning(file);
     }
+    Ok(())
 }
 
 fn allocate(device: &CudaDevice, shape: &Shape, dtype: DType) -> Result<CudaStorage> {
