@@ -19,6 +19,7 @@ pub fn compile(sources: &Sources) {
         // Kernels are found by name at run time: nothing refers to their object files.
         .link_lib_modifier("+whole-archive")
         .file(sources.root.join("shim/runtime.cpp"))
+        .file(sources.root.join("shim/selftest.cu"))
         .files(sources.files.iter().filter(|file| !is_hopper_only(file)))
         .compile("wan_shim");
 }

@@ -12,6 +12,7 @@ mod layer_norm;
 mod quantised;
 mod residual;
 mod rms_norm;
+mod shim;
 // Deterministic inputs and comparisons, shared with the ops' own tests.
 #[path = "../../src/testing.rs"]
 #[allow(dead_code)]
