@@ -67,7 +67,7 @@ __device__ __forceinline__ void activate_quantise(const T* __restrict__ x, const
 }
 
 #define ACTIVATE_QUANTISE(T)                                                                         \
-  KERNEL(activate_quantise_##T, 1024, const T* x, const float* row_scale, const float* bias,         \
+  KERNEL(activate_quantise_##T, ROW_THREADS, const T* x, const float* row_scale, const float* bias,         \
          e4m3* codes, float* scale, int dim, int activation) {                                       \
     activate_quantise<T>(x, row_scale, bias, codes, scale, dim, activation);                         \
   }

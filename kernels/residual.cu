@@ -16,21 +16,14 @@ __device__ __forceinline__ void residual_layer_norm(const X* __restrict__ x, con
   Row row;
   row.load(x + first, dim);
   if (y) {
-    Row added;
-    added.load(y + first, dim);
-    if (gate) {
-      Row gates;
-      gates.load(gate, dim);
-#pragma unroll
-      for (int c = 0; c < CHUNKS; c++) {
-#pragma unroll
-        for (int i = 0; i < GROUP; i++) added.v[c][i] *= gates.v[c][i];
-      }
-    }
+    const bool packed = groups_fit(y, dim);
 #pragma unroll
     for (int c = 0; c < CHUNKS; c++) {
+      float added[GROUP], gates[GROUP];
+      load_group(added, y + first, Row::at(c), dim, packed);
+      if (gate) load_group(gates, gate, Row::at(c), dim, groups_fit(gate, dim));
 #pragma unroll
-      for (int i = 0; i < GROUP; i++) row.v[c][i] += added.v[c][i];
+      for (int i = 0; i < GROUP; i++) row.v[c][i] += gate ? gates[i] * added[i] : added[i];
     }
   }
   if (sum) row.store(sum + first, dim);
@@ -39,16 +32,17 @@ __device__ __forceinline__ void residual_layer_norm(const X* __restrict__ x, con
   const float mean = row.sum(dim, partial, [](float v) { return v; }) / dim;
   const float variance = row.sum(dim, partial, [=](float v) { return (v - mean) * (v - mean); }) / dim;
   const float inverse = rsqrtf(variance + eps);
-  row.map(dim, [=](float v, int) { return (v - mean) * inverse; });
-  if (factor) {
-    Row factors, summands;
-    factors.load(factor, dim);
-    summands.load(summand, dim);
 #pragma unroll
-    for (int c = 0; c < CHUNKS; c++) {
+  for (int c = 0; c < CHUNKS; c++) {
+#pragma unroll
+    for (int i = 0; i < GROUP; i++) row.v[c][i] = (row.v[c][i] - mean) * inverse;
+    if (factor) {
+      float factors[GROUP], summands[GROUP];
+      load_group(factors, factor, Row::at(c), dim, groups_fit(factor, dim));
+      load_group(summands, summand, Row::at(c), dim, groups_fit(summand, dim));
 #pragma unroll
       for (int i = 0; i < GROUP; i++) {
-        row.v[c][i] = row.v[c][i] * (factors.v[c][i] + factor_offset) + summands.v[c][i];
+        row.v[c][i] = row.v[c][i] * (factors[i] + factor_offset) + summands[i];
       }
     }
   }
@@ -60,7 +54,7 @@ __device__ __forceinline__ void residual_layer_norm(const X* __restrict__ x, con
 }
 
 #define RESIDUAL_LAYER_NORM(X, Y, N)                                                                        \
-  KERNEL(residual_layer_norm_##X##_##Y##_##N, 1024, const X* x, const Y* y, const float* gate, X* sum,      \
+  KERNEL(residual_layer_norm_##X##_##Y##_##N, ROW_THREADS, const X* x, const Y* y, const float* gate, X* sum,      \
          N* normed, float* scale, const float* factor, const float* summand, float factor_offset, int dim,  \
          float eps) {                                                                                       \
     residual_layer_norm<X, Y, N>(x, y, gate, sum, normed, scale, factor, summand, factor_offset, dim, eps); \

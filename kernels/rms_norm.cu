@@ -48,7 +48,7 @@ __device__ __forceinline__ void rms_norm(const T* __restrict__ x, const float* _
 }
 
 #define RMS_NORM(T)                                                                                   \
-  KERNEL(rms_norm_##T, 1024, const T* x, const float* weight, const float* rope, T* y, int dim,       \
+  KERNEL(rms_norm_##T, ROW_THREADS, const T* x, const float* weight, const float* rope, T* y, int dim,       \
          int head, float eps) {                                                                       \
     rms_norm<T>(x, weight, rope, y, dim, head, eps);                                                  \
   }

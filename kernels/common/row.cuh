@@ -1,6 +1,6 @@
 // A row of values held in the registers of one block: what kernels do that read a row once and need statistics of
 // all of it. Each thread has up to CHUNKS groups of GROUP neighbouring values; chunk c of thread t starts at
-// (c * threads + t) * GROUP. A block of 1024 threads holds 16384 values.
+// (c * threads + t) * GROUP.
 #pragma once
 
 #include "kernel.cuh"
@@ -52,6 +52,8 @@ __device__ __forceinline__ void store_group(T* row, int64_t at, int64_t dim, boo
 }
 
 constexpr int CHUNKS = 2;
+// Most threads of a block; fewer than 1024, which would leave each of them 64 registers: too few for the norms.
+constexpr int ROW_THREADS = 896;
 
 struct Row {
   float v[CHUNKS][GROUP];
@@ -103,7 +105,7 @@ struct Row {
 #pragma unroll
     for (int c = 0; c < CHUNKS; c++) {
 #pragma unroll
-      for (int i = 0; i < GROUP; i++) largest = fmaxf(largest, fabsf(v[c][i]));
+      for (int i = 0; i < GROUP; i++) largest = at(c) + i < dim ? fmaxf(largest, fabsf(v[c][i])) : largest;
     }
     largest = block_max(largest, partial);
     const float step = largest > 0.0f ? largest / E4M3_MAX : 1.0f;

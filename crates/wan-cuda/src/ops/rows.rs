@@ -1,5 +1,8 @@
 /// Longest row that kernels which hold a row in the registers of one block can take.
-pub const LONGEST_ROW: usize = 1024 * VALUES_PER_THREAD;
+pub const LONGEST_ROW: usize = ROW_THREADS * VALUES_PER_THREAD;
+
+/// As in `kernels/common/row.cuh`.
+const ROW_THREADS: usize = 896;
 
 /// As `CHUNKS * GROUP` of `kernels/common/row.cuh`.
 const VALUES_PER_THREAD: usize = 16;
