@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use wan_core::{Error, Loader, Result, WeightSet};
 use wan_ops::{Embedding, rms_norm};
 
@@ -174,7 +174,7 @@ fn bounded(x: Tensor) -> Result<Tensor> {
     if x.dtype() != DType::F16 {
         return Ok(x);
     }
-    let largest = x.abs()?.flatten_all()?.max(0)?.to_dtype(DType::F32)?.to_scalar::<f32>()?;
+    let largest = x.abs()?.max(D::Minus1)?.flatten_all()?.max(0)?.to_dtype(DType::F32)?.to_scalar::<f32>()?;
     if largest.is_infinite() { Ok(x.clamp(-LIMIT, LIMIT)?) } else { Ok(x) }
 }
 
