@@ -4,6 +4,7 @@
 //! runs. Tensors are contiguous and row-major unless said otherwise.
 
 mod activation;
+mod attention;
 mod channel_norm;
 mod conv3d;
 mod dequantise;
@@ -13,6 +14,7 @@ mod rms_norm;
 mod rows;
 
 pub use activation::{Function, Preactivation, activate, activate_quantise};
+pub use attention::{AttentionPlaces, AttentionShape, LARGEST_HEAD, TokenRows, attention, attention_mma};
 pub use channel_norm::{MOST_CHANNELS, channel_norm};
 pub use conv3d::{ConvGeometry, ConvPlaces, conv3d};
 pub use dequantise::{Storage, dequantise};

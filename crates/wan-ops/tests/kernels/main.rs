@@ -4,6 +4,7 @@
 //! it, and compares what came out with the op's public function on the same values.
 
 mod activation;
+mod attention;
 mod channel_norm;
 mod conv3d;
 mod dequantise;
