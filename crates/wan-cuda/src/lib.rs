@@ -4,6 +4,9 @@
 //! pure function in [`ops`] from addresses and sizes. It runs on a GPU (`gpu::Gpu`, feature `cuda`) or on the host
 //! (`shim`, feature `shim`), where blocks and threads are emulated and mistakes of a kernel are found.
 
+#[cfg(feature = "cuda")]
+use wan_cuda_libs as _; // stands in for the libraries that cudarc links
+
 mod launch;
 pub mod ops;
 

@@ -28,8 +28,19 @@ pub(super) fn open(ordinal: usize) -> Result<Device, String> {
     Ok(device)
 }
 
-/// A driver that is there, and as new as the CUDA libraries' major version.
+/// The libraries, and a driver as new as the CUDA libraries' major version.
 fn check_driver() -> Result<(), String> {
+    match wan_cuda_libs::missing() {
+        Some(library) if library.starts_with("libcuda.so") => {
+            return Err("this machine has no NVIDIA driver: install it, or use --device cpu".into());
+        }
+        Some(library) => {
+            return Err(format!(
+                "{library} not found: install the CUDA libraries, or name their folder in LD_LIBRARY_PATH"
+            ));
+        }
+        None => {}
+    }
     result::init().map_err(describe)?;
     let mut driver = 0;
     // SAFETY: writes one integer.

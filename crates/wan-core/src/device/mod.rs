@@ -2,6 +2,8 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(feature = "cuda")]
+mod out_of_memory;
 
 use std::fmt;
 use std::str::FromStr;
@@ -85,6 +87,8 @@ impl DeviceChoice {
 
 #[cfg(feature = "cuda")]
 use cuda::open as open_cuda;
+#[cfg(feature = "cuda")]
+pub(crate) use out_of_memory::out_of_memory;
 
 #[cfg(not(feature = "cuda"))]
 fn open_cuda(_: usize) -> Result<Device, String> {

@@ -26,6 +26,14 @@ pub enum GpuError {
         /// The answer.
         source: DriverError,
     },
+    /// The system gives no more memory that a GPU can read by itself.
+    #[error("pinned main memory: {bytes} bytes refused ({answer}): swap fewer blocks, or free main memory")]
+    Pinned {
+        /// What was asked for.
+        bytes: usize,
+        /// The driver's answer; it is about main memory, whatever it says.
+        answer: DriverError,
+    },
     /// cublasLt's answer.
     #[error("{what}: {source}")]
     Blas {
@@ -50,6 +58,6 @@ impl GpuError {
 
 impl From<GpuError> for candle_core::Error {
     fn from(error: GpuError) -> Self {
-        Self::wrap(error)
+        Self::Cuda(Box::new(error)) // with its type: what is out of memory is told from the rest
     }
 }

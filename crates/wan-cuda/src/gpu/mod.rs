@@ -3,8 +3,11 @@
 mod error;
 mod gemm;
 mod images;
+mod pinned;
+mod report;
 mod scratch;
 mod storage;
+mod transfer;
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -19,8 +22,11 @@ use candle_core::cuda_backend::{CudaDevice, DeviceId};
 pub use error::GpuError;
 pub use gemm::{Epilogue, Gemm, GemmPlaces, Operand};
 pub use images::{IMAGES, Image, Target, images_for};
+pub use report::{KernelReport, parse as parse_report};
+pub use pinned::Pinned;
 pub use scratch::ScratchGuard;
 pub use storage::address;
+pub use transfer::{CopyStream, DeviceSlab, Event};
 
 use crate::{Arg, Launch};
 
