@@ -45,8 +45,10 @@ struct Tile {
   int first_output;
   int copied_row, copied_piece;  // this thread's part of the copies
   Voxel voxel[A_ROWS];
-  Tap tap;  // of the next slice to copy
-  int k;    // its first value
+  Tap tap;                // of the next slice to copy
+  int k;                  // its first value
+  const T* from[A_ROWS];  // ALIGNED: where its piece of each row lies, unless that is
+  unsigned zeros;         // zeros: bit i for row i
   float sums[MT][NT][4];
 
   __device__ __forceinline__ Tile(const Conv3d<T>& conv, T* shared) : conv(conv), shared(shared) {
@@ -59,6 +61,7 @@ struct Tile {
     for (int i = 0; i < A_ROWS; i++) voxel[i] = voxel_at(conv, first_voxel + copied_row + i * ROWS_A_STEP);
     k = copied_piece * PIECE;
     tap = Tap::at(conv, k);
+    locate();
 #pragma unroll
     for (int m = 0; m < MT; m++) {
 #pragma unroll
@@ -76,9 +79,8 @@ struct Tile {
     if constexpr (ALIGNED) {
 #pragma unroll
       for (int i = 0; i < A_ROWS; i++) {
-        const T* from = value_at(conv, voxel[i], tap);
         T* to = a + swizzled(copied_row + i * ROWS_A_STEP, copied_piece);
-        cp_async16_cached(to, from ? from : conv.weight, from != nullptr);
+        cp_async16_cached(to, from[i], !(zeros >> i & 1));
       }
     } else {
 #pragma unroll
@@ -93,7 +95,27 @@ struct Tile {
       cp_async16(b + swizzled(row, copied_piece), from, inside);
     }
     k += DEPTH;
-    tap.advance(conv, DEPTH);
+    if (ALIGNED && tap.channel + DEPTH < conv.inputs) {
+      tap.channel += DEPTH;
+#pragma unroll
+      for (int i = 0; i < A_ROWS; i++) from[i] += DEPTH;
+    } else {
+      tap.advance(conv, DEPTH);
+      locate();
+    }
+  }
+
+  // Finds the pieces of a new tap.
+  __device__ __forceinline__ void locate() {
+    if constexpr (ALIGNED) {
+      zeros = 0;
+#pragma unroll
+      for (int i = 0; i < A_ROWS; i++) {
+        const T* at = value_at(conv, voxel[i], tap);
+        if (!at) zeros |= 1u << i;
+        from[i] = at ? at : conv.x;  // an address that could be read
+      }
+    }
   }
 
   // One piece whose values belong to several taps.
