@@ -12,6 +12,7 @@ mod layer_norm;
 mod residual;
 mod rms_norm;
 mod rows;
+mod sage;
 
 pub use activation::{Function, Preactivation, activate, activate_quantise};
 pub use attention::{AttentionPlaces, AttentionShape, LARGEST_HEAD, TokenRows, attention, attention_mma};
@@ -22,3 +23,4 @@ pub use layer_norm::{Affine, layer_norm};
 pub use residual::{Addition, Normed, gated_residual, residual_layer_norm};
 pub use rms_norm::{Rotation, rms_norm};
 pub use rows::LONGEST_ROW;
+pub use sage::{Sage, SageKernel};

@@ -5,6 +5,7 @@
 
 mod activation;
 mod attention;
+mod attention_sage;
 mod channel_norm;
 mod conv3d;
 mod dequantise;
