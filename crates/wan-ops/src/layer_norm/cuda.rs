@@ -95,8 +95,10 @@ pub(super) fn residual_layer_norm(
     let dim = x.dim(D::Minus1)?;
     check_row(OP, dim)?;
     let shape = [x.elem_count() / dim.max(1), dim];
-    // A 16-bit stream is normalised to its own dtype, an f32 one to f32 or to that of what is added.
-    let direct = x.dtype() == DType::F32 && [x.dtype(), y.dtype()].contains(&dtype);
+    // A 16-bit stream is normalised to its own dtype; an f32 one to f32 or the addend's, to any if that is f32 too.
+    let direct = x.dtype() == DType::F32
+        && (y.dtype() == DType::F32 || [DType::F32, y.dtype()].contains(&dtype))
+        && [DType::F32, DType::BF16, DType::F16].contains(&dtype);
     let written = if direct { dtype } else { x.dtype() };
     let (sum, normed) = with_tensor(OP, x, |stream| {
         with_tensor(OP, &y, |y| {
