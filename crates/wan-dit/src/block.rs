@@ -1,6 +1,6 @@
 use candle_core::{DType, Tensor};
 use wan_core::{Loader, Result};
-use wan_ops::Affine;
+use wan_ops::{Affine, Linear};
 
 use crate::config::DitConfig;
 use crate::context::BlockKeys;
@@ -89,6 +89,12 @@ impl Block {
         let h = x.normalise(self.eps, m.ffn.affine(), self.dtype)?;
         x.add(self.ffn.forward(&h)?, Some(m.ffn.gate.clone()));
         Ok(())
+    }
+
+    /// The layers that every forward uses, in the order of their use.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &Linear> {
+        let (own, cross, ffn) = (self.self_attn.layers(), self.cross_attn.layers(), self.ffn.layers());
+        own.into_iter().chain(cross).chain(ffn)
     }
 
     /// The part that knows how to make keys and values.

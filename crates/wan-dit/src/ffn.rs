@@ -26,6 +26,11 @@ impl FeedForward {
         })
     }
 
+    /// Its layers.
+    pub(crate) fn layers(&self) -> [&Linear; 2] {
+        [&self.first, &self.second]
+    }
+
     /// `x`: `[L, dim]`; returns the same shape and dtype.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.forward_chunks(x, ROWS)

@@ -36,6 +36,11 @@ impl SelfAttention {
         })
     }
 
+    /// Its layers; query, key and value first.
+    pub(crate) fn layers(&self) -> [&Linear; 4] {
+        [&self.q, &self.k, &self.v, &self.o]
+    }
+
     /// - `x`: `[L, dim]` compute dtype
     /// - `rope`: `[L, D/2, 2]` f32
     /// - returns `[L, dim]`, same dtype; softmax and norms in f32

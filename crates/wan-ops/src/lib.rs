@@ -29,6 +29,7 @@ mod embedding;
 mod layer_norm;
 mod linear;
 mod numerics;
+mod residency;
 mod rms_norm;
 #[cfg(test)]
 mod testing;
@@ -47,4 +48,5 @@ pub use linear::Linear;
 #[cfg(feature = "cuda")]
 pub use linear::Place;
 pub use numerics::{AttentionChoice, Numerics, Precision};
+pub use residency::{HostSide, Pass, Residency, SWAP_SLOTS, release_unused};
 pub use rms_norm::{rms_norm, rms_norm_reference, rms_norm_rope, rope_reference};

@@ -76,6 +76,12 @@ impl Linear {
         &self.weight
     }
 
+    /// Frees the matrix on a GPU, where it was uploaded to; the next use uploads it again. Nothing on the CPU.
+    pub fn release(&self) {
+        #[cfg(feature = "cuda")]
+        self.set_place(Place::Mapped);
+    }
+
     /// Says where the matrix now lies on the GPU; clones of the layer follow. Changes of the weight stay where they are.
     #[cfg(feature = "cuda")]
     pub fn set_place(&self, place: Place) {
