@@ -1,5 +1,6 @@
 //! Launches on an NVIDIA GPU, on the stream of candle's device.
 
+mod cudnn;
 mod error;
 mod gemm;
 mod images;
@@ -19,11 +20,12 @@ use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, result
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, DeviceId};
 
+pub use cudnn::{Cudnn, CudnnError};
 pub use error::GpuError;
 pub use gemm::{Epilogue, Gemm, GemmPlaces, Operand};
 pub use images::{IMAGES, Image, Target, images_for};
-pub use report::{KernelReport, parse as parse_report};
 pub use pinned::Pinned;
+pub use report::{KernelReport, parse as parse_report};
 pub use scratch::ScratchGuard;
 pub use storage::address;
 pub use transfer::{CopyStream, DeviceSlab, Event};
