@@ -144,6 +144,7 @@ struct Warp {
       sum += __shfl_xor_sync(FULL_WARP, sum, 2);
       const int mine = row + lane / 4 + 8 * h;
       if (mine >= l) continue;
+      const float inverse = 1.0f / sum;
       T* out = to + mine * ld + lane % 4 * 2;
 #pragma unroll
       for (int n = 0; n < D / 8; n++) {
@@ -152,7 +153,7 @@ struct Warp {
 #pragma unroll
         for (int i = 0; i < 2; i++) {
           const float before = add ? to_float(pair.values[i]) : 0.0f;
-          pair.values[i] = from_float<T>(before + y[n][2 * h + i] / sum);
+          pair.values[i] = from_float<T>(before + y[n][2 * h + i] * inverse);
         }
         store_pack(out + n * 8, pair);
       }

@@ -184,13 +184,14 @@ struct Warp {
       sum += __shfl_xor_sync(FULL_WARP, sum, 2);
       const int mine = row + lane / 4 + 8 * h;
       if (mine >= l) continue;
+      const float inverse = 1.0f / sum;
 #pragma unroll
       for (int n = 0; n < SAGE_DIM / 8; n++) {
         const int channel = n * 8 + lane % 4 * 2;
         Pack<T, 2> pair;
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-          pair.values[i] = from_float<T>(y[n][2 * h + i] / sum * values.scale(channel + i));
+          pair.values[i] = from_float<T>(y[n][2 * h + i] * inverse * values.scale(channel + i));
         }
         store_pack(to + mine * ld + channel, pair);
       }

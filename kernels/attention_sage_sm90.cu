@@ -200,13 +200,14 @@ __device__ __forceinline__ void consume(const Shared& shared, const float* q_sca
     total += __shfl_xor_sync(FULL_WARP, total, 2);
     const int mine = int(blockIdx.x) * SAGE_TOKENS + row + 8 * h;
     if (mine >= l) continue;
+    const float inverse = 1.0f / total;
 #pragma unroll
     for (int n = 0; n < SAGE_DIM / 8; n++) {
       const int channel = n * 8 + lane % 4 * 2;
       Pack<T, 2> pair;
 #pragma unroll
       for (int i = 0; i < 2; i++) {
-        pair.values[i] = from_float<T>(state.y[4 * n + 2 * h + i] / total * v_scales[channel + i]);
+        pair.values[i] = from_float<T>(state.y[4 * n + 2 * h + i] * inverse * v_scales[channel + i]);
       }
       store_pack(y + mine * ld + channel, pair);
     }
