@@ -5,7 +5,8 @@
 //! |---|---|
 //! | [`Linear`] | `act(x wᵀ s + b)`, weight in f32, f16, bf16 or f8_e4m3 as stored |
 //! | [`Embedding`] | `table[ids]` |
-//! | [`attention`] | `softmax(scale q kᵀ + bias) v`, online softmax, memory linear in the sequence |
+//! | [`attention`], [`self_attention`] | `softmax(scale q kᵀ + bias) v`, online softmax, memory linear in the sequence |
+//! | [`attention_sum`] | the sum of two of them for one query |
 //! | [`layer_norm`] | `(x - mean) rsqrt(var + eps)`, then affine or modulated |
 //! | [`residual_layer_norm`] | `x' = x + gate y`, and `layer_norm(x')` in the same pass |
 //! | [`gated_residual`] | `x + gate y` |
@@ -35,7 +36,7 @@ mod rms_norm;
 mod testing;
 
 pub use activation::{Activation, activate, activate_reference};
-pub use attention::{attention, attention_reference};
+pub use attention::{attention, attention_reference, attention_sum, self_attention};
 pub use channel_norm::{channel_rms_norm, channel_rms_norm_reference};
 pub use conv3d::{Conv3d, ConvSpec};
 #[cfg(feature = "cuda")]
