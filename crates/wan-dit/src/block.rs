@@ -1,6 +1,6 @@
 use candle_core::{DType, Tensor};
 use wan_core::{Loader, Result};
-use wan_ops::{Affine, Linear};
+use wan_ops::{Affine, Linear, Numerics};
 
 use crate::config::DitConfig;
 use crate::context::BlockKeys;
@@ -89,6 +89,16 @@ impl Block {
         let h = x.normalise(self.eps, m.ffn.affine(), self.dtype)?;
         x.add(self.ffn.forward(&h)?, Some(m.ffn.gate.clone()));
         Ok(())
+    }
+
+    /// The same, computed as `numerics` says.
+    pub(crate) fn with_numerics(self, numerics: Numerics) -> Self {
+        Self {
+            self_attn: self.self_attn.with_numerics(numerics),
+            cross_attn: self.cross_attn.with_precision(numerics.precision),
+            ffn: self.ffn.with_precision(numerics.precision),
+            ..self
+        }
     }
 
     /// The layers that every forward uses, in the order of their use.

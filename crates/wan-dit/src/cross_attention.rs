@@ -2,7 +2,7 @@ use std::iter;
 
 use candle_core::Tensor;
 use wan_core::{Loader, Result};
-use wan_ops::{Linear, attention, attention_sum, rms_norm};
+use wan_ops::{Linear, Precision, attention, attention_sum, rms_norm};
 
 use crate::config::{DitConfig, ModelType};
 use crate::context::{BlockKeys, KeyValue};
@@ -55,6 +55,11 @@ impl CrossAttention {
             heads: config.num_heads,
             eps: config.eps,
         })
+    }
+
+    /// The same, multiplied as `precision` says; keys and values, made once, stay exact.
+    pub(crate) fn with_precision(self, precision: Precision) -> Self {
+        Self { q: self.q.with_precision(precision), o: self.o.with_precision(precision), ..self }
     }
 
     /// The layers that every forward uses.

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use wan_core::geometry::LatentSize;
 use wan_core::progress::CancelToken;
 use wan_core::{Error, Loader, Result, WeightSet};
-use wan_ops::{HostSide, Residency};
+use wan_ops::{HostSide, Numerics, Residency};
 
 use crate::block::Block;
 use crate::config::{DitConfig, ModelType};
@@ -124,6 +124,14 @@ impl Dit {
         self.dtype
     }
 
+    /// The same model, whose blocks compute as `numerics` says. It changes nothing on the CPU. Before
+    /// [`Self::place_blocks`].
+    #[must_use]
+    pub fn with_numerics(self, numerics: Numerics) -> Self {
+        let blocks = self.blocks.into_iter().map(|block| block.with_numerics(numerics)).collect();
+        Self { blocks, ..self }
+    }
+
     /// Puts the blocks where a GPU computes with them: those whose number is in `swapped` into pinned host memory, from
     /// which they are brought in time for their use, the others onto the device. Called again it places them anew;
     /// without it each block is uploaded at its first use and stays. Results do not depend on it. Nothing on the CPU,
@@ -136,6 +144,7 @@ impl Dit {
     pub fn place_blocks(&mut self, swapped: &[usize]) -> Result<()> {
         // The old places go first, and with them their memory.
         self.residency = Residency::on_demand();
+        wan_ops::release_unused(&self.device)?;
         let layers = self.blocks.iter().map(|block| block.layers().cloned().collect()).collect();
         self.residency = Residency::place(&self.device, layers, swapped, HostSide::Pinned)?;
         Ok(())
