@@ -7,7 +7,10 @@ PACKAGES := build-essential clang libclang-dev pkg-config \
 OUT ?= out
 CARGO ?= cargo
 
-.PHONY: all demo test deps build lint bench clean
+# Where `make cuda-toolkit` puts the compiler for NVIDIA GPUs.
+CUDA_TOOLKIT_DIR ?= .cuda-toolkit
+
+.PHONY: all demo test deps build lint bench clean cuda-toolkit build-cuda lint-cuda
 
 all: build
 
@@ -44,6 +47,19 @@ lint:
 
 bench: deps
 	$(CARGO) bench --locked --workspace
+
+## CUDA compiler, headers and libraries from PyPI, without NVIDIA's installer; about 1.2 GB. No GPU is needed.
+cuda-toolkit: PACKAGES += python3-venv
+cuda-toolkit: deps
+	.ci/cuda-toolkit $(CUDA_TOOLKIT_DIR)
+
+## A program that computes on NVIDIA GPUs, and starts on machines without them as well.
+build-cuda: cuda-toolkit
+	. $(CUDA_TOOLKIT_DIR)/env && $(CARGO) build --release --locked -p wan-run --features cuda
+
+lint-cuda: cuda-toolkit
+	. $(CUDA_TOOLKIT_DIR)/env && \
+	  $(CARGO) clippy --locked --workspace --all-targets --features wan-run/cuda -- -D warnings
 
 clean:
 	$(CARGO) clean

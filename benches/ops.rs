@@ -117,7 +117,7 @@ fn row_wise(c: &mut Criterion) {
     }
     group.bench_function(format!("residual_layer_norm {l}x{dim}"), |b| {
         let affine = Affine::Modulation { shift: &w, scale: &w };
-        b.iter(|| residual_layer_norm(&x, &y, Some(&w), 1e-6, affine));
+        b.iter(|| residual_layer_norm(&x, &y, Some(&w), 1e-6, affine, DType::F32));
     });
     group.bench_function(format!("rms_norm_rope {l}x{dim}"), |b| {
         b.iter(|| rms_norm_rope(&x, &w, 1e-6, &rope))

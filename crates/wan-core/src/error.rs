@@ -59,9 +59,33 @@ pub enum Error {
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
-    /// An error of the tensor library.
+    /// The device has no memory left for what was to be computed. Its state is sound: less may be tried.
+    #[error("out of memory on the device: {}", without_backtrace(.0))]
+    OutOfMemory(#[source] candle_core::Error),
+    /// Another error of the tensor library.
     #[error("tensor operation: {}", without_backtrace(.0))]
-    Tensor(#[from] candle_core::Error),
+    Tensor(#[source] candle_core::Error),
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        if out_of_memory(&error) { Self::OutOfMemory(error) } else { Self::Tensor(error) }
+    }
+}
+
+/// Whether the driver or a library of the GPU says that its memory is used up. Main memory is the allocator's matter.
+fn out_of_memory(error: &candle_core::Error) -> bool {
+    use candle_core::Error as Candle;
+    match error {
+        Candle::Context { inner, .. }
+        | Candle::WithPath { inner, .. }
+        | Candle::WithBacktrace { inner, .. } => out_of_memory(inner),
+        #[cfg(feature = "cuda")]
+        Candle::Cuda(error) => crate::device::out_of_memory(error.as_ref()),
+        #[cfg(feature = "cuda")]
+        Candle::WrappedContext { wrapped, .. } => crate::device::out_of_memory(wrapped.as_ref()),
+        _ => false,
+    }
 }
 
 impl Error {

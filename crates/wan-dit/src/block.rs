@@ -1,6 +1,6 @@
 use candle_core::{DType, Tensor};
 use wan_core::{Loader, Result};
-use wan_ops::Affine;
+use wan_ops::{Affine, Linear, Numerics};
 
 use crate::config::DitConfig;
 use crate::context::BlockKeys;
@@ -70,7 +70,7 @@ impl Block {
 
     /// The first part: `x += gate SelfAttn(LN(x) (1 + scale) + shift)`. It does not see the context.
     pub(crate) fn self_attention(&self, x: &mut ResidualStream, m: &Modulation, rope: &Tensor) -> Result<()> {
-        let h = x.normalise(self.eps, m.self_attn.affine())?.to_dtype(self.dtype)?;
+        let h = x.normalise(self.eps, m.self_attn.affine(), self.dtype)?;
         x.add(self.self_attn.forward(&h, rope)?, Some(m.self_attn.gate.clone()));
         Ok(())
     }
@@ -84,11 +84,27 @@ impl Block {
         keys: &BlockKeys,
     ) -> Result<()> {
         let [weight, bias] = &self.norm3;
-        let h = x.normalise(self.eps, Affine::Weights { weight, bias })?.to_dtype(self.dtype)?;
+        let h = x.normalise(self.eps, Affine::Weights { weight, bias }, self.dtype)?;
         x.add(self.cross_attn.forward(&h, keys)?, None);
-        let h = x.normalise(self.eps, m.ffn.affine())?.to_dtype(self.dtype)?;
+        let h = x.normalise(self.eps, m.ffn.affine(), self.dtype)?;
         x.add(self.ffn.forward(&h)?, Some(m.ffn.gate.clone()));
         Ok(())
+    }
+
+    /// The same, computed as `numerics` says.
+    pub(crate) fn with_numerics(self, numerics: Numerics) -> Self {
+        Self {
+            self_attn: self.self_attn.with_numerics(numerics),
+            cross_attn: self.cross_attn.with_precision(numerics.precision),
+            ffn: self.ffn.with_precision(numerics.precision),
+            ..self
+        }
+    }
+
+    /// The layers that every forward uses, in the order of their use.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &Linear> {
+        let (own, cross, ffn) = (self.self_attn.layers(), self.cross_attn.layers(), self.ffn.layers());
+        own.into_iter().chain(cross).chain(ffn)
     }
 
     /// The part that knows how to make keys and values.

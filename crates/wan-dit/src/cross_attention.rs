@@ -1,6 +1,8 @@
+use std::iter;
+
 use candle_core::Tensor;
 use wan_core::{Loader, Result};
-use wan_ops::{Linear, attention, rms_norm};
+use wan_ops::{Linear, Precision, attention, attention_sum, rms_norm};
 
 use crate::config::{DitConfig, ModelType};
 use crate::context::{BlockKeys, KeyValue};
@@ -55,6 +57,26 @@ impl CrossAttention {
         })
     }
 
+    /// The same, multiplied as `precision` says; keys and values, made once, stay exact.
+    pub(crate) fn with_precision(self, precision: Precision) -> Self {
+        Self { q: self.q.with_precision(precision), o: self.o.with_precision(precision), ..self }
+    }
+
+    /// The layers that every forward uses.
+    pub(crate) fn layers(&self) -> [&Linear; 2] {
+        [&self.q, &self.o]
+    }
+
+    /// The layers that make keys and values, which are used once where those are kept.
+    fn key_layers(&self) -> impl Iterator<Item = &Linear> {
+        iter::once(&self.text).chain(&self.image).flat_map(|projection| [&projection.k, &projection.v])
+    }
+
+    /// Takes the weights that make keys and values from the device, until they are used again.
+    pub(crate) fn release_key_weights(&self) {
+        self.key_layers().for_each(Linear::release);
+    }
+
     /// Keys and values of the embedded text, `[text_len, dim]`.
     pub(crate) fn text_keys(&self, text: &Tensor) -> Result<KeyValue> {
         self.keys(&self.text, text)
@@ -80,11 +102,12 @@ impl CrossAttention {
         let (l, dim) = x.dims2()?;
         let d = dim / self.heads;
         let q = rms_norm(&self.q.forward(x)?, &self.norm_q, self.eps)?.reshape((l, self.heads, d))?;
-        let attend = |to: &KeyValue| attention(&q, &to.k, &to.v, softmax_scale(d), None);
-        let mut y = attend(&keys.text)?; // [L, heads, D]
-        if let Some(image) = &keys.image {
-            y = (y + attend(image)?)?;
-        }
+        let scale = softmax_scale(d);
+        let (k, v) = (&keys.text.k, &keys.text.v);
+        let y = match &keys.image {
+            Some(image) => attention_sum(&q, (k, v), (&image.k, &image.v), scale)?,
+            None => attention(&q, k, v, scale, None)?,
+        }; // [L, heads, D]
         self.o.forward(&y.reshape((l, dim))?)
     }
 }

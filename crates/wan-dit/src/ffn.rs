@@ -1,6 +1,6 @@
 use candle_core::Tensor;
 use wan_core::{Loader, Result};
-use wan_ops::{Activation, Linear};
+use wan_ops::{Activation, Linear, Precision};
 
 use crate::config::DitConfig;
 
@@ -24,6 +24,16 @@ impl FeedForward {
             first: Linear::load(&loader.pp("0"), config.dim, config.ffn_dim)?,
             second: Linear::load(&loader.pp("2"), config.ffn_dim, config.dim)?,
         })
+    }
+
+    /// The same, multiplied as `precision` says.
+    pub(crate) fn with_precision(self, precision: Precision) -> Self {
+        Self { first: self.first.with_precision(precision), second: self.second.with_precision(precision) }
+    }
+
+    /// Its layers.
+    pub(crate) fn layers(&self) -> [&Linear; 2] {
+        [&self.first, &self.second]
     }
 
     /// `x`: `[L, dim]`; returns the same shape and dtype.
@@ -72,6 +82,23 @@ mod tests {
         let whole = ffn.forward(&x).unwrap();
         for rows in [1, 4, 10, 11] {
             assert_close(&format!("{rows} rows"), &ffn.forward_chunks(&x, rows).unwrap(), &whole, 1e-6);
+        }
+    }
+
+    /// A row's sums do not depend on the rows beside it, as long as there are enough to multiply them in tiles.
+    #[test]
+    fn a_row_has_the_same_bits_in_any_chunk() {
+        let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
+        let linear = |inputs: usize, outputs: usize| {
+            let weight = Stored::from_tensor("weight", &random(&[outputs, inputs])).unwrap();
+            Linear::new(weight, Some(random(&[outputs])))
+        };
+        let ffn = FeedForward { first: linear(70, 300), second: linear(300, 70) };
+        let x = random(&[120, 70]);
+        let bits = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let whole = bits(ffn.forward(&x).unwrap());
+        for rows in [8, 24, 56, 100] {
+            assert_eq!(bits(ffn.forward_chunks(&x, rows).unwrap()), whole, "{rows} rows");
         }
     }
 }

@@ -1,4 +1,4 @@
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use wan_core::{Loader, Result};
 use wan_ops::{Affine, Linear};
 
@@ -31,6 +31,7 @@ impl Head {
     pub(crate) fn forward(&self, x: &mut ResidualStream, time: &Tensor) -> Result<Tensor> {
         let m = self.modulation.broadcast_add(time)?;
         let (shift, scale) = (m.get(0)?, m.get(1)?);
-        self.linear.forward(&x.normalise(self.eps, Affine::Modulation { shift: &shift, scale: &scale })?)
+        let affine = Affine::Modulation { shift: &shift, scale: &scale };
+        self.linear.forward(&x.normalise(self.eps, affine, DType::F32)?)
     }
 }

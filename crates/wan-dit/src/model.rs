@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use wan_core::geometry::LatentSize;
 use wan_core::progress::CancelToken;
 use wan_core::{Error, Loader, Result, WeightSet};
+use wan_ops::{HostSide, Numerics, Residency};
 
 use crate::block::Block;
 use crate::config::{DitConfig, ModelType};
@@ -30,6 +31,7 @@ pub struct Dit {
     image_embedding: Option<ImageEmbedding>,
     blocks: Vec<Block>,
     head: Head,
+    residency: Residency,
     device: Device,
     dtype: DType,
 }
@@ -98,6 +100,7 @@ impl Dit {
                     .transpose()?,
                 blocks: blocks.collect::<Result<_>>()?,
                 head: Head::load(&l.pp("head"), &config)?,
+                residency: Residency::on_demand(),
                 device: device.clone(),
                 dtype,
                 config: config.clone(),
@@ -119,6 +122,37 @@ impl Dit {
     /// Dtype of the activations inside the blocks.
     pub fn dtype(&self) -> DType {
         self.dtype
+    }
+
+    /// The same model, whose blocks compute as `numerics` says. It changes nothing on the CPU. Before
+    /// [`Self::place_blocks`].
+    #[must_use]
+    pub fn with_numerics(self, numerics: Numerics) -> Self {
+        let blocks = self.blocks.into_iter().map(|block| block.with_numerics(numerics)).collect();
+        Self { blocks, ..self }
+    }
+
+    /// Puts the blocks where a GPU computes with them: those whose number is in `swapped` into pinned host memory, from
+    /// which they are brought in time for their use, the others onto the device. Called again it places them anew;
+    /// without it each block is uploaded at its first use and stays. Results do not depend on it. Nothing on the CPU,
+    /// where weights stay in their file.
+    ///
+    /// Pinned memory is filled in the background: the first forward waits for what is not there yet. LoRA matrices stay
+    /// on the device.
+    ///
+    /// Errors: [`Error::OutOfMemory`] where the device has no room.
+    pub fn place_blocks(&mut self, swapped: &[usize]) -> Result<()> {
+        // The old places go first, and with them their memory.
+        self.residency = Residency::on_demand();
+        wan_ops::release_unused(&self.device)?;
+        let layers = self.blocks.iter().map(|block| block.layers().cloned().collect()).collect();
+        self.residency = Residency::place(&self.device, layers, swapped, HostSide::Pinned)?;
+        Ok(())
+    }
+
+    /// Number of blocks.
+    pub fn blocks(&self) -> usize {
+        self.blocks.len()
     }
 
     /// Positions of latents of `latent`, computed once per job; `riflex_index` as in [`RopeTable::new`].
@@ -173,6 +207,7 @@ impl Dit {
                 for (text, keys) in texts.iter().zip(&mut keys) {
                     keys.push(BlockKeys { text: attention.text_keys(text)?, image: image.clone() });
                 }
+                attention.release_key_weights();
             }
         }
         let contexts = texts.into_iter().zip(keys).map(|(text, keys)| Context {
@@ -224,8 +259,10 @@ impl Dit {
         let rope = input.rope.table();
         // One stream for all contexts until the first cross-attention tells them apart.
         let mut streams = vec![ResidualStream::new(tokens)];
+        let mut pass = self.residency.pass()?;
         for (index, block) in self.blocks.iter().enumerate() {
             cancel.check()?;
+            pass.enter(index)?;
             let modulation = block.modulation(&time.projection)?;
             for stream in &mut streams {
                 block.self_attention(stream, &modulation, rope)?;
@@ -235,7 +272,9 @@ impl Dit {
             for (stream, context) in streams.iter_mut().zip(contexts) {
                 block.cross_attention_ffn(stream, &modulation, &context.block_keys(index, block)?)?;
             }
+            pass.leave()?;
         }
+        drop(pass);
         let velocity = |mut stream: ResidualStream| {
             let patches = self.head.forward(&mut stream, &time.embedding)?; // [L, 4 * out_dim]
             unpatchify(&patches, self.config.out_dim, grid)

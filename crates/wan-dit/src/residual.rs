@@ -1,4 +1,4 @@
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use wan_core::Result;
 use wan_ops::{Affine, layer_norm, residual_layer_norm};
 
@@ -23,12 +23,12 @@ impl ResidualStream {
         self.pending = Some((y, gate));
     }
 
-    /// Layer norm of the stream, `[L, dim]` f32.
-    pub(crate) fn normalise(&mut self, eps: f32, affine: Affine<'_>) -> Result<Tensor> {
+    /// Layer norm of the stream, `[L, dim]` in `dtype`.
+    pub(crate) fn normalise(&mut self, eps: f32, affine: Affine<'_>, dtype: DType) -> Result<Tensor> {
         match self.pending.take() {
-            None => layer_norm(&self.x, eps, affine),
+            None => Ok(layer_norm(&self.x, eps, affine)?.to_dtype(dtype)?),
             Some((y, gate)) => {
-                let (x, normed) = residual_layer_norm(&self.x, &y, gate.as_ref(), eps, affine)?;
+                let (x, normed) = residual_layer_norm(&self.x, &y, gate.as_ref(), eps, affine, dtype)?;
                 self.x = x;
                 Ok(normed)
             }

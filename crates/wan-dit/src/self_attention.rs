@@ -1,6 +1,6 @@
 use candle_core::Tensor;
 use wan_core::{Loader, Result};
-use wan_ops::{Linear, attention, rms_norm_rope};
+use wan_ops::{AttentionChoice, Linear, Numerics, rms_norm_rope, self_attention};
 
 use crate::config::DitConfig;
 
@@ -17,6 +17,7 @@ pub(crate) struct SelfAttention {
     norm_k: Tensor,
     heads: usize,
     eps: f32,
+    attention: AttentionChoice,
 }
 
 impl SelfAttention {
@@ -33,7 +34,20 @@ impl SelfAttention {
             norm_k: loader.tensor("norm_k.weight", &[dim])?,
             heads: config.num_heads,
             eps: config.eps,
+            attention: AttentionChoice::default(),
         })
+    }
+
+    /// The same, computed as `numerics` says.
+    pub(crate) fn with_numerics(self, numerics: Numerics) -> Self {
+        let layer = |layer: Linear| layer.with_precision(numerics.precision);
+        let attention = numerics.attention;
+        Self { q: layer(self.q), k: layer(self.k), v: layer(self.v), o: layer(self.o), attention, ..self }
+    }
+
+    /// Its layers; query, key and value first.
+    pub(crate) fn layers(&self) -> [&Linear; 4] {
+        [&self.q, &self.k, &self.v, &self.o]
     }
 
     /// - `x`: `[L, dim]` compute dtype
@@ -46,7 +60,7 @@ impl SelfAttention {
         let q = split(rms_norm_rope(&self.q.forward(x)?, &self.norm_q, self.eps, rope)?)?;
         let k = split(rms_norm_rope(&self.k.forward(x)?, &self.norm_k, self.eps, rope)?)?;
         let v = split(self.v.forward(x)?)?;
-        let y = attention(&q, &k, &v, softmax_scale(d), None)?; // [L, heads, D]
+        let y = self_attention(&q, &k, &v, softmax_scale(d), self.attention)?; // [L, heads, D]
         self.o.forward(&y.reshape((l, dim))?)
     }
 }

@@ -5,7 +5,8 @@
 //! |---|---|
 //! | [`Linear`] | `act(x wᵀ s + b)`, weight in f32, f16, bf16 or f8_e4m3 as stored |
 //! | [`Embedding`] | `table[ids]` |
-//! | [`attention`] | `softmax(scale q kᵀ + bias) v`, online softmax, memory linear in the sequence |
+//! | [`attention`], [`self_attention`] | `softmax(scale q kᵀ + bias) v`, online softmax, memory linear in the sequence |
+//! | [`attention_sum`] | the sum of two of them for one query |
 //! | [`layer_norm`] | `(x - mean) rsqrt(var + eps)`, then affine or modulated |
 //! | [`residual_layer_norm`] | `x' = x + gate y`, and `layer_norm(x')` in the same pass |
 //! | [`gated_residual`] | `x + gate y` |
@@ -23,20 +24,30 @@ mod attention;
 mod channel_norm;
 mod conv3d;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod embedding;
 mod layer_norm;
 mod linear;
+mod numerics;
+mod residency;
 mod rms_norm;
 #[cfg(test)]
 mod testing;
 
 pub use activation::{Activation, activate, activate_reference};
-pub use attention::{attention, attention_reference};
+pub use attention::{attention, attention_reference, attention_sum, self_attention};
 pub use channel_norm::{channel_rms_norm, channel_rms_norm_reference};
 pub use conv3d::{Conv3d, ConvSpec};
+#[cfg(feature = "cuda")]
+pub use cuda::keep_tuning;
 pub use embedding::Embedding;
 pub use layer_norm::{
     Affine, gated_residual, gated_residual_reference, layer_norm, layer_norm_reference, residual_layer_norm,
 };
 pub use linear::Linear;
+#[cfg(feature = "cuda")]
+pub use linear::Place;
+pub use numerics::{AttentionChoice, Numerics, Precision};
+pub use residency::{HostSide, Pass, Residency, SWAP_SLOTS, release_unused};
 pub use rms_norm::{rms_norm, rms_norm_reference, rms_norm_rope, rope_reference};

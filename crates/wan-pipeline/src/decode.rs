@@ -42,11 +42,11 @@ pub(crate) fn decode(
         step += 1;
         let mut take = || -> Result<()> {
             cancel.check()?;
-            let frames = frames.to_device(&Device::Cpu)?.to_dtype(DType::F32)?; // [3, n, H, W]
+            let frames = frames.to_dtype(DType::F32)?; // [3, n, H, W], still on the device
             check_finite(&format!("decode of latent frame {step} of {total}"), &frames)?;
             match plan.request.output_range {
                 OutputRange::Clamp => emit(&((frames + 1.0)? * 0.5)?, sink)?,
-                OutputRange::Minmax => kept.push(frames),
+                OutputRange::Minmax => kept.push(frames.to_device(&Device::Cpu)?),
             }
             observer.on_event(&Event::Step { stage: Stage::Decode, step, total, took: begun.elapsed() });
             begun = Instant::now();

@@ -5,7 +5,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 use wan_core::progress::{CancelToken, Event, Observer, Stage};
 use wan_dit::{DitInput, KeyCache};
-use wan_sampler::{TorchRng, classifier_free_guidance};
+use wan_sampler::{SamplerState, TorchRng, classifier_free_guidance};
 
 use crate::finite::check_finite;
 use crate::preview::latent_preview;
@@ -51,7 +51,7 @@ pub(crate) fn denoise(
     let total = plan.schedule.steps();
     observer.on_event(&Event::Started { stage: Stage::Denoise, total });
     let mut sampler = plan.schedule.sampler();
-    sampler.restore(state.sampler.clone())?;
+    sampler.restore(on_device(&state.sampler, models.device())?)?;
     let mut rng = TorchRng::from_state(&state.rng)?;
     if sampler.steps_taken() < total {
         let dit = models.dit(&plan.request.loras)?;
@@ -108,6 +108,15 @@ pub(crate) fn denoise(
     }
     observer.on_event(&Event::Finished { stage: Stage::Denoise, took: start.elapsed() });
     Ok(())
+}
+
+/// A solver's state with its history on `device`: a resumed one comes from a file.
+fn on_device(state: &SamplerState, device: &Device) -> Result<SamplerState> {
+    let mut state = state.clone();
+    for tensor in state.history.values_mut() {
+        *tensor = tensor.to_device(device)?;
+    }
+    Ok(state)
 }
 
 /// Shows the clean video that the model expects at this step: `x0 = x - sigma v`.

@@ -1,10 +1,12 @@
-use candle_core::{DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use wan_core::{Error, Result};
 
-/// Errors with [`Error::NonFinite`], naming `stage`, if any value of `t` is NaN or infinite.
+/// Errors with [`Error::NonFinite`], naming `stage`, if any value of `t` (of one axis or more) is NaN or infinite.
 pub(crate) fn check_finite(stage: &str, t: &Tensor) -> Result<()> {
-    // A sum is finite unless a value is not, or it overflows: only then are the values counted.
-    let sum = t.to_dtype(DType::F32)?.abs()?.sum_all()?.to_device(&Device::Cpu)?.to_scalar::<f32>()?;
+    // A sum is finite unless a value is not, or it overflows: only then are the values counted. Lines are summed
+    // first, which a GPU does side by side.
+    let lines = t.to_dtype(DType::F32)?.abs()?.sum(D::Minus1)?;
+    let sum = lines.sum_all()?.to_device(&Device::Cpu)?.to_scalar::<f32>()?;
     if sum.is_finite() {
         return Ok(());
     }

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
+use wan_core::device::{Opened, compute_dtype};
 use wan_core::progress::{CancelToken, Event, Observer, Stage};
 use wan_media::{
     ContactSheet, OutputFormat, Reservation, RgbImage, VideoOptions, VideoWriter, load_image, read_metadata,
@@ -81,7 +82,7 @@ fn generate(args: &GenerateArgs, reporter: &Reporter, cancel: &CancelToken) -> O
     let size = image.as_ref().map(|i| (i.width() as usize, i.height() as usize));
     let plan = Plan::new(options.request.clone(), options.model.model_type, size)?;
     target.check_size(&plan)?;
-    let pipeline = open(&options, &registry)?;
+    let pipeline = open(&options, &registry, reporter)?;
     announce(&plan, &options, &pipeline, reporter)?;
     let job =
         pipeline.prepare(plan, image.as_ref(), noise.as_ref(), reporter, cancel).map_err(
@@ -144,7 +145,7 @@ fn resume(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &Cancel
         record.request = saved.job.plan.request.clone();
         record.image = extra.image.clone();
     }
-    let pipeline = open(&options, &registry)?;
+    let pipeline = open(&options, &registry, reporter)?;
     note_loras(&pipeline, &saved.job.plan, reporter)?;
     check_memory(&pipeline, &saved.job.plan, Stage::Denoise, &options, reporter)?;
     reporter.note(&format!(
@@ -165,7 +166,7 @@ fn decode_only(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &C
     let plan = Plan::for_latents(options.request.clone(), &latents)
         .map_err(|e| Failure::run(format!("{}: {e}", file.display())))?;
     target.check_size(&plan)?;
-    let pipeline = open(&options, &registry)?;
+    let pipeline = open(&options, &registry, reporter)?;
     check_memory(&pipeline, &plan, Stage::Decode, &options, reporter)?;
     write_video(&pipeline, &plan, &latents, &target)
 }
@@ -239,9 +240,14 @@ fn image_name(path: Option<&Path>) -> Option<String> {
     Some(path?.file_name()?.to_string_lossy().into_owned())
 }
 
-fn open(options: &Options, registry: &Registry) -> Outcome<Pipeline> {
+fn open(options: &Options, registry: &Registry, reporter: &Reporter) -> Outcome<Pipeline> {
     let files = registry.resolve(&options.model, &options.places()?)?;
-    Ok(Pipeline::open(files, options.device.open()?, DType::F32)?.with_limits(options.limits))
+    let Opened { device, note } = options.device.open()?;
+    if let Some(note) = note {
+        reporter.note(&note);
+    }
+    let dtype = compute_dtype(&device);
+    Ok(Pipeline::open(files, device, dtype)?.with_limits(options.limits))
 }
 
 fn announce(plan: &Plan, options: &Options, pipeline: &Pipeline, reporter: &Reporter) -> Outcome {

@@ -28,6 +28,11 @@ impl Attention {
         })
     }
 
+    /// Its layers.
+    pub(crate) fn layers(&self) -> [&Linear; 4] {
+        [&self.q, &self.k, &self.v, &self.o]
+    }
+
     /// - `x`: `[L, dim]`, normalised, compute dtype
     /// - `bias`: `[heads, L, L]` f32
     /// - returns `[L, dim]`, x's dtype

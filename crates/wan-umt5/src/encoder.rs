@@ -1,8 +1,9 @@
 use std::path::Path;
+use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use wan_core::{Error, Loader, Result, WeightSet};
-use wan_ops::{Embedding, rms_norm};
+use wan_ops::{Embedding, HostSide, Linear, Residency, rms_norm};
 
 use crate::Config;
 use crate::attention::Attention;
@@ -21,6 +22,7 @@ pub struct Umt5 {
     config: Config,
     token_embedding: Embedding,
     blocks: Vec<Block>,
+    residency: Arc<Residency>,
     norm: Tensor,
     dtype: DType,
     device: Device,
@@ -53,6 +55,7 @@ impl Umt5 {
                 blocks: (0..config.num_layers)
                     .map(|n| Block::load(&blocks.pp(n), &config))
                     .collect::<Result<_>>()?,
+                residency: Arc::new(Residency::on_demand()),
                 norm: loader.tensor("norm.weight", &[config.dim])?,
                 config,
                 dtype,
@@ -60,6 +63,19 @@ impl Umt5 {
                 weight_bytes,
             })
         })
+    }
+
+    /// Puts the blocks where a GPU computes with them: onto the device all together, or, `streamed`, one after the
+    /// other from their file at every use, so that it holds [`wan_ops::SWAP_SLOTS`] at a time. Without this each is
+    /// uploaded at its first use and stays. Results do not depend on it. Nothing on the CPU.
+    ///
+    /// Errors: [`Error::OutOfMemory`] where the device has no room.
+    pub fn place_blocks(&mut self, streamed: bool) -> Result<()> {
+        self.residency = Arc::new(Residency::on_demand()); // the old places go first
+        let layers = self.blocks.iter().map(|block| block.layers().cloned().collect()).collect();
+        let swapped: Vec<usize> = if streamed { (0..self.blocks.len()).collect() } else { Vec::new() };
+        self.residency = Arc::new(Residency::place(&self.device, layers, &swapped, HostSide::Mapped)?);
+        Ok(())
     }
 
     /// Hyper-parameters.
@@ -124,9 +140,13 @@ impl Umt5 {
     fn forward(&self, ids: &[u32], positions: &[u32]) -> Result<Tensor> {
         let pairs = buckets(positions, self.config.num_buckets, &self.device)?; // [L * L]
         let mut x = self.token_embedding.forward(ids)?.to_dtype(self.dtype)?; // [L, dim]
-        for block in &self.blocks {
+        let mut pass = self.residency.pass()?;
+        for (index, block) in self.blocks.iter().enumerate() {
+            pass.enter(index)?;
             x = block.forward(&x, &pairs)?;
+            pass.leave()?;
         }
+        drop(pass);
         Ok(rms_norm(&x, &self.norm, EPS)?.to_dtype(DType::F32)?) // [L, dim]
     }
 }
@@ -156,6 +176,10 @@ impl Block {
         })
     }
 
+    fn layers(&self) -> impl Iterator<Item = &Linear> {
+        self.attn.layers().into_iter().chain(self.ffn.layers())
+    }
+
     /// `x`: `[L, dim]`, `pairs`: `[L * L]` buckets; returns `[L, dim]` in x's dtype.
     fn forward(&self, x: &Tensor, pairs: &Tensor) -> Result<Tensor> {
         let bias = self.pos_embedding.forward(pairs, x.dim(0)?)?; // [heads, L, L]
@@ -174,7 +198,7 @@ fn bounded(x: Tensor) -> Result<Tensor> {
     if x.dtype() != DType::F16 {
         return Ok(x);
     }
-    let largest = x.abs()?.flatten_all()?.max(0)?.to_dtype(DType::F32)?.to_scalar::<f32>()?;
+    let largest = x.abs()?.max(D::Minus1)?.flatten_all()?.max(0)?.to_dtype(DType::F32)?.to_scalar::<f32>()?;
     if largest.is_infinite() { Ok(x.clamp(-LIMIT, LIMIT)?) } else { Ok(x) }
 }
 

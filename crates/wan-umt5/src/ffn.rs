@@ -24,6 +24,11 @@ impl FeedForward {
         })
     }
 
+    /// Its layers.
+    pub(crate) fn layers(&self) -> [&Linear; 3] {
+        [&self.gate, &self.fc1, &self.fc2]
+    }
+
     /// `x`: `[L, dim]`, normalised; returns `[L, dim]` in x's dtype.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let gate = self.gate.forward_act(x, Activation::GeluTanh)?; // [L, dim_ffn]

@@ -1,4 +1,4 @@
-use candle_core::{DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use wan_core::{Error, Loader, Result};
 use wan_ops::Linear;
 
@@ -201,8 +201,8 @@ impl DecodeStream<'_> {
 }
 
 fn check_finite(frames: &Tensor, number: usize) -> Result<()> {
-    // 0 times infinity or NaN is NaN.
-    if !(frames * 0.0)?.sum_all()?.to_scalar::<f32>()?.is_nan() {
+    // 0 times infinity or NaN is NaN. Lines first, which a GPU sums side by side.
+    if !(frames * 0.0)?.sum(D::Minus1)?.sum_all()?.to_scalar::<f32>()?.is_nan() {
         return Ok(());
     }
     let values = frames.flatten_all()?.to_vec1::<f32>()?;

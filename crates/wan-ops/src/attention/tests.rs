@@ -50,6 +50,31 @@ fn takes_strided_and_half_inputs() {
     assert_eq!(attention(&none, &k, &v, 1.0, None).unwrap().dims(), [0, 3, 24]);
 }
 
+#[test]
+fn a_sum_of_two_has_two_softmaxes() {
+    let [q, k, v] = inputs(9, 20, 2, 16);
+    let (image_k, image_v) = (random(&[7, 2, 16], 4), random(&[7, 2, 16], 5));
+    let want = (attention_reference(&q, &k, &v, 0.3, None).unwrap()
+        + attention_reference(&q, &image_k, &image_v, 0.3, None).unwrap())
+    .unwrap();
+    assert_close(&attention_sum(&q, (&k, &v), (&image_k, &image_v), 0.3).unwrap(), &want, 3e-6);
+    assert!(attention_sum(&q, (&k, &v), (&image_k, &v), 0.3).is_err());
+}
+
+#[test]
+fn the_choice_is_for_gpus_alone() {
+    let [q, k, v] = inputs(9, 20, 2, 16);
+    let values = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let exact = values(attention(&q, &k, &v, 0.3, None).unwrap());
+    for choice in
+        [AttentionChoice::Auto, AttentionChoice::Exact, AttentionChoice::Cudnn, AttentionChoice::Sage]
+    {
+        assert_eq!(values(self_attention(&q, &k, &v, 0.3, choice).unwrap()), exact);
+    }
+    let half = k.to_dtype(DType::BF16).unwrap();
+    assert!(attention(&q, &half, &v, 0.3, None).is_err());
+}
+
 /// Scores of several hundred neither overflow nor lose the largest.
 #[test]
 fn survives_large_scores() {

@@ -1,6 +1,8 @@
 //! Causal 3-D convolution of channels-last video.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod reference;
 mod spec;
 #[cfg(test)]
@@ -24,6 +26,9 @@ pub struct Conv3d {
     bias: Tensor,
     /// What the CPU half multiplies with, made at first use.
     packed: Arc<OnceLock<PackedWeight>>,
+    /// What the CUDA half multiplies with, made at first use.
+    #[cfg(feature = "cuda")]
+    on_device: Arc<OnceLock<Tensor>>,
 }
 
 impl Conv3d {
@@ -35,6 +40,8 @@ impl Conv3d {
             weight: loader.stored("weight", &[spec.outputs, spec.inputs, kt, kh, kw])?,
             bias: loader.tensor("bias", &[spec.outputs])?,
             packed: Arc::default(),
+            #[cfg(feature = "cuda")]
+            on_device: Arc::default(),
         })
     }
 
@@ -51,7 +58,14 @@ impl Conv3d {
             let what = format!("bias of {}", weight.name());
             return Err(Error::shape(what, bias.dims(), format!("[{}]", spec.outputs)));
         }
-        Ok(Self { spec, weight, bias, packed: Arc::default() })
+        Ok(Self {
+            spec,
+            weight,
+            bias,
+            packed: Arc::default(),
+            #[cfg(feature = "cuda")]
+            on_device: Arc::default(),
+        })
     }
 
     /// Geometry.
@@ -113,5 +127,14 @@ impl CustomOp1 for Convolution<'_> {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         cpu::forward(self, storage, layout)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        cuda::forward(self, storage, layout)
     }
 }

@@ -1,5 +1,5 @@
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Storage, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Storage, Tensor};
 use rayon::prelude::*;
 
 use super::{Affine, GatedResidual, LayerNorm};
@@ -108,6 +108,7 @@ pub(super) fn residual_layer_norm(
     gate: Option<&Tensor>,
     eps: f32,
     affine: Affine<'_>,
+    dtype: DType,
 ) -> Result<(Tensor, Tensor)> {
     const OP: &str = "residual_layer_norm";
     const BLOCK: usize = 1 << 14; // values
@@ -135,9 +136,9 @@ pub(super) fn residual_layer_norm(
             );
         });
     }
-    let tensor = |values: Vec<f32>| -> Result<Tensor> {
-        let storage = Storage::Cpu(storage::rounded(OP, values, x.dtype())?);
+    let tensor = |values: Vec<f32>, dtype: DType| -> Result<Tensor> {
+        let storage = Storage::Cpu(storage::rounded(OP, values, dtype)?);
         Ok(Tensor::from_storage(storage, x.shape().clone(), candle_core::op::BackpropOp::none(), false))
     };
-    Ok((tensor(sums)?, tensor(normed)?))
+    Ok((tensor(sums, x.dtype())?, tensor(normed, dtype)?))
 }

@@ -1,11 +1,13 @@
 //! Layer normalisation, alone and behind a residual sum.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Device, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, DType, Device, Layout, Shape, Tensor};
 pub use reference::{gated_residual_reference, layer_norm_reference};
 use wan_core::{Error, Result};
 
@@ -43,7 +45,8 @@ pub fn layer_norm(x: &Tensor, eps: f32, affine: Affine<'_>) -> Result<Tensor> {
 /// `x' = x + gate y` and `layer_norm(x')`, read and written once.
 ///
 /// - `x`: residual stream `[L, dim]` f32; `y`: `[L, dim]`, what a block's part adds; `gate`: `[dim]` f32 or 1
-/// - returns `(x', normalised)`, both `[L, dim]`; what is normalised is the sum before it is rounded to x's dtype
+/// - returns `x'` in x's dtype and the normalised rows in `dtype`, both `[L, dim]`; what is normalised is the sum
+///   before it is rounded to x's dtype
 ///
 /// Errors: [`Error::Shape`]; [`Error::Invalid`] on a device without this op.
 pub fn residual_layer_norm(
@@ -52,11 +55,14 @@ pub fn residual_layer_norm(
     gate: Option<&Tensor>,
     eps: f32,
     affine: Affine<'_>,
+    dtype: DType,
 ) -> Result<(Tensor, Tensor)> {
     check_residual(x, y, gate)?;
     check_affine(x, affine)?;
     match x.device() {
-        Device::Cpu => Ok(cpu::residual_layer_norm(x, y, gate, eps, affine)?),
+        Device::Cpu => Ok(cpu::residual_layer_norm(x, y, gate, eps, affine, dtype)?),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => Ok(cuda::residual_layer_norm(x, y, gate, eps, affine, dtype)?),
         other => {
             Err(Error::invalid("device of residual_layer_norm", format!("{:?}", other.location()), "cpu"))
         }
@@ -68,7 +74,11 @@ pub fn residual_layer_norm(
 /// Errors: [`Error::Shape`].
 pub fn gated_residual(x: &Tensor, y: &Tensor, gate: Option<&Tensor>) -> Result<Tensor> {
     check_residual(x, y, gate)?;
-    Ok(x.apply_op2_no_bwd(y, &GatedResidual { gate })?)
+    match x.device() {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => Ok(cuda::gated_residual(x, y, gate)?),
+        _ => Ok(x.apply_op2_no_bwd(y, &GatedResidual { gate })?),
+    }
 }
 
 struct LayerNorm<'a> {
@@ -83,6 +93,15 @@ impl CustomOp1 for LayerNorm<'_> {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         cpu::layer_norm(self, storage, layout)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        cuda::layer_norm(self, storage, layout)
     }
 }
 

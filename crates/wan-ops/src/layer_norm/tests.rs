@@ -29,7 +29,7 @@ fn residual_forms_equal_the_reference() {
         for gate in [None, Some(&gate)] {
             let want = gated_residual_reference(&x, &y, gate).unwrap();
             assert_close(&gated_residual(&x, &y, gate).unwrap(), &want, 1e-6);
-            let (sum, normed) = residual_layer_norm(&x, &y, gate, 1e-6, affine).unwrap();
+            let (sum, normed) = residual_layer_norm(&x, &y, gate, 1e-6, affine, DType::F32).unwrap();
             assert_close(&sum, &want, 1e-6);
             assert_close(&normed, &layer_norm_reference(&want, 1e-6, affine).unwrap(), 1e-5);
         }
@@ -42,19 +42,25 @@ fn takes_strided_and_half_inputs() {
     let want = layer_norm_reference(&x, 1e-5, Affine::None).unwrap();
     assert_close(&layer_norm(&strided(&x), 1e-5, Affine::None).unwrap(), &want, 1e-5);
     let sum = gated_residual_reference(&x, &y, None).unwrap();
-    let (found, normed) = residual_layer_norm(&strided(&x), &strided(&y), None, 1e-5, Affine::None).unwrap();
+    let (found, normed) =
+        residual_layer_norm(&strided(&x), &strided(&y), None, 1e-5, Affine::None, DType::F32).unwrap();
     assert_close(&found, &sum, 1e-6);
     assert_close(&normed, &layer_norm_reference(&sum, 1e-5, Affine::None).unwrap(), 1e-5);
     let half = |t: &Tensor| t.to_dtype(DType::BF16).unwrap();
     assert_close(&layer_norm(&half(&x), 1e-5, Affine::None).unwrap(), &half(&want), 1e-2);
     assert_close(&gated_residual(&half(&x), &half(&y), None).unwrap(), &half(&sum), 1e-2);
+    // The normalised rows may have another dtype than the stream.
+    let (_, normed) = residual_layer_norm(&x, &half(&y), None, 1e-5, Affine::None, DType::BF16).unwrap();
+    assert_close(&normed, &half(&layer_norm_reference(&sum, 1e-5, Affine::None).unwrap()), 1e-2);
 }
 
 #[test]
 fn results_do_not_depend_on_the_thread_count() {
     let x = random(&[70, 640], 9);
     assert_thread_count_is_irrelevant(|| layer_norm(&x, 1e-6, Affine::None).unwrap());
-    assert_thread_count_is_irrelevant(|| residual_layer_norm(&x, &x, None, 1e-6, Affine::None).unwrap().1);
+    assert_thread_count_is_irrelevant(|| {
+        residual_layer_norm(&x, &x, None, 1e-6, Affine::None, DType::F32).unwrap().1
+    });
 }
 
 #[test]
@@ -64,5 +70,5 @@ fn mismatched_arguments_are_refused_by_name() {
     assert!(layer_norm(&x, 1e-6, affine).unwrap_err().to_string().contains("modulation shift"));
     assert!(gated_residual(&x, &x, Some(&short)).unwrap_err().to_string().contains("gate"));
     let other = random(&[3, 8], 1);
-    assert!(residual_layer_norm(&x, &other, None, 1e-6, Affine::None).is_err());
+    assert!(residual_layer_norm(&x, &other, None, 1e-6, Affine::None, DType::F32).is_err());
 }

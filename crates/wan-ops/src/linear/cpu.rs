@@ -1,9 +1,9 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape};
 use rayon::prelude::*;
-use wan_core::{Delta, Stored};
+use wan_core::Stored;
 
-use super::LinearOp;
+use super::{Branch, LinearOp};
 use crate::Activation;
 use crate::cpu::math::{apply_inline, sum2, vectorised};
 use crate::cpu::panels::{Panel, pack_transposed, padded, panels};
@@ -34,12 +34,12 @@ pub(super) fn forward(op: &LinearOp<'_>, x: &CpuStorage, layout: &Layout) -> Res
     if !y.is_empty() {
         if inputs == 0 {
             y.chunks_exact_mut(outputs).for_each(|row| end.apply(0, row));
-        } else if op.layer.deltas.is_empty() {
+        } else if op.branches.is_empty() {
             product(&values, &op.layer.weight, false, Some(&end), &mut y);
         } else {
             product(&values, &op.layer.weight, false, None, &mut y);
-            for delta in &op.layer.deltas {
-                add_branch(&values, delta, &mut y);
+            for branch in op.branches {
+                add_branch(&values, branch, &mut y);
             }
             y.par_chunks_mut(outputs).for_each(|row| end.apply(0, row));
         }
@@ -47,22 +47,21 @@ pub(super) fn forward(op: &LinearOp<'_>, x: &CpuStorage, layout: &Layout) -> Res
     Ok((storage::rounded(op.name(), y, x.dtype())?, dims.into()))
 }
 
-/// `y += x deltaᵀ`.
-fn add_branch(x: &[f32], delta: &Delta, y: &mut [f32]) {
+/// `y += branch(x)`.
+fn add_branch(x: &[f32], branch: &Branch, y: &mut [f32]) {
     let scaled = |mut values: Vec<f32>, scale: f32| {
         values.iter_mut().for_each(|v| *v *= scale);
         values
     };
-    match delta {
-        Delta::LowRank { down, up, scale } => {
-            let (rank, inputs) = (down.shape()[0], down.shape()[1]);
-            let mut hidden = vec![0f32; x.len() / inputs * rank];
+    match branch {
+        Branch::LowRank { down, up, scale } => {
+            let mut hidden = vec![0f32; x.len() / down.inputs() * down.outputs()];
             if !hidden.is_empty() {
-                product(x, down, false, None, &mut hidden);
-                product(&scaled(hidden, *scale), up, true, None, y);
+                product(x, &down.weight, false, None, &mut hidden);
+                product(&scaled(hidden, *scale), &up.weight, true, None, y);
             }
         }
-        Delta::Full { diff, scale } => product(&scaled(x.to_vec(), *scale), diff, true, None, y),
+        Branch::Full { diff, scale } => product(&scaled(x.to_vec(), *scale), &diff.weight, true, None, y),
     }
 }
 

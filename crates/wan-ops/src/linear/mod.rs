@@ -1,23 +1,44 @@
 //! Matrix product with a stored weight.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "cuda")]
+mod place;
 #[cfg(test)]
 mod tests;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use wan_core::{Delta, Error, Loader, Result, Stored};
 
-use crate::Activation;
+#[cfg(feature = "cuda")]
+use self::place::OnDevice;
+#[cfg(feature = "cuda")]
+pub use self::place::Place;
 use crate::activation::{activate, activate_reference};
+use crate::{Activation, Precision};
 
-/// A linear layer over a weight that keeps its stored dtype and place (a mapped file on the CPU).
+/// A linear layer over a weight that keeps its stored dtype, in a mapped file for the CPU and on the device for a GPU.
 ///
 /// Models never ask how the matrix is stored; FP8, bf16 and f32 differ only here.
 #[derive(Debug, Clone)]
 pub struct Linear {
     weight: Stored,
     bias: Option<Tensor>,
-    deltas: Vec<Delta>,
+    branches: Vec<Branch>,
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))] // changes nothing on the CPU
+    precision: Precision,
+    #[cfg(feature = "cuda")]
+    on_device: OnDevice,
+}
+
+/// A change of a layer's weight, computed beside it.
+#[derive(Debug, Clone)]
+enum Branch {
+    /// `scale up(down(x))`.
+    LowRank { down: Linear, up: Linear, scale: f32 },
+    /// `scale diff(x)`.
+    Full { diff: Linear, scale: f32 },
 }
 
 impl Linear {
@@ -34,7 +55,37 @@ impl Linear {
 
     /// A layer from its parts: `weight` `[outputs, inputs]`, `bias` `[outputs]` f32.
     pub fn new(weight: Stored, bias: Option<Tensor>) -> Self {
-        Self { weight, bias, deltas: Vec::new() }
+        Self {
+            weight,
+            bias,
+            branches: Vec::new(),
+            precision: Precision::default(),
+            #[cfg(feature = "cuda")]
+            on_device: OnDevice::default(),
+        }
+    }
+
+    /// The layer multiplied as `precision` says, where its weight is FP8. It changes nothing on the CPU.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// The matrix as stored: `[outputs, inputs]`.
+    pub fn stored(&self) -> &Stored {
+        &self.weight
+    }
+
+    /// Frees the matrix on a GPU, where it was uploaded to; the next use uploads it again. Nothing on the CPU.
+    pub fn release(&self) {
+        #[cfg(feature = "cuda")]
+        self.set_place(Place::Mapped);
+    }
+
+    /// Says where the matrix now lies on the GPU; clones of the layer follow. Changes of the weight stay where they are.
+    #[cfg(feature = "cuda")]
+    pub fn set_place(&self, place: Place) {
+        self.on_device.set_place(place);
     }
 
     /// The layer with changes of its weight, each computed as a branch beside it: the weight is neither copied nor
@@ -43,14 +94,17 @@ impl Linear {
     /// Errors: [`Error::Shape`] for a change that does not fit the weight.
     pub fn with_deltas(mut self, deltas: Vec<Delta>) -> Result<Self> {
         let (inputs, outputs) = (self.inputs(), self.outputs());
+        let layer = |weight: Stored, shape: [usize; 2]| -> Result<Linear> {
+            Ok(Self::new(weight.reshape(&shape)?, None))
+        };
         for delta in deltas {
-            self.deltas.push(match delta {
+            self.branches.push(match delta {
                 Delta::LowRank { down, up, scale } => {
                     let rank = down.shape().first().copied().unwrap_or(0);
-                    let (down, up) = (down.reshape(&[rank, inputs])?, up.reshape(&[outputs, rank])?);
-                    Delta::LowRank { down, up, scale }
+                    let (down, up) = (layer(down, [rank, inputs])?, layer(up, [outputs, rank])?);
+                    Branch::LowRank { down, up, scale }
                 }
-                Delta::Full { diff, scale } => Delta::Full { diff: diff.reshape(&[outputs, inputs])?, scale },
+                Delta::Full { diff, scale } => Branch::Full { diff: layer(diff, [outputs, inputs])?, scale },
             });
         }
         Ok(self)
@@ -87,25 +141,23 @@ impl Linear {
                 format!("[{}]", self.outputs()),
             ));
         }
-        if !self.deltas.is_empty() && !x.device().is_cpu() {
+        if !self.branches.is_empty() && !x.device().is_cpu() {
             return self.branch_by_branch(x, activation);
         }
-        Ok(x.apply_op1_no_bwd(&LinearOp { layer: self, activation })?)
+        Ok(x.apply_op1_no_bwd(&LinearOp { layer: self, activation, branches: &self.branches })?)
     }
 
     /// The layer with one product per branch, for devices whose product knows no branches; what is between the
     /// products has x's dtype.
     fn branch_by_branch(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        let mut y = Self::new(self.weight.clone(), self.bias.clone()).forward(x)?;
-        for delta in &self.deltas {
-            let (branch, scale) = match delta {
-                Delta::LowRank { down, up, scale } => {
-                    let hidden = Self::new(down.clone(), None).forward(x)?;
-                    (Self::new(up.clone(), None).forward(&hidden)?, scale)
-                }
-                Delta::Full { diff, scale } => (Self::new(diff.clone(), None).forward(x)?, scale),
+        let base = LinearOp { layer: self, activation: Activation::Identity, branches: &[] };
+        let mut y = x.apply_op1_no_bwd(&base)?;
+        for branch in &self.branches {
+            let (change, scale) = match branch {
+                Branch::LowRank { down, up, scale } => (up.forward(&down.forward(x)?)?, scale),
+                Branch::Full { diff, scale } => (diff.forward(x)?, scale),
             };
-            y = (y + (branch * f64::from(*scale))?)?;
+            y = (y + (change * f64::from(*scale))?)?;
         }
         activate(&y, activation)
     }
@@ -113,12 +165,11 @@ impl Linear {
     /// The formula in plain tensor operations, on a widened copy of the weight with its changes merged; `x`: `[rows, inputs]`.
     pub fn reference(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         let mut weight = self.weight.to_f32_tensor(x.device())?;
-        for delta in &self.deltas {
-            let (change, scale) = match delta {
-                Delta::LowRank { down, up, scale } => {
-                    (up.to_f32_tensor(x.device())?.matmul(&down.to_f32_tensor(x.device())?)?, scale)
-                }
-                Delta::Full { diff, scale } => (diff.to_f32_tensor(x.device())?, scale),
+        let widened = |layer: &Linear| layer.weight.to_f32_tensor(x.device());
+        for branch in &self.branches {
+            let (change, scale) = match branch {
+                Branch::LowRank { down, up, scale } => (widened(up)?.matmul(&widened(down)?)?, scale),
+                Branch::Full { diff, scale } => (widened(diff)?, scale),
             };
             weight = (weight + (change * f64::from(*scale))?)?;
         }
@@ -135,6 +186,7 @@ impl Linear {
 struct LinearOp<'a> {
     layer: &'a Linear,
     activation: Activation,
+    branches: &'a [Branch],
 }
 
 impl CustomOp1 for LinearOp<'_> {
@@ -144,5 +196,14 @@ impl CustomOp1 for LinearOp<'_> {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         cpu::forward(self, storage, layout)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        cuda::forward(self, storage, layout)
     }
 }

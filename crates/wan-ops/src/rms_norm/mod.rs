@@ -1,11 +1,13 @@
 //! RMS normalisation, alone and followed by rotary positions.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, DType, Layout, Shape, Tensor};
 pub use reference::{rms_norm_reference, rope_reference};
 use wan_core::{Error, Result};
 
@@ -26,6 +28,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
 /// Source: Wan2.1 `wan/modules/model.py`, `WanSelfAttention` (norm before the split into heads) and `rope_apply`.
 pub fn rms_norm_rope(x: &Tensor, weight: &Tensor, eps: f32, rope: &Tensor) -> Result<Tensor> {
     check_weight(x, weight)?;
+    let rope = &rope.to_dtype(DType::F32)?;
     let (l, dim) = x.dims2()?;
     let (rows, half, two) = rope.dims3()?;
     if rows != l || two != 2 || half == 0 || dim % (2 * half) != 0 {
@@ -47,6 +50,15 @@ impl CustomOp1 for RmsNorm<'_> {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         cpu::rms_norm(self, (storage, layout), None)
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        cuda::rms_norm(self, (storage, layout), None)
+    }
 }
 
 impl CustomOp2 for RmsNorm<'_> {
@@ -62,6 +74,17 @@ impl CustomOp2 for RmsNorm<'_> {
         rope_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         cpu::rms_norm(self, (x, x_layout), Some((rope, rope_layout)))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &candle_core::CudaStorage,
+        x_layout: &Layout,
+        rope: &candle_core::CudaStorage,
+        rope_layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        cuda::rms_norm(self, (x, x_layout), Some((rope, rope_layout)))
     }
 }
 

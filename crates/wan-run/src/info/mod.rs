@@ -157,7 +157,7 @@ fn processor(options: &Options) -> Outcome<Processor> {
     let gpu = match options.device {
         DeviceChoice::Cpu => false,
         _ if options.limits.vram.is_some() => true,
-        device => device.open()?.is_cuda(),
+        device => device.open()?.device.is_cuda(),
     };
     Ok(if gpu { Processor::Gpu } else { Processor::Cpu })
 }

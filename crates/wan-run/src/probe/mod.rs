@@ -153,7 +153,7 @@ impl ProbeArgs {
     }
 
     fn device(&self) -> Outcome<Device> {
-        Ok(self.device.parse::<DeviceChoice>().map_err(Failure::usage)?.open()?)
+        Ok(self.device.parse::<DeviceChoice>().map_err(Failure::usage)?.open()?.device)
     }
 
     fn dtype(&self) -> Outcome<DType> {

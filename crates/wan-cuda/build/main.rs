@@ -1,0 +1,26 @@
+//! Compiles kernels/*.cu: to GPU images under feature `cuda`, for the host under feature `shim`.
+
+mod nvcc;
+mod shim;
+mod sources;
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let sources = sources::Sources::find();
+    println!("cargo:rerun-if-changed=build");
+    println!("cargo:rerun-if-changed={}", sources.root.display());
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    if env::var_os("CARGO_FEATURE_SHIM").is_some() {
+        shim::compile(&sources);
+    }
+    if env::var_os("CARGO_FEATURE_CUDA").is_some()
+        && let Err(message) = nvcc::compile(&sources, &out)
+    {
+        eprintln!("{message}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,25 @@
+use crate::sources::{Sources, is_hopper_only};
+
+/// Compiles the portable kernels and the emulation of blocks and threads for the host.
+pub fn compile(sources: &Sources) {
+    let mut build = cc::Build::new();
+    build
+        .cpp(true)
+        .std("c++17")
+        .warnings(true)
+        .extra_warnings(true)
+        .warnings_into_errors(true)
+        .flag("-Wno-unknown-pragmas")
+        // Tests run these in debug builds too, and emulation is slow enough.
+        .opt_level(2)
+        .define("WAN_SHIM", None)
+        .include(&sources.root)
+        // `.cu` is no extension the host's compiler knows.
+        .flag("-xc++")
+        // Kernels are found by name at run time: nothing refers to their object files.
+        .link_lib_modifier("+whole-archive")
+        .file(sources.root.join("shim/runtime.cpp"))
+        .file(sources.root.join("shim/selftest.cu"))
+        .files(sources.files.iter().filter(|file| !is_hopper_only(file)))
+        .compile("wan_shim");
+}

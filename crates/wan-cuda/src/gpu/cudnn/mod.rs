@@ -1,0 +1,135 @@
+//! cuDNN's fused attention. cuDNN is opened at run time where it is installed, never linked: it is nearly 1 GB.
+
+mod descriptor;
+mod library;
+mod plan;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use candle_core::cuda_backend::DeviceId;
+
+use self::library::{Handle, Library};
+use self::plan::{Plan, PlanKey};
+use super::{Gpu, GpuError};
+use crate::Float;
+use crate::ops::{AttentionPlaces, AttentionShape};
+
+/// Why cuDNN does not compute an attention.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CudnnError {
+    /// It is not installed, or not whole.
+    #[error(
+        "cudnn: {reason}: install cuDNN 9.13.1 or later where the loader finds it, or choose another attention"
+    )]
+    Absent {
+        /// The loader's words.
+        reason: String,
+    },
+    /// It is older than the fused attention operation.
+    #[error("cudnn: found version {}.{}.{}, expected 9.13.1 or later", found / 10000, found / 100 % 100, found % 100)]
+    Version {
+        /// As cuDNN counts: 91301 is 9.13.1.
+        found: usize,
+    },
+    /// It has no engine for this attention.
+    #[error("cudnn: no engine for heads of {head_dim} channels, {queries} queries and {keys} keys")]
+    Engine {
+        /// Channels of a head.
+        head_dim: usize,
+        /// Queries.
+        queries: usize,
+        /// Keys.
+        keys: usize,
+    },
+    /// Its answer.
+    #[error("cudnn: {what}: {answer}")]
+    Status {
+        /// What was asked for.
+        what: &'static str,
+        /// Its words.
+        answer: String,
+    },
+    /// The GPU's answer.
+    #[error("cudnn: {0}")]
+    Gpu(String),
+}
+
+impl From<CudnnError> for candle_core::Error {
+    fn from(error: CudnnError) -> Self {
+        Self::wrap(error)
+    }
+}
+
+impl From<GpuError> for CudnnError {
+    fn from(error: GpuError) -> Self {
+        Self::Gpu(error.to_string())
+    }
+}
+
+/// cuDNN for one GPU, with a plan for every shape it has been asked for.
+pub struct Cudnn {
+    library: Arc<Library>,
+    state: Mutex<State>,
+}
+
+struct State {
+    handle: Handle,
+    plans: HashMap<PlanKey, Plan>,
+}
+
+impl Cudnn {
+    /// cuDNN for a GPU, opened at its first use; so is the reason why it cannot be.
+    ///
+    /// Errors: [`CudnnError::Absent`], [`CudnnError::Version`], [`CudnnError::Status`].
+    pub fn of(gpu: &Gpu) -> Result<Arc<Self>, CudnnError> {
+        type Opened = HashMap<DeviceId, Result<Arc<Cudnn>, CudnnError>>;
+        static OPENED: OnceLock<Mutex<Opened>> = OnceLock::new();
+        let mut opened = OPENED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        opened.entry(gpu.device().id()).or_insert_with(|| Self::open(gpu).map(Arc::new)).clone()
+    }
+
+    fn open(gpu: &Gpu) -> Result<Self, CudnnError> {
+        let library = Arc::new(Library::open()?);
+        let stream = gpu.device().cuda_stream();
+        stream.context().bind_to_thread().map_err(GpuError::driver("context"))?;
+        let handle = Handle::new(library.clone(), stream.cu_stream().cast())?;
+        Ok(Self { library, state: Mutex::new(State { handle, plans: HashMap::new() }) })
+    }
+
+    /// `y = softmax(scale q kᵀ) v` for each head; sums and softmax f32.
+    ///
+    /// Errors: [`CudnnError::Engine`] for what it has no kernel for (f32, heads of no multiple of 8 channels, adding
+    /// to the output); [`CudnnError::Status`]; [`CudnnError::Gpu`] without memory for its workspace.
+    ///
+    /// # Safety
+    /// As [`Gpu::launch`](super::Gpu::launch).
+    #[allow(unsafe_code)]
+    pub unsafe fn attend(
+        &self,
+        gpu: &Gpu,
+        float: Float,
+        shape: AttentionShape,
+        places: &AttentionPlaces,
+        scale: f32,
+    ) -> Result<(), CudnnError> {
+        let key = PlanKey::new(float, shape, places).ok_or_else(|| no_engine(shape))?;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { handle, plans } = &mut *state;
+        let stream = gpu.device().cuda_stream();
+        stream.context().bind_to_thread().map_err(GpuError::driver("context"))?;
+        let plan = match plans.entry(key) {
+            Entry::Occupied(made) => made.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(Plan::make(&self.library, handle, key)?),
+        };
+        let workspace = gpu.scratch(plan.workspace_bytes().max(1))?;
+        // SAFETY: the caller vouches for the places; the workspace has the size that the plan asks for.
+        unsafe { plan.execute(&self.library, handle, places, scale, workspace.ptr()) }
+    }
+}
+
+fn no_engine(shape: AttentionShape) -> CudnnError {
+    let AttentionShape { queries, keys, head_dim, .. } = shape;
+    CudnnError::Engine { head_dim, queries, keys }
+}

@@ -1,0 +1,230 @@
+//! Which of cublasLt's algorithms a product runs with: timed once for each shape, then remembered.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::mem::MaybeUninit;
+use std::path::PathBuf;
+
+use candle_core::cuda_backend::CudaDevice;
+use candle_core::cuda_backend::cudarc::cublaslt::result::{self, CublasError};
+use candle_core::cuda_backend::cudarc::cublaslt::sys::{
+    self, cublasLtMatmulAlgo_t as Algorithm, cublasLtMatmulHeuristicResult_t as Candidate,
+    cublasLtMatmulPreferenceAttributes_t as Preference,
+};
+use candle_core::cuda_backend::cudarc::driver::sys::{CUevent_flags, cuDriverGetVersion};
+
+use super::{Call, Gemm, WORKSPACE_BYTES};
+use crate::gpu::GpuError;
+
+/// Algorithms that are timed.
+const CANDIDATES: usize = 8;
+/// Runs of each that count, after one that does not.
+const RUNS: u32 = 3;
+/// By how much another algorithm must beat cublasLt's first choice: less is noise, and would make results depend on it.
+const MARGIN: f32 = 0.98;
+
+/// A shape, and the alignment of its addresses.
+type Key = (Gemm, u32);
+
+pub(super) struct Tuning {
+    chosen: HashMap<Key, Algorithm>,
+    /// GPU, driver and library, for which alone a choice is good.
+    machine: String,
+    file: Option<PathBuf>,
+    /// Lines of the file: `machine \t shape`, and the algorithm's words.
+    kept: HashMap<String, Algorithm>,
+}
+
+impl Tuning {
+    pub fn new(device: &CudaDevice) -> Self {
+        let name = device.cuda_stream().context().name().unwrap_or_default();
+        let mut driver = 0;
+        // SAFETY: writes one integer.
+        #[allow(unsafe_code)]
+        let _ = unsafe { cuDriverGetVersion(&raw mut driver) };
+        // SAFETY: takes no arguments.
+        #[allow(unsafe_code)]
+        let library = unsafe { sys::cublasLtGetVersion() };
+        let machine = format!("{name}, driver {driver}, cublasLt {library}");
+        Self { chosen: HashMap::new(), machine, file: None, kept: HashMap::new() }
+    }
+
+    /// Reads choices from `file`, and appends later ones to it. A file that cannot be read or written is as none.
+    pub fn keep(&mut self, file: PathBuf) {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        self.kept = text.lines().filter_map(parse).collect();
+        self.file = Some(file);
+    }
+
+    /// The algorithm for a product.
+    pub fn algorithm(&mut self, gemm: &Gemm, call: &Call<'_>) -> Result<Algorithm, GpuError> {
+        let key = (*gemm, call.places.alignment());
+        if let Some(algorithm) = self.chosen.get(&key) {
+            return Ok(*algorithm);
+        }
+        let line = format!("{}\t{gemm:?}, aligned to {}", self.machine, key.1);
+        let algorithm = match self.kept.get(&line) {
+            Some(algorithm) if is_usable(call, algorithm) => *algorithm,
+            _ => {
+                let algorithm = choose(call, key.1)?;
+                self.append(&line, &algorithm);
+                algorithm
+            }
+        };
+        self.chosen.insert(key, algorithm);
+        Ok(algorithm)
+    }
+
+    fn append(&self, line: &str, algorithm: &Algorithm) {
+        let Some(file) = &self.file else { return };
+        let words: Vec<String> = algorithm.data.iter().map(|word| format!("{word:016x}")).collect();
+        // Losing a choice costs some milliseconds in the next process.
+        if let Ok(mut file) = fs::OpenOptions::new().append(true).create(true).open(file) {
+            let _ = writeln!(file, "{line}\t{}", words.join(" "));
+        }
+    }
+}
+
+fn parse(line: &str) -> Option<(String, Algorithm)> {
+    let (key, words) = line.rsplit_once('\t')?;
+    let mut data = [0; 8];
+    let mut parts = words.split(' ');
+    for word in &mut data {
+        *word = u64::from_str_radix(parts.next()?, 16).ok()?;
+    }
+    parts.next().is_none().then(|| (key.to_string(), Algorithm { data }))
+}
+
+/// Whether cublasLt takes an algorithm read from a file.
+fn is_usable(call: &Call<'_>, algorithm: &Algorithm) -> bool {
+    let d = call.descriptors;
+    let mut answer = MaybeUninit::<Candidate>::uninit();
+    // SAFETY: handle and descriptors are alive; the answer is only read where the call succeeded.
+    #[allow(unsafe_code)]
+    unsafe {
+        let handle = call.gpu.blas.handle;
+        sys::cublasLtMatmulAlgoCheck(
+            handle,
+            d.product,
+            d.weight,
+            d.x,
+            d.y,
+            d.y,
+            algorithm,
+            answer.as_mut_ptr(),
+        )
+        .result()
+        .is_ok()
+            && answer.assume_init().workspaceSize <= WORKSPACE_BYTES
+    }
+}
+
+/// Times cublasLt's candidates.
+fn choose(call: &Call<'_>, alignment: u32) -> Result<Algorithm, GpuError> {
+    let candidates = candidates(call, alignment).map_err(GpuError::blas("cublasLt's heuristic"))?;
+    let mut best: Option<(f32, Algorithm)> = None;
+    for candidate in &candidates {
+        // One that does not run after all is passed over.
+        let Ok(time) = time(call, &candidate.algo) else { continue };
+        let margin = if best.is_some() { MARGIN } else { 1.0 };
+        if best.is_none_or(|(least, _)| time < least * margin) {
+            best = Some((time, candidate.algo));
+        }
+    }
+    best.map(|(_, algorithm)| algorithm).ok_or_else(|| {
+        let none = CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED);
+        GpuError::blas("cublasLt has no algorithm for a product")(none)
+    })
+}
+
+/// What cublasLt proposes, best first by its own guess.
+fn candidates(call: &Call<'_>, alignment: u32) -> Result<Vec<Candidate>, CublasError> {
+    let preference = result::create_matmul_pref()?;
+    let d = call.descriptors;
+    let mut found = [const { MaybeUninit::<Candidate>::uninit() }; CANDIDATES];
+    let mut count = 0;
+    let set = |attribute, value: *const std::ffi::c_void, bytes| {
+        // SAFETY: the preference is alive, and as many bytes are read as are there.
+        #[allow(unsafe_code)]
+        unsafe {
+            result::set_matmul_pref_attribute(preference, attribute, value, bytes)
+        }
+    };
+    let alignments = [
+        Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+        Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+        Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+    ];
+    let workspace = Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
+    let asked = set(workspace, (&raw const WORKSPACE).cast(), size_of::<u64>()).and_then(|()| {
+        alignments.iter().try_for_each(|a| set(*a, (&raw const alignment).cast(), size_of::<u32>()))
+    });
+    let asked = asked.and_then(|()| {
+        // SAFETY: everything described is alive, and there is room for as many answers as are asked for.
+        #[allow(unsafe_code)]
+        unsafe {
+            let (handle, first) = (call.gpu.blas.handle, found[0].as_mut_ptr());
+            sys::cublasLtMatmulAlgoGetHeuristic(
+                handle,
+                d.product,
+                d.weight,
+                d.x,
+                d.y,
+                d.y,
+                preference,
+                CANDIDATES as i32,
+                first,
+                &raw mut count,
+            )
+            .result()
+        }
+    });
+    // SAFETY: made above, destroyed once.
+    #[allow(unsafe_code)]
+    let _ = unsafe { result::destroy_matmul_pref(preference) };
+    asked?;
+    let count = usize::try_from(count).unwrap_or(0);
+    // SAFETY: cublasLt has written the first `count` answers.
+    #[allow(unsafe_code)]
+    let found = found[..count].iter().map(|c| unsafe { c.assume_init() });
+    Ok(found.filter(|c| c.state == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS).collect())
+}
+
+static WORKSPACE: u64 = WORKSPACE_BYTES as u64;
+
+/// Milliseconds of a run.
+fn time(call: &Call<'_>, algorithm: &Algorithm) -> Result<f32, GpuError> {
+    let stream = call.gpu.device().cuda_stream();
+    let event =
+        || stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(GpuError::driver("event"));
+    let run = || {
+        // SAFETY: the caller of `Gpu::gemm` vouches for the places; a product may be repeated.
+        #[allow(unsafe_code)]
+        unsafe { call.run(algorithm) }.map_err(GpuError::blas("a product"))
+    };
+    run()?;
+    let start = event()?;
+    for _ in 0..RUNS {
+        run()?;
+    }
+    let end = event()?;
+    end.synchronize().map_err(GpuError::driver("event"))?;
+    Ok(start.elapsed_ms(&end).map_err(GpuError::driver("event"))? / RUNS as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_back() {
+        let line = "H200, driver 13000\tGemm { .. }, aligned to 16\t".to_string()
+            + &["00000000000000ff"; 8].join(" ");
+        let (key, algorithm) = parse(&line).unwrap();
+        assert_eq!(key, "H200, driver 13000\tGemm { .. }, aligned to 16");
+        assert_eq!(algorithm.data, [255; 8]);
+        assert!(parse("no tabs").is_none() && parse(&(line + " 0")).is_none());
+    }
+}

@@ -1,0 +1,163 @@
+//! Launches on an NVIDIA GPU, on the stream of candle's device.
+
+mod cudnn;
+mod error;
+mod gemm;
+mod images;
+mod pinned;
+mod report;
+mod scratch;
+mod storage;
+mod transfer;
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MAX_DYNAMIC_SHARED;
+use candle_core::cuda_backend::cudarc::driver::sys::CUstream;
+use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, result};
+use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
+use candle_core::cuda_backend::{CudaDevice, DeviceId};
+
+pub use cudnn::{Cudnn, CudnnError};
+pub use error::GpuError;
+pub use gemm::{Epilogue, Gemm, GemmPlaces, Operand};
+pub use images::{IMAGES, Image, Target, images_for};
+pub use pinned::Pinned;
+pub use report::{KernelReport, parse as parse_report};
+pub use scratch::ScratchGuard;
+pub use storage::address;
+pub use transfer::{CopyStream, DeviceSlab, Event};
+
+use crate::{Arg, Launch};
+
+/// Dynamic shared memory that every launch may use without asking.
+const PLAIN_SHARED: u32 = 48 << 10;
+
+/// What the engine keeps for one of candle's devices: the loaded kernels, cublasLt, and scratch.
+pub struct Gpu {
+    device: CudaDevice,
+    capability: (u32, u32),
+    modules: Vec<Arc<CudaModule>>,
+    functions: Mutex<HashMap<&'static str, CudaFunction>>,
+    blas: gemm::Blas,
+    scratch: scratch::Scratch,
+}
+
+impl Gpu {
+    /// The state of `device`, made at its first use and kept until the process ends.
+    ///
+    /// Errors: [`GpuError::Capability`] for a GPU older than compute capability 8.0; [`GpuError::Driver`] where the
+    /// driver refuses a module.
+    pub fn of(device: &CudaDevice) -> Result<Arc<Self>, GpuError> {
+        static GPUS: OnceLock<Mutex<HashMap<DeviceId, Arc<Gpu>>>> = OnceLock::new();
+        let mut gpus = GPUS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gpu) = gpus.get(&device.id()) {
+            return Ok(gpu.clone());
+        }
+        let gpu = Arc::new(Self::open(device)?);
+        gpus.insert(device.id(), gpu.clone());
+        Ok(gpu)
+    }
+
+    fn open(device: &CudaDevice) -> Result<Self, GpuError> {
+        let stream = device.cuda_stream();
+        let context = stream.context();
+        let (major, minor) = context.compute_capability().map_err(GpuError::driver("compute capability"))?;
+        let capability = (major.cast_unsigned(), minor.cast_unsigned());
+        let images = images_for(capability);
+        if images.is_empty() {
+            return Err(GpuError::Capability { found: capability });
+        }
+        let modules = images.into_iter().map(|image| {
+            let loaded = match image.target {
+                Target::Ptx => Ptx::from_src(String::from_utf8_lossy(image.bytes)),
+                Target::Cubin(..) => Ptx::from_binary(image.bytes.to_vec()),
+            };
+            context.load_module(loaded).map_err(GpuError::driver(image.file))
+        });
+        Ok(Self {
+            device: device.clone(),
+            capability,
+            modules: modules.collect::<Result<_, _>>()?,
+            functions: Mutex::default(),
+            blas: gemm::Blas::new(device)?,
+            scratch: scratch::Scratch::default(),
+        })
+    }
+
+    /// Candle's device.
+    pub fn device(&self) -> &CudaDevice {
+        &self.device
+    }
+
+    /// Compute capability, (major, minor).
+    pub fn capability(&self) -> (u32, u32) {
+        self.capability
+    }
+
+    /// Whether this GPU has a kernel: those for one architecture alone are absent elsewhere.
+    pub fn has(&self, kernel: &'static str) -> bool {
+        self.function(kernel).is_ok()
+    }
+
+    /// Puts a launch on the device's stream.
+    ///
+    /// Errors: [`GpuError::Kernel`] for a kernel that no image of this GPU has; [`GpuError::Driver`].
+    ///
+    /// # Safety
+    /// Every pointer of the launch must be device memory that is valid for what the kernel reads and writes, until
+    /// the stream has passed the launch; memory of candle is, as its freeing is ordered on the same stream.
+    #[allow(unsafe_code)]
+    pub unsafe fn launch(&self, launch: &Launch) -> Result<(), GpuError> {
+        if launch.is_empty() {
+            return Ok(());
+        }
+        let function = self.function(launch.kernel)?;
+        let fail = GpuError::driver(launch.kernel);
+        if launch.shared_bytes > PLAIN_SHARED {
+            function.set_attribute(MAX_DYNAMIC_SHARED, launch.shared_bytes as i32).map_err(&fail)?;
+        }
+        let stream = self.device.cuda_stream();
+        stream.context().bind_to_thread().map_err(&fail)?;
+        let cu_stream: CUstream = stream.cu_stream();
+        let mut params: Vec<*mut c_void> = launch.args.iter().map(address_of).collect();
+        let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, launch.block);
+        // SAFETY: the function belongs to this device's context, each parameter points at a value of its type
+        // (held against the kernel's parameters by the shim's tests), and the caller vouches for the pointers.
+        unsafe {
+            result::launch_kernel(
+                function.cu_function(),
+                (gx, gy, gz),
+                (bx, by, bz),
+                launch.shared_bytes,
+                cu_stream,
+                &mut params,
+            )
+        }
+        .map_err(fail)
+    }
+
+    fn function(&self, kernel: &'static str) -> Result<CudaFunction, GpuError> {
+        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(function) = functions.get(kernel) {
+            return Ok(function.clone());
+        }
+        let function = self.modules.iter().find_map(|module| module.load_function(kernel).ok());
+        let function = function.ok_or(GpuError::Kernel { kernel, capability: self.capability })?;
+        functions.insert(kernel, function.clone());
+        Ok(function)
+    }
+}
+
+/// Where an argument's value lies.
+fn address_of(arg: &Arg) -> *mut c_void {
+    match arg {
+        Arg::Ptr(v) => (&raw const v.0).cast_mut().cast(),
+        Arg::I32(v) => (&raw const *v).cast_mut().cast(),
+        Arg::U32(v) => (&raw const *v).cast_mut().cast(),
+        Arg::I64(v) => (&raw const *v).cast_mut().cast(),
+        Arg::F32(v) => (&raw const *v).cast_mut().cast(),
+    }
+}

@@ -1,0 +1,144 @@
+use candle_core::{DType, Tensor};
+use wan_cuda::ops::{self, Addition, Affine as Places, Normed};
+use wan_cuda::{DevPtr, Float};
+use wan_ops::{Affine, gated_residual, layer_norm, residual_layer_norm};
+
+use crate::FLOATS;
+use crate::host::{Buffer, run};
+use crate::quantised::Quantised;
+use crate::testing::{assert_close, random};
+
+const SHAPES: [[usize; 2]; 6] = [[1, 1], [3, 7], [5, 64], [4, 257], [3, 1536], [2, 5120]];
+const EPS: f32 = 1e-6;
+
+/// Formats of stream, addition and normalised rows; tolerances of one rounding to the stream's and to the last.
+fn formats() -> Vec<[(Float, DType, f32); 3]> {
+    let [f32, bf16, f16] = FLOATS;
+    vec![
+        [f32, f32, f32],
+        [f32, f32, bf16],
+        [f32, f32, f16],
+        [f32, bf16, f32],
+        [f32, bf16, bf16],
+        [f32, f16, f32],
+        [f32, f16, f16],
+        [bf16, bf16, bf16],
+        [f16, f16, f16],
+    ]
+}
+
+struct Inputs {
+    x: Tensor,
+    y: Tensor,
+    gate: Tensor,
+    a: Tensor,
+    b: Tensor,
+}
+
+impl Inputs {
+    /// Off centre: a variance as difference of squares would lose digits.
+    fn new(shape: [usize; 2], x: DType, y: DType) -> Self {
+        let [rows, dim] = shape;
+        Self {
+            x: (random(&[rows, dim], 1) + 5.0).unwrap().to_dtype(x).unwrap(),
+            y: random(&[rows, dim], 2).to_dtype(y).unwrap(),
+            gate: random(&[dim], 3),
+            a: random(&[dim], 4),
+            b: random(&[dim], 5),
+        }
+    }
+}
+
+#[test]
+fn sum_and_norm_equal_the_cpu() {
+    for [(xf, xd, x_tolerance), (yf, yd, _), (nf, nd, n_tolerance)] in formats() {
+        for shape in SHAPES {
+            let [rows, dim] = shape;
+            let t = Inputs::new(shape, xd, yd);
+            let [x, y, gate, a, b] = [&t.x, &t.y, &t.gate, &t.a, &t.b].map(Buffer::of);
+            let (sum, normed) = (Buffer::poisoned(xd, rows * dim), Buffer::poisoned(nd, rows * dim));
+            let affines = [
+                (Places::None, Affine::None),
+                (
+                    Places::Weights { weight: a.ptr(), bias: b.ptr() },
+                    Affine::Weights { weight: &t.a, bias: &t.b },
+                ),
+                (
+                    Places::Modulation { shift: a.ptr(), scale: b.ptr() },
+                    Affine::Modulation { shift: &t.a, scale: &t.b },
+                ),
+            ];
+            for ((places, affine), gated) in affines.into_iter().zip([true, false, true]) {
+                let gate_ptr = if gated { gate.ptr() } else { DevPtr::NULL };
+                let addition = Addition { float: yf, y: y.ptr(), gate: gate_ptr, sum: sum.ptr() };
+                let launch = ops::residual_layer_norm(
+                    (xf, x.ptr()),
+                    Some(addition),
+                    Normed::Float(nf, normed.ptr()),
+                    places,
+                    shape,
+                    EPS,
+                );
+                run(&launch.unwrap(), &[&x, &y, &gate, &a, &b, &sum, &normed]);
+                let gate = gated.then_some(&t.gate);
+                let (want_sum, want) = residual_layer_norm(&t.x, &t.y, gate, EPS, affine, nd).unwrap();
+                assert_close(&sum.tensor(xd, &shape), &want_sum, x_tolerance);
+                assert_close(&normed.tensor(nd, &shape), &want, n_tolerance.max(1e-5));
+            }
+        }
+    }
+}
+
+#[test]
+fn quantised_rows_stand_for_the_norm() {
+    for shape in SHAPES {
+        let [rows, dim] = shape;
+        let t = Inputs::new(shape, DType::F32, DType::BF16);
+        let [x, y, a, b] = [&t.x, &t.y, &t.a, &t.b].map(Buffer::of);
+        let (sum, out) = (Buffer::poisoned(DType::F32, rows * dim), Quantised::poisoned(rows, dim));
+        let places = Places::Modulation { shift: a.ptr(), scale: b.ptr() };
+        let [codes, scale] = out.places();
+        let quantised = Normed::Quantised { codes, scale };
+        let addition = Addition { float: Float::Bf16, y: y.ptr(), gate: DevPtr::NULL, sum: sum.ptr() };
+        let affine = Affine::Modulation { shift: &t.a, scale: &t.b };
+
+        let stream = (Float::F32, x.ptr());
+        let launch = ops::residual_layer_norm(stream, Some(addition), quantised, places, shape, EPS);
+        run(&launch.unwrap(), &[&x, &y, &a, &b, &sum, &out.codes, &out.scale]);
+        let (want_sum, want) = residual_layer_norm(&t.x, &t.y, None, EPS, affine, DType::F32).unwrap();
+        assert_close(&sum.tensor(DType::F32, &shape), &want_sum, 2e-6);
+        out.assert_stands_for(&want, 1e-5);
+
+        // Nothing added, and an output that was written before.
+        let launch = ops::residual_layer_norm(stream, None, quantised, places, shape, EPS).unwrap();
+        run(&launch, &[&x, &a, &b, &out.codes, &out.scale]);
+        out.assert_stands_for(&layer_norm(&t.x, EPS, affine).unwrap(), 1e-5);
+    }
+}
+
+#[test]
+fn sums_alone_equal_the_cpu() {
+    for [(xf, xd, tolerance), (yf, yd, _), _] in formats() {
+        for shape in SHAPES {
+            let t = Inputs::new(shape, xd, yd);
+            let [x, y, gate] = [&t.x, &t.y, &t.gate].map(Buffer::of);
+            for gated in [true, false] {
+                let sum = Buffer::poisoned(xd, shape[0] * shape[1]);
+                let gate_ptr = if gated { gate.ptr() } else { DevPtr::NULL };
+                let addition = Addition { float: yf, y: y.ptr(), gate: gate_ptr, sum: sum.ptr() };
+                run(&ops::gated_residual((xf, x.ptr()), addition, shape).unwrap(), &[&x, &y, &gate, &sum]);
+                let want = gated_residual(&t.x, &t.y, gated.then_some(&t.gate)).unwrap();
+                assert_close(&sum.tensor(xd, &shape), &want, tolerance);
+            }
+        }
+    }
+}
+
+#[test]
+fn formats_without_a_kernel_are_refused() {
+    let null = DevPtr::NULL;
+    let addition = Addition { float: Float::F32, y: null, gate: null, sum: null };
+    assert!(ops::gated_residual((Float::Bf16, null), addition, [1, 1]).is_none());
+    let normed = Normed::Float(Float::F16, null);
+    assert!(ops::residual_layer_norm((Float::Bf16, null), None, normed, Places::None, [1, 1], EPS).is_none());
+}

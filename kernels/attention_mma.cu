@@ -1,0 +1,210 @@
+// Attention on the tensor cores (mma.sync): bf16 or f16, head_dim 64 or 128, sums and softmax f32 (Dao, FlashAttention-2,
+// 2023).
+//
+// A block computes QUERIES queries of one head, a warp 16 of them, which it keeps as fragments in registers. Keys and
+// values of KEYS tokens are in shared memory while the next ones are copied. A fragment of weights is the fragment
+// of scores it came from: 2 x 4 sums of 16 keys are the 4 registers of a 16x16 operand.
+//
+// A row is D / 8 pieces of 16 bytes; piece p of row r lies at p ^ (r % 8), so that the eight rows that ldmatrix reads
+// at once lie in different banks.
+#include "common/attention.cuh"
+#include "common/ptx.cuh"
+
+constexpr int WARPS = 8;
+constexpr int THREADS = WARPS * WARP_SIZE;
+constexpr int QUERIES = WARPS * 16;
+constexpr int KEYS = 64;
+constexpr int STAGES = 2;
+constexpr int PIECE = 8;  // values of 16 bytes
+
+__device__ __forceinline__ void mma(bf16, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  mma_bf16(d, a, b);
+}
+__device__ __forceinline__ void mma(f16, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  mma_f16(d, a, b);
+}
+__device__ __forceinline__ uint32_t pack(bf16, float low, float high) { return pack_bf16(low, high); }
+__device__ __forceinline__ uint32_t pack(f16, float low, float high) { return pack_f16(low, high); }
+
+template <int D>
+__device__ __forceinline__ int swizzled(int row, int piece) {
+  return row * D + (piece ^ (row % 8)) * PIECE;
+}
+
+// Starts copying rows `first` to `first + ROWS` of [count, D] at distance `ld`; rows past the end are 0.
+template <int ROWS, int D, class T>
+__device__ __forceinline__ void copy_rows(T* to, const T* from, int64_t ld, int first, int count) {
+  constexpr int PIECES = D / PIECE;
+#pragma unroll
+  for (int i = 0; i < ROWS * PIECES / THREADS; i++) {
+    const int index = threadIdx.x + i * THREADS;
+    const int row = index / PIECES, piece = index % PIECES;
+    const bool inside = first + row < count;
+    cp_async16(to + swizzled<D>(row, piece), from + (inside ? first + row : 0) * ld + piece * PIECE, inside);
+  }
+}
+
+// What a warp keeps: 16 queries, their results so far, and for the rows g and g + 8 of each lane the maximum score
+// (before scaling) and this lane's part of the sum of weights.
+template <class T, int D>
+struct Warp {
+  uint32_t q[D / 16][4];
+  float y[D / 8][4] = {};
+  float most[2] = {-INFINITY, -INFINITY};
+  float total[2] = {0.0f, 0.0f};
+  const int lane = threadIdx.x % WARP_SIZE;
+
+  // `queries`: this warp's 16 rows.
+  __device__ __forceinline__ void load_queries(const T* queries) {
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) ldmatrix_x4(q[k], queries + swizzled<D>(lane % 16, 2 * k + lane / 16));
+  }
+
+  // s = q kT.
+  __device__ __forceinline__ void score(float (&s)[KEYS / 8][4], const T* keys) const {
+#pragma unroll
+    for (int n = 0; n < KEYS / 8; n++) s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.0f;
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+#pragma unroll
+      for (int n = 0; n < KEYS / 8; n += 2) {
+        uint32_t r[4];
+        ldmatrix_x4(r, keys + swizzled<D>(n * 8 + lane % 8 + lane / 16 * 8, 2 * k + lane / 8 % 2));
+        mma(T(), s[n], q[k], {r[0], r[1]});
+        mma(T(), s[n + 1], q[k], {r[2], r[3]});
+      }
+    }
+  }
+
+  // Scores to weights, given the factor to base 2. `keys`: how many of the tile there are.
+  __device__ __forceinline__ void softmax(float (&s)[KEYS / 8][4], float factor, int keys) {
+    if (keys < KEYS) {
+#pragma unroll
+      for (int n = 0; n < KEYS / 8; n++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          if (n * 8 + lane % 4 * 2 + i % 2 >= keys) s[n][i] = -INFINITY;
+        }
+      }
+    }
+    float shrink[2];
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      float rise = most[h];
+#pragma unroll
+      for (int n = 0; n < KEYS / 8; n++) rise = fmaxf(rise, fmaxf(s[n][2 * h], s[n][2 * h + 1]));
+      rise = fmaxf(rise, __shfl_xor_sync(FULL_WARP, rise, 1));
+      rise = fmaxf(rise, __shfl_xor_sync(FULL_WARP, rise, 2));
+      const float base = rise * factor;
+      shrink[h] = exp2_approx(most[h] * factor - base);
+      most[h] = rise;
+      float sum = 0.0f;
+#pragma unroll
+      for (int n = 0; n < KEYS / 8; n++) {
+#pragma unroll
+        for (int i = 2 * h; i < 2 * h + 2; i++) {
+          s[n][i] = exp2_approx(s[n][i] * factor - base);
+          sum += s[n][i];
+        }
+      }
+      total[h] = total[h] * shrink[h] + sum;
+    }
+    if (__any_sync(FULL_WARP, shrink[0] != 1.0f || shrink[1] != 1.0f)) {
+#pragma unroll
+      for (int n = 0; n < D / 8; n++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) y[n][i] *= shrink[i / 2];
+      }
+    }
+  }
+
+  // y += weights v.
+  __device__ __forceinline__ void add_values(const float (&w)[KEYS / 8][4], const T* values) {
+#pragma unroll
+    for (int k = 0; k < KEYS / 16; k++) {
+      const float(&low)[4] = w[2 * k], (&high)[4] = w[2 * k + 1];
+      const uint32_t a[4] = {pack(T(), low[0], low[1]), pack(T(), low[2], low[3]), pack(T(), high[0], high[1]),
+                             pack(T(), high[2], high[3])};
+#pragma unroll
+      for (int n = 0; n < D / 8; n += 2) {
+        uint32_t r[4];
+        ldmatrix_x4_trans(r, values + swizzled<D>(k * 16 + lane % 16, n + lane / 16));
+        mma(T(), y[n], a, {r[0], r[1]});
+        mma(T(), y[n + 1], a, {r[2], r[3]});
+      }
+    }
+  }
+
+  // Writes rows `row` + 0 .. 15 of [l, heads, D] at one head; `ld`: heads * D.
+  __device__ __forceinline__ void store(T* to, int64_t ld, int row, int l, bool add) const {
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      float sum = total[h];
+      sum += __shfl_xor_sync(FULL_WARP, sum, 1);
+      sum += __shfl_xor_sync(FULL_WARP, sum, 2);
+      const int mine = row + lane / 4 + 8 * h;
+      if (mine >= l) continue;
+      const float inverse = 1.0f / sum;
+      T* out = to + mine * ld + lane % 4 * 2;
+#pragma unroll
+      for (int n = 0; n < D / 8; n++) {
+        Pack<T, 2> pair = {};
+        if (add) pair = load_pack<T, 2>(out + n * 8);
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+          const float before = add ? to_float(pair.values[i]) : 0.0f;
+          pair.values[i] = from_float<T>(before + y[n][2 * h + i] * inverse);
+        }
+        store_pack(out + n * 8, pair);
+      }
+    }
+  }
+};
+
+template <class T, int D>
+__device__ __forceinline__ void attention(const AttentionInputs<T>& in, T* y) {
+  DYNAMIC_SHARED(shared);
+  constexpr int TILE = KEYS * D;
+  T* queries = reinterpret_cast<T*>(shared);
+  T* keys = queries + QUERIES * D;
+  T* values = keys + STAGES * TILE;
+  const int head = blockIdx.y, first = blockIdx.x * QUERIES, warp = threadIdx.x / WARP_SIZE;
+  const T *k = in.k + int64_t(head) * D, *v = in.v + int64_t(head) * D;
+  const int tiles = (in.s + KEYS - 1) / KEYS;
+
+  copy_rows<QUERIES, D>(queries, in.q + int64_t(head) * D, in.ldq, first, in.l);
+  copy_rows<KEYS, D>(keys, k, in.ldk, 0, in.s);
+  cp_async_commit();
+  copy_rows<KEYS, D>(values, v, in.ldv, 0, in.s);
+  cp_async_commit();
+
+  Warp<T, D> state;
+  for (int tile = 0; tile < tiles; tile++) {
+    const int stage = tile % STAGES, next = (tile + 1) % STAGES;
+    cp_async_wait<1>();  // these keys
+    __syncthreads();     // and nobody reads the last tile any more
+    if (tile == 0) state.load_queries(queries + warp * 16 * D);
+    if (tile + 1 < tiles) copy_rows<KEYS, D>(keys + next * TILE, k, in.ldk, (tile + 1) * KEYS, in.s);
+    cp_async_commit();
+    if (tile + 1 < tiles) copy_rows<KEYS, D>(values + next * TILE, v, in.ldv, (tile + 1) * KEYS, in.s);
+    cp_async_commit();
+    float s[KEYS / 8][4];
+    state.score(s, keys + stage * TILE);
+    state.softmax(s, in.scale * LOG2_E, in.s - tile * KEYS);
+    cp_async_wait<2>();  // these values
+    __syncthreads();
+    state.add_values(s, values + stage * TILE);
+  }
+  const int64_t ld = int64_t(gridDim.y) * D;
+  state.store(y + int64_t(head) * D, ld, first + warp * 16, in.l, in.add);
+}
+
+#define ATTENTION_MMA(T, D)                                                                                       \
+  KERNEL(attention_mma_##D##_##T, THREADS, const T* q, const T* k, const T* v, T* y, int64_t ldq, int64_t ldk,    \
+         int64_t ldv, int l, int s, float scale, int add) {                                                       \
+    attention<T, D>({q, k, v, ldq, ldk, ldv, l, s, scale, add != 0}, y);                                          \
+  }
+ATTENTION_MMA(bf16, 64)
+ATTENTION_MMA(f16, 64)
+ATTENTION_MMA(bf16, 128)
+ATTENTION_MMA(f16, 128)

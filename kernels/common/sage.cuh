@@ -1,0 +1,78 @@
+// 8-bit attention (Zhang et al., SageAttention2, arXiv 2411.10958): how q, k and v lie in memory, and the arithmetic of
+// its scores. head_dim 128.
+//
+// q and k: int8, 128 tokens of a head to a tile; v: e4m3, a tile is 128 channels of 128 tokens. A tile is 128 rows of
+// 128 bytes, which are 8 pieces of 16; piece p of row r lies at p ^ (r % 8). That is the 128-byte swizzle of Hopper's
+// matrix descriptors, so that a tile is copied to shared memory as it is, and ldmatrix finds no bank twice. Tokens past
+// the end are zero.
+//
+// The tokens of a row of v are permuted in groups of 16, so that the sums of scores, once rounded to e4m3, are already
+// the operand that multiplies v: a lane's sums of 16 keys are keys 2t, 2t+1, 2t+8, 2t+9, and its bytes of the operand
+// are columns 4t .. 4t+3.
+//
+// A query has one scale (that of the softmax and log2 e included). The keys of a tile have four, one for those that a
+// lane meets: key % 8 / 2 is the lane's t. Then the scores of a lane and a row differ by integers times one factor.
+#pragma once
+
+#include "kernel.cuh"
+#include "ptx.cuh"
+
+constexpr int SAGE_DIM = 128;
+constexpr int SAGE_TOKENS = 128;
+constexpr int SAGE_TILE = SAGE_TOKENS * SAGE_DIM;
+constexpr int SAGE_KEY_SCALES = 4;
+
+// Byte of a tile at which piece `piece` of row `row` lies.
+__device__ __forceinline__ int sage_piece(int row, int piece) { return row * SAGE_DIM + (piece ^ (row % 8)) * 16; }
+
+// Column of token `token` of 0 .. 127 in the rows of v.
+__device__ __forceinline__ int sage_column(int token) {
+  return token / 16 * 16 + token % 8 / 2 * 4 + token % 16 / 8 * 2 + token % 2;
+}
+
+// Sums of scores start here: 1.5 * 2^23 as a float. What is added as an integer below 2^22 is then added to the float
+// of the same bits, and no conversion is needed.
+constexpr int SCORE_ZERO = 0x4b400000;
+constexpr float SCORE_ZERO_FLOAT = 12582912.0f;
+// A sum that no score can be, for keys past the end.
+constexpr int SCORE_NONE = 0;
+
+// The largest weight, to base 2, where weights are rounded to e4m3: all of the format is used.
+constexpr float LOG2_E4M3_MAX = 8.807354922f;
+
+// One row of a lane's scores.
+struct SageRow {
+  float most = -INFINITY;  // score
+  float total = 0.0f;      // of this lane's weights
+
+  // Turns sums (bits of floats, as above) into weights 2^(score - most + top), given the factor from sums to scores;
+  // returns what shrinks the weights and values summed before. `sum(i)` is the i-th of COUNT places.
+  template <int COUNT, bool MASKED, class Sum>
+  __device__ __forceinline__ float weigh(Sum sum, float factor, float top);
+};
+
+template <int COUNT, bool MASKED, class Sum>
+__device__ __forceinline__ float SageRow::weigh(Sum sum, float factor, float top) {
+  int largest = sum(0);
+#pragma unroll
+  for (int i = 1; i < COUNT; i++) largest = max(largest, int(sum(i)));
+  float rise = (__int_as_float(largest) - SCORE_ZERO_FLOAT) * factor;
+  if (MASKED && largest == SCORE_NONE) rise = -INFINITY;
+  rise = fmaxf(rise, __shfl_xor_sync(FULL_WARP, rise, 1));
+  rise = fmaxf(rise, __shfl_xor_sync(FULL_WARP, rise, 2));
+  rise = fmaxf(rise, most);
+  // Rounding moves this by less than half a step of the sums.
+  const float base = SCORE_ZERO_FLOAT * factor + (rise - top);
+  const float shrink = exp2_approx(most - rise);
+  float weights = 0.0f;
+#pragma unroll
+  for (int i = 0; i < COUNT; i++) {
+    float weight = exp2_approx(__int_as_float(sum(i)) * factor - base);
+    if (MASKED && sum(i) == SCORE_NONE) weight = 0.0f;
+    weights += weight;
+    sum(i) = __float_as_int(weight);
+  }
+  most = rise;
+  total = total * shrink + weights;
+  return shrink;
+}
