@@ -19,9 +19,9 @@ fn dit() -> String {
 fn inspect_says_what_a_checkpoint_is() {
     let sandbox = Sandbox::new();
     for (file, component, layout) in [
-        (dit(), "diffusion transformer", "safetensors, original naming (1 file)"),
+        (dit(), "dit", "safetensors, original naming (1 file)"),
         (golden("foreign/umt5.pth"), "text encoder", "PyTorch zip, original naming (1 file)"),
-        (golden("foreign/vae_pretrained"), "VAE", "safetensors, diffusers naming"),
+        (golden("foreign/vae_pretrained"), "vae", "safetensors, diffusers naming"),
         (golden("foreign/clip_comfy.safetensors"), "image encoder", "safetensors, transformers naming"),
     ] {
         let text = stdout(&sandbox.run(&["models", "inspect", &file]));
@@ -42,9 +42,13 @@ fn inspect_refuses_what_is_no_checkpoint() {
     assert_fails(&sandbox.run(&["models", "inspect", "nothing"]), 1, "nothing");
     std::fs::write(sandbox.path("text"), "no weights").unwrap();
     assert_fails(&sandbox.run(&["models", "inspect", "text"]), 1, "not a readable safetensors file");
-    assert_fails(&sandbox.run(&["models", "inspect", &golden("lora/lora.safetensors")]), 1, "this is ");
+    assert_fails(
+        &sandbox.run(&["models", "inspect", &golden("lora/lora.safetensors")]),
+        1,
+        "this is no component of a Wan model",
+    );
     assert_fails(&sandbox.run(&["models", "inspect", &golden("foreign/code.pth")]), 1, "not run");
-    assert_fails(&sandbox.run(&["models", "inspect"]), 2, "");
+    assert_fails(&sandbox.run(&["models", "inspect"]), 2, "required arguments were not provided");
 }
 
 #[test]
@@ -82,19 +86,26 @@ fn convert_leaves_a_whole_output_or_none() {
     let mut damaged = std::fs::read(dit()).unwrap();
     damaged.truncate(damaged.len() - 1);
     std::fs::write(sandbox.path("damaged"), damaged).unwrap();
-    for input in
-        [golden("lora/lora.safetensors"), "damaged".into(), "nothing".into(), golden("foreign/code.pth")]
-    {
-        assert_fails(&convert(&input, &[]), 1, "");
+    for (input, reason) in [
+        (golden("lora/lora.safetensors"), "lora.safetensors: "),
+        ("damaged".into(), "damaged: not a readable safetensors file: "),
+        ("nothing".into(), "nothing: "),
+        (golden("foreign/code.pth"), "not run"),
+    ] {
+        assert_fails(&convert(&input, &[]), 1, reason);
         let left: Vec<String> = sandbox.names().into_iter().filter(|n| n != "damaged").collect();
         assert_eq!(left, Vec::<String>::new(), "{input}");
     }
     assert!(convert(&dit(), &[]).status.success());
     let whole = std::fs::read(sandbox.path("out.safetensors")).unwrap();
-    assert_fails(&convert(&dit(), &[]), 1, "out.safetensors");
+    assert_fails(&convert(&dit(), &[]), 1, "output: found out.safetensors exists, expected a new file");
     assert_eq!(std::fs::read(sandbox.path("out.safetensors")).unwrap(), whole);
     assert!(convert(&dit(), &["--overwrite"]).status.success());
-    assert_fails(&sandbox.run(&["models", "convert", &dit(), "x", "--to", "int4"]), 2, "");
+    assert_fails(
+        &sandbox.run(&["models", "convert", &dit(), "x", "--to", "int4"]),
+        2,
+        "invalid value 'int4'",
+    );
     assert_fails(
         &sandbox.run(&["models", "convert", &dit(), "no/folder/x", "--to", "fp8"]),
         1,

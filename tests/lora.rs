@@ -62,6 +62,63 @@ fn a_lora_changes_the_video_and_strength_0_does_not() {
     assert!(plain == video("none.rgb", &["--config", "d.toml", "--lora", "none"]).0);
 }
 
+/// The key format of lightx2v's files (`tests/layouts/lora_*lightx2v*`): products, biases and norms of every block.
+fn write_distilled(sandbox: &Sandbox, name: &str) -> usize {
+    let registry = Registry::builtin().unwrap();
+    let tiny = registry.find("tiny").unwrap();
+    let weights = registry.resolve(&tiny, &Places::default()).unwrap().dit.weights().unwrap();
+    let mut tensors = std::collections::BTreeMap::new();
+    for stored in weights.iter().filter(|t| t.name().starts_with("blocks.")) {
+        let mut put = |part: &str, shape: &[usize]| {
+            let count: usize = shape.iter().product();
+            let wave: Vec<f32> = (0..count).map(|i| (i as f32 * 0.7 + 1.0).sin() * 0.1).collect();
+            let values = Tensor::from_vec(wave, shape, &Device::Cpu).unwrap().to_dtype(DType::BF16).unwrap();
+            let module = stored.name().rsplit_once('.').unwrap().0;
+            tensors.insert(format!("diffusion_model.{module}.{part}"), values);
+        };
+        match (stored.name().rsplit('.').next(), stored.shape()) {
+            (Some("weight"), [outputs, inputs]) => {
+                put("lora_down.weight", &[4, *inputs]);
+                put("lora_up.weight", &[*outputs, 4]);
+            }
+            (Some("weight"), shape) => put("diff", shape),
+            (Some("bias"), shape) => put("diff_b", shape),
+            _ => {} // the modulation, which these files leave alone
+        }
+    }
+    save_tensors(&sandbox.path(name), &tensors, HashMap::new()).unwrap();
+    tensors.len()
+}
+
+/// The recipe of docs/lora.md, on the embedded model.
+#[test]
+fn four_steps_without_guidance_and_a_distilled_lora() {
+    let sandbox = Sandbox::new();
+    let count = write_distilled(&sandbox, "distilled.safetensors");
+    let registry = Registry::builtin().unwrap();
+    for lora in registry.loras() {
+        assert_eq!(
+            (lora.recipe.steps, lora.recipe.cfg, lora.recipe.strength),
+            (4, 1.0, 1.0),
+            "{}",
+            lora.name
+        );
+    }
+    let video = |output: &str, more: &[&str]| {
+        let recipe =
+            ["--steps", "4", "--cfg", "1", "--shift", "5", "--scheduler", "euler", "--format", "rgb"];
+        let run = sandbox.ok(&tiny_args(&[&recipe[..], &["--output", output][..], more].concat()));
+        (std::fs::read(sandbox.path(output)).unwrap(), stderr(&run))
+    };
+    let lora = ["--lora", "distilled.safetensors"];
+    let (with, text) = video("with.rgb", &lora);
+    assert!(text.contains(&format!("lora distilled.safetensors: {count} tensors applied\n")), "{text}");
+    assert!(with != video("plain.rgb", &[]).0, "the LoRA has no effect");
+    // Without guidance nothing is left of the negative prompt.
+    let other = [&lora[..], &["--negative-prompt", "something else entirely"]].concat();
+    assert!(with == video("other.rgb", &other).0, "the negative prompt was run");
+}
+
 #[test]
 fn a_video_remembers_its_loras() {
     let sandbox = Sandbox::new();

@@ -5,7 +5,7 @@ mod support;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device};
@@ -94,26 +94,40 @@ const CHILD: [&str; 2] = ["WAN_RUN_TEST_MANIFEST", "WAN_RUN_TEST_CHECKPOINT"];
 /// Every file is opened in a process of its own, so that no memory kept from the one before hides what it takes.
 #[test]
 fn every_published_layout_opens_at_full_size() {
-    let start = Instant::now();
-    let mut failures = Vec::new();
-    for (name, ..) in LAYOUTS {
-        let folder = tempfile::tempdir().unwrap();
-        let path = Manifest::open(name).write(folder.path());
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_opens_one_layout", "--nocapture"])
-            .envs(CHILD.into_iter().zip([OsStr::new(name), path.as_os_str()]))
-            .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&child.stdout);
-        let told = told.lines().find(|l| l.starts_with(name)).unwrap_or("nothing was opened");
-        println!("{told}");
-        if !child.status.success() || !told.contains("MiB anonymous") {
-            failures.push(format!("{name}: {told}\n{}", String::from_utf8_lossy(&child.stderr)));
+    let (start, next) = (Instant::now(), AtomicUsize::new(0));
+    let work = || {
+        let mut failures = Vec::new();
+        while let Some((name, ..)) = LAYOUTS.get(next.fetch_add(1, Ordering::Relaxed)) {
+            failures.extend(open_in_child(name).err());
         }
-        assert!(on_disk(folder.path()) < 64 << 20, "{name} takes real disk");
-    }
+        failures
+    };
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|t| t.join().unwrap()).collect()
+    });
     println!("all: {:.2} s", start.elapsed().as_secs_f64());
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Opens one layout in a child process; the error is what the child said.
+fn open_in_child(name: &str) -> Result<(), String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Manifest::open(name).write(folder.path());
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_opens_one_layout", "--nocapture"])
+        .envs(CHILD.into_iter().zip([OsStr::new(name), path.as_os_str()]))
+        .output()
+        .unwrap();
+    assert!(on_disk(folder.path()) < 64 << 20, "{name} takes real disk");
+    let told = String::from_utf8_lossy(&child.stdout);
+    let told = told.lines().find(|l| l.starts_with(name)).unwrap_or("nothing was opened");
+    println!("{told}");
+    if child.status.success() && told.contains("MiB anonymous") {
+        return Ok(());
+    }
+    Err(format!("{name}: {told}\n{}", String::from_utf8_lossy(&child.stderr)))
 }
 
 /// The part of [`every_published_layout_opens_at_full_size`] that runs in the child; nothing by itself.

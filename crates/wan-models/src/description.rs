@@ -1,4 +1,4 @@
-use std::path::{Component as PathPart, Path};
+use std::path::{Component as PathPart, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,9 @@ pub enum ModelType {
 pub struct ModelDescription {
     /// Name for `--model`.
     pub name: String,
+    /// The user's file that this was read from; `None` for a model of the program's own.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
     /// One line for lists.
     pub summary: String,
     /// What it is conditioned on.
@@ -155,6 +158,9 @@ impl FileEntry {
 pub struct LoraDescription {
     /// Name for `--lora`.
     pub name: String,
+    /// The user's file that this was read from; `None` for a LoRA of the program's own.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
     /// One line for lists.
     pub summary: String,
     /// What the models it was made for are conditioned on.
@@ -197,6 +203,14 @@ impl Description {
         }
     }
 
+    /// What the command line takes for it: its file if it is the user's, else its name.
+    pub fn argument(&self) -> String {
+        match self {
+            Self::Model(m) => argument(&m.file, &m.name),
+            Self::Lora(l) => argument(&l.file, &l.name),
+        }
+    }
+
     /// One line for lists.
     pub fn summary(&self) -> &str {
         match self {
@@ -220,6 +234,11 @@ impl Description {
             Self::Lora(l) => vec![("lora", &l.lora)],
         }
     }
+}
+
+/// What the command line takes for a description: the file it was read from, else its name.
+pub(crate) fn argument(file: &Option<PathBuf>, name: &str) -> String {
+    file.as_ref().map_or_else(|| name.to_string(), |f| f.display().to_string())
 }
 
 /// Values a job takes where the user names none.

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use wan_core::{Stored, WeightSet};
 
-use crate::description::{Description, FileEntry, LatentRgb, LoraDescription, ModelDescription};
+use crate::description::{Description, FileEntry, LatentRgb, LoraDescription, ModelDescription, argument};
 use crate::places::Places;
 use crate::source::{ModelFiles, Source};
 use crate::{ModelsError, embedded};
@@ -21,7 +21,7 @@ impl Registry {
     pub fn builtin() -> Result<Self, ModelsError> {
         let mut registry = Self { models: Vec::new(), loras: Vec::new() };
         for (label, bytes) in embedded::descriptions() {
-            match description(label, bytes)? {
+            match description(label, bytes, None)? {
                 Description::Model(model) => registry.models.push(*model),
                 Description::Lora(lora) => registry.loras.push(*lora),
             }
@@ -85,7 +85,7 @@ impl Registry {
         }
         if name.ends_with(".toml") {
             let bytes = std::fs::read(name).map_err(|e| description_error(name, e))?;
-            return description(name, &bytes);
+            return description(name, &bytes, Some(PathBuf::from(name)));
         }
         Err(unknown(name, all.iter().map(|d| d.name().to_string()).collect()))
     }
@@ -119,7 +119,11 @@ impl Registry {
             tokenizer: need(&files.tokenizer, tokenizer),
             latent_rgb: latent_rgb(model)?,
         };
-        if missing.is_empty() { Ok(resolved) } else { Err(self.files_missing(&model.name, &missing, places)) }
+        if missing.is_empty() {
+            Ok(resolved)
+        } else {
+            Err(files_missing(&model.name, argument(&model.file, &model.name), &missing, places))
+        }
     }
 
     /// Finds a LoRA's file.
@@ -128,7 +132,10 @@ impl Registry {
     pub fn resolve_lora(&self, lora: &LoraDescription, places: &Places) -> Result<PathBuf, ModelsError> {
         match locate(&lora.name, &lora.lora, places) {
             Some(Source::File(path)) => Ok(path),
-            _ => Err(self.files_missing(&lora.name, std::slice::from_ref(&lora.lora), places)),
+            _ => {
+                let missing = std::slice::from_ref(&lora.lora);
+                Err(files_missing(&lora.name, argument(&lora.file, &lora.name), missing, places))
+            }
         }
     }
 
@@ -149,19 +156,18 @@ impl Registry {
         found
     }
 
-    fn files_missing(&self, model: &str, missing: &[FileEntry], places: &Places) -> ModelsError {
-        let builtin = self.all().iter().any(|d| d.name() == model);
-        ModelsError::FilesMissing {
-            model: model.to_string(),
-            pull: if builtin { model.to_string() } else { format!("{model}.toml") },
-            missing: missing.iter().map(FileEntry::label).collect(),
-            places: places.describe(),
-        }
-    }
-
     /// The sample image that comes with the program, as PNG.
     pub fn sample_image() -> &'static [u8] {
         embedded::file("tiny/sample.png").unwrap_or_default()
+    }
+}
+
+fn files_missing(model: &str, pull: String, missing: &[FileEntry], places: &Places) -> ModelsError {
+    ModelsError::FilesMissing {
+        model: model.to_string(),
+        pull,
+        missing: missing.iter().map(FileEntry::label).collect(),
+        places: places.describe(),
     }
 }
 
@@ -220,13 +226,13 @@ fn latent_rgb(model: &ModelDescription) -> Result<Option<LatentRgb>, ModelsError
     parse(path, &bytes).map(Some)
 }
 
-/// Reads a description; one with a table `lora` describes a LoRA.
-fn description(label: &str, bytes: &[u8]) -> Result<Description, ModelsError> {
+/// Reads a description, the user's if it has a file; one with a table `lora` describes a LoRA.
+fn description(label: &str, bytes: &[u8], file: Option<PathBuf>) -> Result<Description, ModelsError> {
     let table: toml::Table = parse(label, bytes)?;
     let description = if table.contains_key("lora") {
-        Description::Lora(Box::new(parse(label, bytes)?))
+        Description::Lora(Box::new(LoraDescription { file, ..parse(label, bytes)? }))
     } else {
-        Description::Model(Box::new(parse(label, bytes)?))
+        Description::Model(Box::new(ModelDescription { file, ..parse(label, bytes)? }))
     };
     for (key, entry) in description.files() {
         entry.check().map_err(|reason| description_error(label, format!("{key}: {reason}")))?;
@@ -311,13 +317,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missing_is_pulled_by_the_name_or_the_users_own_file() {
+        let registry = Registry::builtin().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("any name.toml");
+        let text = include_str!("../../../models/wan2.1-t2v-1.3b.toml");
+        std::fs::write(&path, text).unwrap();
+        let path = path.to_str().unwrap();
+        for name in ["wan2.1-t2v-1.3b", path] {
+            let model = registry.find(name).unwrap();
+            let error = registry.resolve(&model, &Places::default()).unwrap_err();
+            let ModelsError::FilesMissing { model, pull, .. } = &error else { panic!("{error}") };
+            assert_eq!((model.as_str(), pull.as_str()), ("wan2.1-t2v-1.3b", name));
+        }
+    }
+
+    #[test]
     fn descriptions_cannot_lead_out_of_their_folder() {
         let entry = |path: &str, repo: &str| {
             let text = format!(
                 "name = \"l\"\nsummary = \"\"\nmodel_type = \"i2v\"\nlicense = \"\"\n[lora]\npath = \"{path}\"\n\
                  repo = \"{repo}\"\n[recipe]\nstrength = 1.0\nsteps = 4\ncfg = 1.0\n"
             );
-            description("l.toml", text.as_bytes()).map(|_| ()).map_err(|e| e.to_string())
+            description("l.toml", text.as_bytes(), None).map(|_| ()).map_err(|e| e.to_string())
         };
         assert_eq!(entry("a/b.safetensors", "o/n"), Ok(()));
         for (path, repo) in

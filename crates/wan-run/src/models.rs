@@ -49,8 +49,8 @@ fn described(registry: &Registry, names: &[String]) -> Outcome<Vec<Description>>
     Ok(names.iter().map(|n| registry.find_any(n)).collect::<Result<_, _>>()?)
 }
 
-/// Standard output may be a closed pipe: that is the reader's choice, not an error.
-fn print(line: &str) {
+/// A line on standard output, which may be a closed pipe: that is the reader's choice, not an error.
+pub fn print(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
@@ -218,8 +218,7 @@ fn path(registry: &Registry, name: &str, places: &Places) -> Outcome {
     if missing.is_empty() {
         return Ok(());
     }
-    let model = what.name().to_string();
-    let pull = name.to_string();
+    let (model, pull) = (what.name().to_string(), what.argument());
     Err(ModelsError::FilesMissing { model, pull, missing, places: places.describe() }.into())
 }
 

@@ -11,6 +11,7 @@ pub mod clean;
 pub mod tokenizer;
 
 mod attention;
+mod charsmap;
 mod config;
 mod encoder;
 mod ffn;

@@ -123,6 +123,7 @@ fn unigram(pieces: &[Piece], byte_fallback: bool) -> Result<Unigram, String> {
 fn normalization(spec: &NormalizerSpec) -> Result<Sequence, String> {
     let mut steps: Vec<NormalizerWrapper> = Vec::new();
     if !spec.charsmap().is_empty() {
+        crate::charsmap::check(spec.charsmap())?;
         let map = Precompiled::from(spec.charsmap())
             .map_err(|e| format!("a SentencePiece model with a damaged character map: {e:?}"))?;
         steps.push(map.into());

@@ -6,6 +6,10 @@
 
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::charsmap;
 use crate::clean::clean_prompt;
 
 /// Length to which Wan2.1 truncates and pads, the end-of-sequence token included.
@@ -107,7 +111,8 @@ impl Tokenizer {
         let form = if json { "tokenizer.json" } else { "SentencePiece model" };
         let parse = |e: tokenizers::Error| TokenizerError::Parse { form, detail: one_line(&e.to_string()) };
         let mut inner = match json {
-            true => tokenizers::Tokenizer::from_bytes(bytes).map_err(parse)?,
+            true => from_json(bytes)
+                .map_err(|detail| TokenizerError::Parse { form, detail: one_line(&detail) })?,
             false => crate::sentencepiece::tokenizer(bytes)
                 .map_err(|detail| TokenizerError::Parse { form, detail: one_line(&detail) })?,
         };
@@ -154,6 +159,27 @@ impl Tokenizer {
         ids.push(self.eos);
         Ok(Encoded { ids, text_len: self.text_len, pad: self.pad })
     }
+}
+
+/// Reads a `tokenizer.json`, its character maps checked first.
+fn from_json(bytes: &[u8]) -> Result<tokenizers::Tokenizer, String> {
+    #[derive(serde::Deserialize)]
+    struct Normalization {
+        #[serde(default)]
+        normalizer: serde_json::Value,
+    }
+    let parsed: Normalization = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    check_charsmaps(&parsed.normalizer)?;
+    tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| e.to_string())
+}
+
+/// Checks every character map in a description of normalizers, which may be nested.
+fn check_charsmaps(normalizer: &serde_json::Value) -> Result<(), String> {
+    if let Some(map) = normalizer["precompiled_charsmap"].as_str() {
+        let map = STANDARD.decode(map).map_err(|e| format!("a character map: {e}"))?;
+        return charsmap::check(&map);
+    }
+    normalizer["normalizers"].as_array().into_iter().flatten().try_for_each(check_charsmaps)
 }
 
 fn one_line(message: &str) -> String {

@@ -196,9 +196,12 @@ impl Hub {
                 total
             }
             200 => {
-                // The server knows no ranges: everything comes again.
-                partial.restart()?;
-                observer.on_event(&PullEvent::Started { file, from: 0, bytes: metadata.bytes });
+                // All of it, which is what was asked for unless a part is here already: then the server knows no
+                // ranges, and everything comes again.
+                if partial.length > 0 {
+                    partial.restart()?;
+                    observer.on_event(&PullEvent::Started { file, from: 0, bytes: metadata.bytes });
+                }
                 response.body().content_length()
             }
             416 => {
