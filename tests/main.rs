@@ -8,6 +8,7 @@ mod lora;
 mod models;
 mod probe;
 mod resume;
+mod serve;
 mod support;
 mod t2v;
 mod workflow;
