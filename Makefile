@@ -3,14 +3,15 @@
 #   make test   installs what is missing and passes all tests
 
 PACKAGES := build-essential clang libclang-dev pkg-config \
-            libavcodec-dev libavformat-dev libavutil-dev libswscale-dev libavfilter-dev
+            libavcodec-dev libavformat-dev libavutil-dev libswscale-dev libavfilter-dev \
+            python3 python3-requests
 OUT ?= out
 CARGO ?= cargo
 
 # Where `make cuda-toolkit` puts the compiler for NVIDIA GPUs.
 CUDA_TOOLKIT_DIR ?= .cuda-toolkit
 
-.PHONY: all demo test deps build lint bench clean cuda-toolkit build-cuda lint-cuda
+.PHONY: all demo test test-long deps build lint bench clean cuda-toolkit build-cuda lint-cuda
 
 all: build
 
@@ -39,6 +40,10 @@ demo: build
 
 test: deps
 	$(CARGO) test --locked --workspace
+
+## The test that runs ComfyUI's example client with its own request: minutes.
+test-long: deps
+	$(CARGO) test --locked -p wan-run --test wan-run -- --ignored its_own_request
 
 lint:
 	$(CARGO) fmt --all --check

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::probe::ProbeArgs;
+use crate::serve::ServeArgs;
 use crate::settings::Settings;
 
 /// Turns one image and a prompt into a video with Wan2.1, in one process, without Python.
@@ -31,6 +32,8 @@ pub enum Command {
     /// Make a video (the default).
     #[command(arg_required_else_help = true)]
     Generate(Box<GenerateArgs>),
+    /// Serve the web page and ComfyUI's API.
+    Serve(Box<ServeArgs>),
     /// Run one component alone, tensors in, tensors out.
     Probe(Box<ProbeArgs>),
     /// Show devices, memory, models, and what a job with these options will take.

@@ -12,6 +12,7 @@ mod output;
 mod probe;
 mod progress;
 mod pull_progress;
+mod serve;
 mod settings;
 mod workflow;
 
@@ -51,6 +52,7 @@ fn dispatch(cli: Cli) -> Outcome {
     match cli.command {
         None => generate::run(cli.generate, &interruptible()),
         Some(Command::Generate(args)) => generate::run(*args, &interruptible()),
+        Some(Command::Serve(args)) => serve::run(*args),
         Some(Command::Probe(args)) => probe::run(&args),
         Some(Command::Info(args)) => info::run(&args),
         Some(Command::Models { command }) => models::run(command, &interruptible()),

@@ -275,7 +275,8 @@ impl VideoOptions {
             let expected = format!("0 to {max_loops} for {}", self.format);
             return Err(MediaError::option("loop count", self.loop_count, expected));
         }
-        let texts = [("metadata", self.metadata.as_deref()), ("creation time", self.creation_time.as_deref())];
+        let texts =
+            [("metadata", self.metadata.as_deref()), ("creation time", self.creation_time.as_deref())];
         let tags = self.tags.iter().flat_map(|(key, text)| [("tag", Some(&**key)), ("tag", Some(&**text))]);
         for (option, text) in texts.into_iter().chain(tags) {
             if text.is_some_and(|text| text.contains('\0')) {

@@ -1,0 +1,203 @@
+//! `wan-run serve`: the web page and ComfyUI's API.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
+use wan_models::Registry;
+use wan_serve::{Engine, Options, ServeError, Server, Stop, Token};
+
+use crate::cli::{PlacesArgs, Settings};
+use crate::error::{Failure, INTERRUPTED, Outcome};
+use crate::options::{resolve, user_defaults};
+use crate::progress::say;
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Address to listen at. Others than this machine's own need a token of yours.
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), help_heading = "Address")]
+    pub listen: IpAddr,
+    /// Port; 0 takes a free one, which is printed.
+    #[arg(long, value_name = "PORT", default_value_t = 8188, help_heading = "Address")]
+    pub port: u16,
+    /// Token that clients must present [default: a random one, kept in the data folder].
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "WAN_RUN_TOKEN",
+        hide_env_values = true,
+        conflicts_with = "token_file",
+        help_heading = "Access"
+    )]
+    pub token: Option<String>,
+    /// File with the token.
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    pub token_file: Option<PathBuf>,
+    /// Let in everybody who can connect, if no token is named.
+    #[arg(long, help_heading = "Access")]
+    pub insecure: bool,
+    /// Origin whose pages may use the server from a browser; may be repeated.
+    #[arg(long, value_name = "ORIGIN", help_heading = "Access")]
+    pub enable_cors_header: Vec<String>,
+    /// Folder for the queue, inputs and outputs [default: wan-run in the platform's folder for data].
+    #[arg(long, value_name = "DIR", env = "WAN_RUN_DATA_DIR", help_heading = "Files")]
+    pub data_dir: Option<PathBuf>,
+    /// Folder with another front end, ComfyUI's own for instance.
+    #[arg(long, value_name = "DIR", help_heading = "Files")]
+    pub front_end_root: Option<PathBuf>,
+    /// Jobs that may wait; more are refused with 429.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_queue: u32,
+    /// Model that published workflows get, by name, or a .toml file that describes one
+    /// [default: wan2.1-i2v-14b-480p-fp8].
+    #[arg(long, short, value_name = "NAME", env = "WAN_RUN_MODEL")]
+    pub model: Option<String>,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// How the log is written to standard error; WAN_RUN_LOG chooses what (error, warn, info, debug).
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+    /// Where models are.
+    #[command(flatten)]
+    pub places: PlacesArgs,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        match error {
+            ServeError::Unprotected { .. }
+            | ServeError::Token { .. }
+            | ServeError::Origin { .. }
+            | ServeError::FrontEnd { .. } => Self::usage(error),
+            error => Self::run(error),
+        }
+    }
+}
+
+/// Runs the command: serves until it is told to stop.
+pub fn run(args: ServeArgs) -> Outcome {
+    start_log(args.log_format);
+    let engine = engine(&args)?;
+    let data_dir = match args.data_dir.clone() {
+        Some(folder) => folder,
+        None => default_data_dir()?,
+    };
+    std::fs::create_dir_all(&data_dir).map_err(|e| Failure::run(format!("{}: {e}", data_dir.display())))?;
+    let token = token(&args, &data_dir)?;
+    let options = Options {
+        listen: args.listen,
+        port: args.port,
+        token: token.clone(),
+        insecure: args.insecure,
+        cors_origins: args.enable_cors_header,
+        data_dir,
+        front_end_root: args.front_end_root,
+        max_queue: args.max_queue as usize,
+    };
+    let server = Server::start(options, engine)?;
+    stop_on_signal(server.stop_handle());
+    announce(server.address(), token.as_ref())?;
+    Ok(server.run()?)
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("WAN_RUN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+fn engine(args: &ServeArgs) -> Outcome<Engine> {
+    let settings = Settings {
+        model: args.model.clone(),
+        device: args.device.clone(),
+        models_dir: args.places.models_dir.clone(),
+        extra_model_paths: args.places.extra_model_paths.clone(),
+        ..Settings::default()
+    };
+    let registry = Registry::builtin()?;
+    let options = resolve(settings.or(user_defaults(args.places.config.as_deref())?), &registry)?;
+    let files = registry.resolve(&options.model, &options.places()?)?;
+    Ok(Engine { files, device: options.device.open()?, models_dir: options.models_dir })
+}
+
+fn default_data_dir() -> Outcome<PathBuf> {
+    let missing = || Failure::usage("no home folder: name a folder for the queue and files with --data-dir");
+    Ok(dirs::data_dir().ok_or_else(missing)?.join("wan-run"))
+}
+
+/// The token that was named; else, on this machine's own address, one that is made at the first start.
+fn token(args: &ServeArgs, data_dir: &Path) -> Outcome<Option<Token>> {
+    let named = match (&args.token, &args.token_file) {
+        (Some(token), _) => Some(token.clone()),
+        (None, Some(file)) => Some(
+            std::fs::read_to_string(file).map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?,
+        ),
+        (None, None) => None,
+    };
+    match named {
+        Some(token) => Ok(Some(Token::new(token.trim())?)),
+        None if args.insecure || !args.listen.is_loopback() => Ok(None),
+        None => kept_token(&data_dir.join("token")).map(Some),
+    }
+}
+
+/// A token that outlives restarts, in a file that only its owner reads.
+fn kept_token(file: &Path) -> Outcome<Token> {
+    let failed = |e: std::io::Error| Failure::run(format!("{}: {e}", file.display()));
+    match std::fs::read_to_string(file) {
+        Ok(text) => return Ok(Token::new(text.trim())?),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        Err(_) => {}
+    }
+    let token = Token::random();
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(file).and_then(|mut file| writeln!(file, "{}", token.reveal())).map_err(failed)?;
+    Ok(token)
+}
+
+/// The first Ctrl-C or SIGTERM stops the server after the present step, the second at once.
+fn stop_on_signal(stop: Stop) {
+    let asked = AtomicBool::new(false);
+    let handler = move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            wan_media::remove_unfinished();
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        stop.stop();
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        say(&format!("wan-run: signals cannot be handled ({error}): they will stop the program at once"));
+    }
+}
+
+/// The address, and the token with it.
+fn announce(address: SocketAddr, token: Option<&Token>) -> Outcome {
+    let text = match token {
+        None => format!("address: http://{address}\ntoken: none, everybody who can connect is let in\n"),
+        Some(token) => format!("address: http://{address}\ntoken: {}\n", token.reveal()),
+    };
+    crate::print(text.as_bytes())
+}

@@ -1,0 +1,122 @@
+//! Who is let in.
+
+use serde_json::json;
+
+use super::server::{Server, TOKEN};
+use crate::support::{Sandbox, assert_fails};
+
+#[test]
+fn without_the_token_nothing_is_told() {
+    let server = Server::start();
+    let refused = server.raw("GET", "/queue", &[], b"");
+    assert_eq!((refused.status, refused.text().as_str()), (401, "{\"error\":\"Authentication required.\"}"));
+    assert_eq!(refused.header("content-type"), Some("application/json"));
+    assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
+    for headers in [
+        vec![("Authorization", "Bearer wrong")],
+        vec![("Authorization", "Bearer")],
+        vec![("Authorization", "")],
+        vec![("Authorization", TOKEN)],
+        vec![("Cookie", "wan-run-session=0")],
+    ] {
+        assert_eq!(server.raw("GET", "/queue", &headers, b"").status, 401, "{headers:?}");
+    }
+    for path in [
+        "/queue?token=",
+        "/queue?token=x",
+        "/userdata/x.js",
+        "/ws?clientId=c",
+        "/metrics",
+        "/wan-run/session",
+    ] {
+        assert_eq!(server.raw("GET", path, &[], b"").status, 401, "{path}");
+    }
+    assert_eq!(server.raw("POST", "/prompt", &[], b"{}").status, 401);
+    assert_eq!(server.raw("GET", "/health", &[], b"").json(), json!({"status": "ok"}));
+}
+
+#[test]
+fn every_form_of_the_token_is_taken() {
+    let server = Server::start();
+    assert_eq!(server.raw("GET", &format!("/queue?token={TOKEN}"), &[], b"").status, 200);
+    // base64("anyone:TOKEN")
+    let basic = "Basic YW55b25lOiQyYiQxMiR0b2tlbi5mb3IvdGVzdHM=";
+    assert_eq!(server.raw("GET", "/queue", &[("Authorization", basic)], b"").status, 200);
+    assert_eq!(server.get("/wan-run/session").json()["token"], TOKEN);
+}
+
+#[test]
+fn browsers_log_in_and_get_a_cookie() {
+    let server = Server::start();
+    let html = [("Accept", "text/html,application/xhtml+xml")];
+    let sent_on = server.raw("GET", "/", &html, b"");
+    assert_eq!((sent_on.status, sent_on.header("location")), (302, Some("/login")));
+    assert!(server.raw("GET", "/login", &html, b"").text().contains("<form"));
+    assert_eq!(server.raw("GET", "/js/login.js", &[], b"").status, 200);
+    assert_eq!(server.raw("GET", "/js/main.js", &[], b"").status, 401);
+    let wrong = server.raw("POST", "/login", &[], b"username=a&password=b");
+    assert_eq!(wrong.header("location"), Some("/login?wrong_password=1"));
+    let form = format!("username=a&password={}", TOKEN.replace('$', "%24").replace('/', "%2F"));
+    let right = server.raw("POST", "/login", &[], form.as_bytes());
+    let cookie = right.header("set-cookie").expect("a cookie").to_owned();
+    assert!(cookie.contains("HttpOnly; SameSite=Strict") && !cookie.contains(TOKEN), "{cookie}");
+    let pair = cookie.split(';').next().expect("a pair");
+    let page = server.raw("GET", "/", &[("Cookie", pair), html[0]], b"");
+    assert_eq!(page.status, 200);
+    assert!(page.header("content-security-policy").expect("a policy").contains("default-src 'self'"));
+    let link = server.raw("GET", &format!("/?token={TOKEN}"), &html, b"");
+    assert_eq!((link.status, link.header("location")), (302, Some("/")));
+    assert!(link.header("set-cookie").is_some());
+}
+
+#[test]
+fn pages_of_other_sites_are_refused() {
+    let server = Server::with(&["--token", TOKEN, "--enable-cors-header", "http://friend.example"]);
+    let own = format!("http://{}", server.address());
+    for origin in ["http://evil.example", "null", "http://localhost:1"] {
+        assert_eq!(server.send("POST", "/prompt", &[("Origin", origin)], b"{}").status, 403, "{origin}");
+        assert_eq!(server.send("GET", "/ws", &[("Origin", origin)], b"").status, 403, "{origin}");
+    }
+    let cross = server.send("POST", "/queue", &[("Sec-Fetch-Site", "cross-site")], b"{}");
+    assert_eq!(cross.status, 403);
+    assert_eq!(server.send("GET", "/queue", &[("Origin", &own)], b"").status, 200);
+    let friend = [("Origin", "http://friend.example")];
+    let allowed = server.send("GET", "/queue", &friend, b"");
+    assert_eq!(allowed.header("access-control-allow-origin"), Some("http://friend.example"));
+    let preflight = server.raw("OPTIONS", "/prompt", &friend, b"");
+    assert_eq!(preflight.status, 204);
+    assert!(preflight.header("access-control-allow-headers").expect("headers").contains("Comfy-User"));
+    let plain = server.raw("OPTIONS", "/prompt", &[], b"");
+    assert_eq!((plain.status, plain.header("access-control-allow-origin")), (200, None));
+}
+
+#[test]
+fn open_mode_refuses_names_that_strangers_can_point_here() {
+    let server = Server::with(&["--insecure"]);
+    assert_eq!(server.raw("GET", "/queue", &[], b"").status, 200);
+    let head = "GET /queue HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    assert_eq!(super::server::exchange(server.address(), head.as_bytes(), b"").status, 403);
+}
+
+#[test]
+fn a_token_is_made_and_kept_where_none_is_named() {
+    let mut server = Server::with(&[]);
+    let token = std::fs::read_to_string(server.data("token")).expect("a token");
+    assert_eq!(server.raw("GET", "/queue", &[], b"").status, 401);
+    server.crash_and_restart();
+    let bearer = format!("Bearer {}", token.trim());
+    assert_eq!(server.raw("GET", "/queue", &[("Authorization", &bearer)], b"").status, 200);
+}
+
+#[test]
+fn other_machines_need_a_token_of_the_owners() {
+    let sandbox = Sandbox::new();
+    let serve = |more: &[&str]| {
+        let args = [&["serve", "--model", "tiny", "--port", "0", "--data-dir", "data"], more].concat();
+        sandbox.run(&args)
+    };
+    assert_fails(&serve(&["--listen", "0.0.0.0"]), 2, "found no token");
+    assert_fails(&serve(&["--token", "short"]), 2, "fewer than 8 characters");
+    assert_fails(&serve(&["--enable-cors-header", "*"]), 2, "expected an origin");
+    assert_fails(&serve(&["--front-end-root", "."]), 2, "found no index.html");
+}

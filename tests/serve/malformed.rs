@@ -1,0 +1,223 @@
+//! Two thousand requests that make no sense: 4xx, never 5xx, and never a file outside of the data folder.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::server::{Server, guide, sample};
+
+/// Requests of each of the four kinds.
+const EACH: u64 = 500;
+
+/// A small generator of numbers (SplitMix64), so that a failure can be repeated.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        &items[self.below(items.len())]
+    }
+
+    fn bytes(&mut self, most: usize) -> Vec<u8> {
+        (0..self.below(most)).map(|_| self.next() as u8).collect()
+    }
+
+    fn value(&mut self, depth: usize) -> Value {
+        let leaves = [
+            json!(null),
+            json!(true),
+            json!(-1),
+            json!(u64::MAX),
+            json!(1e308),
+            json!(""),
+            json!("\u{0}"),
+            json!("../../etc/passwd"),
+            json!(["52", 0]),
+            json!(["52", -1]),
+            json!(["x", 99]),
+            json!([]),
+            json!({}),
+            json!({"__value__": [1]}),
+            json!("x".repeat(3000)),
+            json!("NaN"),
+            json!("%2e%2e/x"),
+            json!("C:\\x"),
+        ];
+        match (depth, self.below(6)) {
+            (1.., 0) => (0..self.below(4)).map(|_| self.value(depth - 1)).collect(),
+            (1.., 1) => (0..self.below(4)).map(|n| (format!("k{n}"), self.value(depth - 1))).collect(),
+            _ => self.pick(&leaves).clone(),
+        }
+    }
+
+    /// A string of parts that lead elsewhere, or break parsers.
+    fn name(&mut self) -> String {
+        let parts = [
+            "..",
+            "/",
+            "\\",
+            "%2e%2e",
+            "%2f",
+            "%5c",
+            "%00",
+            "a",
+            "etc",
+            "passwd",
+            " [output]",
+            ".",
+            "~",
+            "C:",
+            "ü",
+            "+",
+            "%",
+        ];
+        (0..1 + self.below(6)).map(|_| *self.pick(&parts)).collect()
+    }
+}
+
+/// The guide's graph with one thing wrong.
+fn graph(random: &mut Random) -> Value {
+    let mut graph = guide();
+    let ids: Vec<String> = graph.as_object().expect("nodes").keys().cloned().collect();
+    let id = random.pick(&ids).clone();
+    match random.below(5) {
+        0 => graph[&id] = random.value(3),
+        1 => graph[&id]["class_type"] = random.value(1),
+        2 => graph[&id]["inputs"] = random.value(2),
+        3 => drop(graph.as_object_mut().expect("nodes").remove(&id)),
+        _ => {
+            let names: Vec<String> =
+                graph[&id]["inputs"].as_object().expect("inputs").keys().cloned().collect();
+            graph[&id]["inputs"][random.pick(&names)] = random.value(2);
+        }
+    }
+    graph
+}
+
+fn prompt(random: &mut Random) -> Vec<u8> {
+    let mut body = match random.below(6) {
+        0 => return random.bytes(300),
+        1 => random.value(4),
+        2 => json!({"prompt": random.value(4)}),
+        _ => json!({"prompt": graph(random)}),
+    };
+    for key in ["client_id", "prompt_id", "number", "front", "extra_data", "partial_execution_targets"] {
+        if random.below(8) == 0 && body.is_object() {
+            body[key] = random.value(2);
+        }
+    }
+    let mut bytes = body.to_string().into_bytes();
+    if random.below(4) == 0 {
+        let cut = random.below(bytes.len());
+        bytes.truncate(cut);
+    }
+    bytes
+}
+
+fn form(random: &mut Random) -> Vec<u8> {
+    let mut body = Vec::new();
+    for _ in 0..1 + random.below(4) {
+        let field = *random.pick(&["image", "type", "subfolder", "overwrite", "x"]);
+        let filename =
+            if random.below(2) == 0 { format!("; filename=\"{}\"", random.name()) } else { String::new() };
+        body.extend(
+            format!("--B\r\nContent-Disposition: form-data; name=\"{field}\"{filename}\r\n\r\n").as_bytes(),
+        );
+        match random.below(3) {
+            0 => body.extend(sample()),
+            1 => body.extend(random.name().as_bytes()),
+            _ => body.extend(random.bytes(200)),
+        }
+        body.extend(b"\r\n");
+    }
+    body.extend(b"--B--\r\n");
+    if random.below(3) == 0 {
+        let cut = random.below(body.len());
+        body.truncate(cut);
+    }
+    body
+}
+
+/// All files around the data folder, and those in it that no upload may touch.
+fn files(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        // Uploads land here, and the queue keeps what it was given.
+        let may_grow = ["input", "temp", "output", "user", "work"]
+            .iter()
+            .any(|name| path.ends_with(format!("data/{name}")));
+        if path.is_dir() && !may_grow {
+            found.extend(files(&path));
+        } else if !path.to_string_lossy().contains("queue.") {
+            found.insert(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn two_thousand_of_them_do_no_harm() {
+    let mut server = Server::start();
+    // Graphs that turn out to be right stay in the queue, behind a job that takes for ever.
+    let blocker = server.submit_with(&super::server::long(), json!({"number": -1e9}));
+    server.wait_running(&blocker);
+    let before = files(server.outside());
+    let mut random = Random(5);
+    for n in 0..EACH {
+        let body = prompt(&mut random);
+        let answer = server.send("POST", "/prompt", &[], &body);
+        let text = String::from_utf8_lossy(&body).into_owned();
+        assert!([200, 400, 413, 429].contains(&answer.status), "prompt {n}: {} for {text}", answer.status);
+        let says = answer.json();
+        assert_eq!(says.get("error").is_some(), answer.status != 200, "{says} for {text}");
+        if n % 50 == 49 {
+            server.post("/queue", &json!({"clear": true}));
+        }
+
+        let body = form(&mut random);
+        let boundary =
+            *random.pick(&["multipart/form-data; boundary=B", "multipart/form-data", "text/plain", ""]);
+        let answer = server.send("POST", "/upload/image", &[("Content-Type", boundary)], &body);
+        assert!([200, 400, 413].contains(&answer.status), "upload {n}: {} {}", answer.status, answer.text());
+
+        let name = random.name().replace(' ', "%20");
+        let (kind, path) = match random.below(6) {
+            0 => ("GET", format!("/view?filename={name}&subfolder={}", random.name().replace(' ', "%20"))),
+            1 => ("GET", format!("/userdata/{}", name.replace('/', "%2F"))),
+            2 => ("POST", format!("/userdata/{}", name.replace('/', "%2F"))),
+            3 => ("GET", format!("/{name}")),
+            4 => ("GET", format!("/models/{name}")),
+            _ => ("GET", format!("/view_metadata/vae?filename={name}")),
+        };
+        let answer = server.send(kind, &path, &[], b"");
+        assert!(answer.status < 500, "{kind} {path}: {} {}", answer.status, answer.text());
+
+        let control = *random.pick(&[
+            "/queue",
+            "/history",
+            "/interrupt_",
+            "/free",
+            "/settings",
+            "/login",
+            "/wan-run/convert",
+        ]);
+        let answer = server.send("POST", control, &[], &random.value(3).to_string().into_bytes());
+        assert!(answer.status < 500, "{control}: {} {}", answer.status, answer.text());
+    }
+    assert!(server.is_alive());
+    assert_eq!(files(server.outside()), before, "files where none should be");
+    assert_eq!(server.get("/queue").status, 200);
+}
