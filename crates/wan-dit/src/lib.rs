@@ -55,3 +55,4 @@ pub use memory::{MemoryEstimate, MemoryJob, estimate_memory};
 pub use model::{Dit, DitInput};
 pub use names::DIALECTS;
 pub use rope::RopeTable;
+pub use wan_ops::{AttentionChoice, Numerics, Precision};
