@@ -37,7 +37,7 @@ pub enum PipelineError {
         /// Blocks of the DiT.
         blocks: usize,
         /// The allocation that failed.
-        source: Error,
+        source: Box<Error>,
     },
     /// Weights, configuration or computation.
     #[error(transparent)]

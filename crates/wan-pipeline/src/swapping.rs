@@ -99,7 +99,7 @@ impl<B: Blocks> Swapping<B> {
                 what: what.to_string(),
                 swapped: self.swapped,
                 blocks: self.model.count(),
-                source,
+                source: Box::new(source),
             },
             other => other,
         }
