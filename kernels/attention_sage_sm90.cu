@@ -6,8 +6,8 @@
 // the values run; a tile's products have sums of their own, added as f32, for the reason given there (Shah et al.,
 // FlashAttention-3, 2024, for the order of the steps).
 //
-// Not run on the host: this file from `produce` on and common/hopper.cuh. Layouts, permutation and weights are those of
-// attention_sage_fp8_*, which is; a warpgroup's fragments are those of four warps' mma_s8 and mma_e4m3.
+// Not run on the host: this file and common/hopper.cuh. The tiles, the permutation and the weights are those of
+// attention_sage_fp8_*, which is run; crates/wan-ops/tests/kernels/attention_sm90.rs emulates descriptors and fragments.
 #include "common/hopper.cuh"
 #include "common/sage.cuh"
 

@@ -2,9 +2,7 @@ use crate::config::DitConfig;
 use crate::ffn::FeedForward;
 use crate::memory::MemoryJob;
 use crate::weight_sizes::{BlockSize, DitWeightSizes};
-
-/// Device buffers that blocks from host memory take turns in: one in use, one filling, one more to even out the link.
-pub const SWAP_SLOTS: usize = 3;
+use wan_ops::SWAP_SLOTS;
 
 /// Workspace of the matrix library, tables of positions, statistics.
 const WORKSPACE: u64 = 100 << 20;

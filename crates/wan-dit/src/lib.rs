@@ -52,10 +52,11 @@ mod weight_sizes;
 
 pub use config::{DitConfig, ModelType};
 pub use context::{Context, KeyCache};
-pub use device_memory::{DeviceMemoryEstimate, SWAP_SLOTS, estimate_device_memory, swapped_blocks};
+pub use device_memory::{DeviceMemoryEstimate, estimate_device_memory, swapped_blocks};
 pub use lora::{BlockSelection, Lora, LoraReport};
 pub use memory::{MemoryEstimate, MemoryJob, estimate_memory};
 pub use model::{Dit, DitInput};
 pub use names::DIALECTS;
 pub use rope::RopeTable;
 pub use weight_sizes::{BlockSize, DitWeightSizes};
+pub use wan_ops::{AttentionChoice, Numerics, Precision, SWAP_SLOTS};

@@ -274,7 +274,6 @@ impl Dit {
             }
             pass.leave()?;
         }
-        drop(pass);
         let velocity = |mut stream: ResidualStream| {
             let patches = self.head.forward(&mut stream, &time.embedding)?; // [L, 4 * out_dim]
             unpatchify(&patches, self.config.out_dim, grid)

@@ -10,6 +10,7 @@ use wan_sampler::{SamplerState, TorchRng, classifier_free_guidance};
 use crate::finite::check_finite;
 use crate::preview::latent_preview;
 use crate::state::{DenoiseState, Job};
+use crate::swapping::Swapping;
 use crate::{Models, PipelineError, Plan, Result};
 
 impl DenoiseState {
@@ -54,7 +55,8 @@ pub(crate) fn denoise(
     sampler.restore(on_device(&state.sampler, models.device())?)?;
     let mut rng = TorchRng::from_state(&state.rng)?;
     if sampler.steps_taken() < total {
-        let dit = models.dit(&plan.request.loras)?;
+        let dit = models.dit(&plan.request.loras)?.with_numerics(plan.request.numerics());
+        let mut dit = Swapping::place(dit, models.memory(plan, Stage::Denoise)?.swapped_blocks, observer)?;
         let device = models.device();
         let to_device = |t: &Tensor| t.to_device(device);
         let image = conditioning.image.as_ref().map(to_device).transpose()?;
@@ -67,9 +69,11 @@ pub(crate) fn denoise(
             texts.push(to_device(negative)?);
         }
         let texts: Vec<&Tensor> = texts.iter().collect();
-        let contexts = dit.contexts(&texts, image.as_ref(), KeyCache::Keep)?;
+        let contexts = dit.run("keys of the prompts", observer, |dit| {
+            Ok(dit.contexts(&texts, image.as_ref(), KeyCache::Keep)?)
+        })?;
         let contexts: Vec<_> = contexts.iter().collect();
-        let rope = dit.rope(plan.latent, plan.request.riflex_freq_index)?;
+        let rope = dit.model().rope(plan.latent, plan.request.riflex_freq_index)?;
         let mut latents = to_device(&state.latents)?;
         while sampler.steps_taken() < total {
             let begun = Instant::now();
@@ -81,7 +85,8 @@ pub(crate) fn denoise(
                 timestep: plan.schedule.timesteps()[step],
                 rope: &rope,
             };
-            let velocities = dit.forward_lockstep(&input, &contexts, cancel)?;
+            let velocities =
+                dit.run(&stage, observer, |dit| Ok(dit.forward_lockstep(&input, &contexts, cancel)?))?;
             let velocity = match velocities.as_slice() {
                 [cond, uncond] => classifier_free_guidance(cond, uncond, plan.request.cfg)?,
                 [cond, ..] => cond.clone(),

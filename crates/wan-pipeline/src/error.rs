@@ -32,6 +32,21 @@ pub enum PipelineError {
         /// The nearest settings that fit.
         advice: String,
     },
+    /// The GPU's memory ran out in the middle of a job, however it was used.
+    #[error(
+        "{what}: the GPU's memory ran out with {swapped} of {blocks} blocks in main memory ({source}); \
+         close what else uses the GPU, or make a smaller or shorter video"
+    )]
+    DeviceMemory {
+        /// What was being computed.
+        what: String,
+        /// Blocks of the DiT in main memory.
+        swapped: usize,
+        /// Blocks of the DiT.
+        blocks: usize,
+        /// The allocation that failed.
+        source: Box<Error>,
+    },
     /// Weights, configuration or computation.
     #[error(transparent)]
     Core(#[from] Error),
@@ -67,6 +82,11 @@ impl PipelineError {
             Self::Sampler(e) => e.is_usage(),
             _ => false,
         }
+    }
+
+    /// Whether a device had no memory left for what was to be computed.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Core(Error::OutOfMemory(_)))
     }
 
     /// Whether the job ended because the caller asked for it.

@@ -7,6 +7,7 @@
 //!
 //! What is not here: printing, progress bars, HTTP, downloads.
 
+mod by_name;
 mod condition;
 mod decode;
 mod denoise;
@@ -19,6 +20,7 @@ mod plan;
 mod preview;
 mod request;
 mod state;
+mod swapping;
 
 use candle_core::{DType, Device, Tensor};
 use wan_core::progress::{CancelToken, Observer, Stage};
@@ -38,7 +40,7 @@ pub use plan::Plan;
 pub use preview::latent_preview;
 pub use request::{OutputRange, Request, TilingChoice};
 pub use state::{DenoiseState, Job, SavedJob, load_tensor, save_tensors};
-pub use wan_dit::LoraReport;
+pub use wan_dit::{AttentionChoice, LoraReport, Numerics, Precision};
 
 /// A model that is ready to make videos on one device. Holds no weights between stages.
 pub struct Pipeline {
@@ -85,7 +87,7 @@ impl Pipeline {
     ///
     /// Errors: if a component's headers cannot be read.
     pub fn memory(&self, plan: &Plan, first: Stage) -> Result<MemoryPlan> {
-        MemoryPlan::new(&self.models.sizes(&plan.request.loras)?, plan, first, self.models.budget())
+        self.models.memory(plan, first)
     }
 
     /// [`Self::memory`] of a whole job on another machine.

@@ -1,7 +1,8 @@
 use candle_core::{DType, Device};
 use wan_checkpoint::Component;
 use wan_clip::ClipVision;
-use wan_core::WeightSet;
+use wan_core::progress::Stage;
+use wan_core::{WeightSet, device};
 use wan_dit::{Dit, Lora, LoraReport};
 use wan_models::{LatentRgb, ModelDescription, ModelFiles, Source};
 use wan_umt5::Umt5;
@@ -10,6 +11,7 @@ use wan_vae::Vae;
 
 use crate::memory::stored_bytes;
 use crate::{
+    MemoryPlan, Plan,
     Budget, DitSizes, ImageEncoderSizes, LoraChoice, MemoryLimits, ModelSizes, PipelineError, Processor,
     Result, TextEncoderSizes, VaeSizes,
 };
@@ -108,7 +110,12 @@ impl Models {
     /// What a job may use on this machine.
     pub fn budget(&self) -> Budget {
         let processor = if self.device.is_cuda() { Processor::Gpu } else { Processor::Cpu };
-        Budget::of_this_machine(processor, self.limits, None)
+        Budget::of_this_machine(processor, self.limits, device::free_bytes(&self.device))
+    }
+
+    /// What `plan` takes from stage `first` on, and how it is made to fit.
+    pub fn memory(&self, plan: &Plan, first: Stage) -> Result<MemoryPlan> {
+        MemoryPlan::new(&self.sizes(&plan.request.loras)?, plan, first, self.budget())
     }
 
     /// Sizes of all components, read off headers.

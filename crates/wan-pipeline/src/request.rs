@@ -1,4 +1,5 @@
 use serde::{Deserialize, Serialize};
+use wan_dit::{AttentionChoice, Numerics, Precision};
 use wan_models::Defaults;
 use wan_sampler::SchedulerKind;
 use wan_vae::Tiling;
@@ -29,6 +30,12 @@ pub struct Request {
     pub seed: u64,
     /// Solver.
     pub scheduler: SchedulerKind,
+    /// Matrix products with FP8 weights on a GPU.
+    #[serde(default, with = "crate::by_name", skip_serializing_if = "is_default")]
+    pub precision: Precision,
+    /// Self-attention on a GPU.
+    #[serde(default, with = "crate::by_name", skip_serializing_if = "is_default")]
+    pub attention: AttentionChoice,
     /// Part of the sigma grid that is run, in (0, 1].
     pub denoise_strength: f64,
     /// RIFLEx frequency index for long videos; 0 is off.
@@ -95,6 +102,8 @@ impl Request {
             shift: defaults.shift,
             seed: 0,
             scheduler: defaults.scheduler.parse()?,
+            precision: Precision::default(),
+            attention: AttentionChoice::default(),
             denoise_strength: 1.0,
             riflex_freq_index: 0,
             noise_aug_strength: 0.0,
@@ -107,6 +116,11 @@ impl Request {
             loras: Vec::new(),
             blocks_to_swap: BlocksToSwap::Auto,
         })
+    }
+
+    /// How the DiT computes on a GPU.
+    pub fn numerics(&self) -> Numerics {
+        Numerics { precision: self.precision, attention: self.attention }
     }
 
     /// Checks every value that can be judged by itself.
@@ -152,5 +166,32 @@ impl Request {
         }
         self.loras.iter().try_for_each(LoraChoice::check)?;
         self.tile.check().map_err(|e| PipelineError::request("tile", e, "tile sizes that fit"))
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numerics_are_kept_by_name_and_old_requests_have_the_defaults() {
+        let model = wan_models::Registry::builtin().unwrap();
+        let plain = Request::with_defaults(&model.find("tiny").unwrap().defaults).unwrap();
+        let json = serde_json::to_value(&plain).unwrap();
+        assert!(json.get("precision").is_none() && json.get("attention").is_none());
+        let Numerics { precision, attention } = Numerics::FAST;
+        let fast = Request { precision, attention, ..plain };
+        let json = serde_json::to_value(&fast).unwrap();
+        assert_eq!((json["precision"].as_str(), json["attention"].as_str()), (Some("fp8"), Some("sage")));
+        let read: Request = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!((read.numerics(), &read), (Numerics::FAST, &fast));
+        let mut wrong = json;
+        wrong["precision"] = "f8".into();
+        let error = serde_json::from_value::<Request>(wrong).unwrap_err().to_string();
+        assert!(error.contains("precision: found `f8`, expected bf16 or fp8"), "{error}");
     }
 }

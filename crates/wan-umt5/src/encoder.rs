@@ -146,7 +146,6 @@ impl Umt5 {
             x = block.forward(&x, &pairs)?;
             pass.leave()?;
         }
-        drop(pass);
         Ok(rms_norm(&x, &self.norm, EPS)?.to_dtype(DType::F32)?) // [L, dim]
     }
 }

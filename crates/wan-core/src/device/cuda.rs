@@ -28,6 +28,13 @@ pub(super) fn open(ordinal: usize) -> Result<Device, String> {
     Ok(device)
 }
 
+/// Bytes free on a GPU, as its driver counts them: what the pool keeps for later is not free.
+pub(super) fn free_bytes(device: &Device) -> Option<u64> {
+    let Device::Cuda(cuda) = device else { return None };
+    cuda.cuda_stream().context().bind_to_thread().ok()?;
+    Some(result::mem_get_info().ok()?.0 as u64)
+}
+
 /// The libraries, and a driver as new as the CUDA libraries' major version.
 fn check_driver() -> Result<(), String> {
     match wan_cuda_libs::missing() {

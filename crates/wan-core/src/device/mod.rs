@@ -96,6 +96,17 @@ fn open_cuda(_: usize) -> Result<Device, String> {
         .into())
 }
 
+/// Bytes that a GPU has free at present, where its driver tells; nothing for the CPU.
+pub fn free_bytes(device: &Device) -> Option<u64> {
+    #[cfg(feature = "cuda")]
+    return cuda::free_bytes(device);
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = device;
+        None
+    }
+}
+
 /// The dtype that activations have on a device: bf16 on GPUs, f32 on the CPU, which would emulate bf16.
 pub fn compute_dtype(device: &Device) -> DType {
     if device.is_cpu() { DType::F32 } else { DType::BF16 }

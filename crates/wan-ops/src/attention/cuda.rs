@@ -46,6 +46,9 @@ impl Job<'_> {
     /// By the user's choice where it has a kernel for this format and shape, else by the fastest exact one.
     fn run(&self, choice: AttentionChoice, bias: DevPtr) -> Result<()> {
         let device = self.gpu.device();
+        if self.shape.queries == 0 {
+            return Ok(());
+        }
         if bias != DevPtr::NULL {
             return self.general(bias);
         }

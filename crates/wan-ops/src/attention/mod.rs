@@ -36,7 +36,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32, bias: Option<&T
 /// As [`attention`] without a bias, on a GPU by the kernel of the user's choice: for the DiT's self-attention, where
 /// nearly all of the time goes. `Sage` needs 16-bit inputs and heads of 128 channels, and is exact without them.
 ///
-/// Errors: those of [`attention`]; [`Error::Candle`] for cuDNN where it is asked for and cannot be used.
+/// Errors: those of [`attention`]; that of cuDNN where it is asked for and cannot be used.
 pub fn self_attention(
     q: &Tensor,
     k: &Tensor,

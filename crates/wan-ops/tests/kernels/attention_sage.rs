@@ -44,7 +44,7 @@ fn values(t: &Tensor) -> Vec<f32> {
 }
 
 /// |found - want| / |want|.
-fn relative_error(found: &Tensor, want: &Tensor) -> f64 {
+pub fn relative_error(found: &Tensor, want: &Tensor) -> f64 {
     let (found, want) = (values(found), values(want));
     let squares = |sum: &mut dyn Iterator<Item = f32>| sum.map(|x| f64::from(x) * f64::from(x)).sum::<f64>();
     let error = squares(&mut found.iter().zip(&want).map(|(f, w)| f - w));

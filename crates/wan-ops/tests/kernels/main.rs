@@ -6,6 +6,7 @@
 mod activation;
 mod attention;
 mod attention_sage;
+mod attention_sm90;
 mod channel_norm;
 mod conv3d;
 mod dequantise;
