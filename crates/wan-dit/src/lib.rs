@@ -58,5 +58,5 @@ pub use memory::{MemoryEstimate, MemoryJob, estimate_memory};
 pub use model::{Dit, DitInput};
 pub use names::DIALECTS;
 pub use rope::RopeTable;
-pub use weight_sizes::{BlockSize, DitWeightSizes};
 pub use wan_ops::{AttentionChoice, Numerics, Precision, SWAP_SLOTS};
+pub use weight_sizes::{BlockSize, DitWeightSizes};

@@ -11,9 +11,8 @@ use wan_vae::Vae;
 
 use crate::memory::stored_bytes;
 use crate::{
-    MemoryPlan, Plan,
-    Budget, DitSizes, ImageEncoderSizes, LoraChoice, MemoryLimits, ModelSizes, PipelineError, Processor,
-    Result, TextEncoderSizes, VaeSizes,
+    Budget, DitSizes, ImageEncoderSizes, LoraChoice, MemoryLimits, MemoryPlan, ModelSizes, PipelineError,
+    Plan, Processor, Result, TextEncoderSizes, VaeSizes,
 };
 
 /// The components of one model, each loaded when a stage asks for it and released when the stage drops it. This

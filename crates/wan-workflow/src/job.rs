@@ -1,6 +1,5 @@
 //! What a valid graph means.
 
-use serde::{Deserialize, Serialize};
 use wan_core::progress::Stage;
 use wan_media::VideoOptions;
 use wan_pipeline::Request;
@@ -19,8 +18,6 @@ pub struct WorkflowJob {
     pub model: ModelChoice,
     /// The image to start from; none with a text-to-video graph.
     pub image: Option<ImageInput>,
-    /// What the graph says about how to compute.
-    pub hints: Hints,
     /// The nodes that run, each after those it depends on and those of an earlier stage.
     pub nodes: Vec<JobNode>,
 }
@@ -55,64 +52,6 @@ pub struct ModelFile {
     pub folder: ModelFolder,
     /// Its name there.
     pub name: String,
-}
-
-/// Wishes about how to compute, none of which changes what is computed but for rounding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Hints {
-    /// How the transformer's matrices are to be stored.
-    pub quantization: Quantization,
-    /// Which attention is to be used.
-    pub attention: Attention,
-    /// Blocks that may stay in main memory until they are needed.
-    pub blocks_to_swap: Option<usize>,
-}
-
-/// How matrices are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Quantization {
-    /// As in the file.
-    #[default]
-    Stored,
-    /// 8-bit floats with 4 bits of exponent.
-    Fp8E4m3,
-    /// 8-bit floats with 5 bits of exponent.
-    Fp8E5m2,
-    /// One of torchao's kinds with 8 bits or fewer, which the engine does not have.
-    Other,
-}
-
-impl Quantization {
-    pub(crate) fn from_node(name: &str) -> Self {
-        match name {
-            "disabled" | "default" => Self::Stored,
-            _ if name.starts_with("fp8_e4m3fn") => Self::Fp8E4m3,
-            _ if name.starts_with("fp8_e5m2") => Self::Fp8E5m2,
-            _ => Self::Other,
-        }
-    }
-}
-
-/// Which attention is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Attention {
-    /// In the activations' precision.
-    #[default]
-    Exact,
-    /// SageAttention: 8-bit products of queries and keys.
-    Sage,
-    /// One of the sparse kinds, which the engine does not have.
-    Sparse,
-}
-
-impl Attention {
-    pub(crate) fn from_node(name: &str) -> Self {
-        match name {
-            "sageattn" | "sageattn_3" => Self::Sage,
-            "spargeattn" | "spargeattn_tune" | "radial_sage_attention" => Self::Sparse,
-            _ => Self::Exact,
-        }
-    }
 }
 
 /// A node that runs.

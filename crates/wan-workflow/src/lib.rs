@@ -26,10 +26,7 @@ pub use catalog::{Catalog, Root, RootedName};
 pub use convert::{ConvertError, convert, is_ui_workflow};
 pub use graph::Graph;
 pub use image_input::{ImageInput, Scale};
-pub use job::{
-    Attention, Hints, JobNode, ModelChoice, ModelFile, NodeWork, Quantization, SaveKind, SaveNode,
-    WorkflowJob,
-};
+pub use job::{JobNode, ModelChoice, ModelFile, NodeWork, SaveKind, SaveNode, WorkflowJob};
 pub use library::Library;
 pub use object_info::{node_info, object_info};
 pub use prefix::{FilenamePrefix, PrefixError, next_number};

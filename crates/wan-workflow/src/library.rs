@@ -145,7 +145,9 @@ fn below(root: &Path, path: &str) -> Option<PathBuf> {
 fn label(source: &Source) -> String {
     match source {
         Source::Embedded { label, .. } => label.clone(),
-        Source::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        Source::File(path) | Source::Tensor { path, .. } => {
+            path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        }
     }
 }
 

@@ -6,11 +6,9 @@ use serde_json::{Value, json};
 use support::{check, guide, native, with};
 use wan_core::progress::Stage;
 use wan_media::{FrameRate, OutputFormat};
-use wan_pipeline::TilingChoice;
+use wan_pipeline::{AttentionChoice, BlocksToSwap, Precision, TilingChoice};
 use wan_sampler::SchedulerKind;
-use wan_workflow::{
-    Attention, NodeWork, Quantization, Root, SaveKind, WANX_21_API, WANX_21_UI, convert, signatures,
-};
+use wan_workflow::{NodeWork, Root, SaveKind, WANX_21_API, WANX_21_UI, convert, signatures};
 
 #[test]
 fn the_guides_graph_means_what_the_guide_says() {
@@ -29,8 +27,8 @@ fn the_guides_graph_means_what_the_guide_says() {
         (272, 272, 144, 128)
     );
     assert!(request.adjust_resolution && request.prompt.starts_with("A beautiful anime girl"));
-    assert_eq!((job.hints.quantization, job.hints.attention), (Quantization::Fp8E4m3, Attention::Sage));
-    assert_eq!(job.hints.blocks_to_swap, Some(10));
+    assert_eq!((request.precision, request.attention), (Precision::Bf16, AttentionChoice::Sage));
+    assert_eq!(request.blocks_to_swap, BlocksToSwap::Count(10));
     assert_eq!(job.image.as_ref().unwrap().name.path, "girl.png");
     assert_eq!(job.model.dit.name, "Wan2_1-I2V-14B-480P_fp8_e4m3fn.safetensors");
     let (_, save) = job.saves().next().unwrap();

@@ -125,7 +125,8 @@ fn describe(error: DriverError) -> String {
             "the CUDA driver's stub was found instead of the driver: install the NVIDIA driver".into()
         }
         CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => {
-            "the NVIDIA driver's library and kernel module differ in version: reboot, or reinstall the driver".into()
+            "the NVIDIA driver's library and kernel module differ in version: reboot, or reinstall the driver"
+                .into()
         }
         _ => format!("{error}"),
     }

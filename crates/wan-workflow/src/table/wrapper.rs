@@ -123,7 +123,7 @@ pub(super) const NODES: &[NodeClass] = &[
             link("vram_management_args", "VRAM_MANAGEMENTARGS").optional().ignored(MEMORY),
         ])
         .outputs(&[output("WANVIDEOMODEL", "model")])
-        .note("`quantization`, `attention_mode` and `blocks_to_swap` are passed to the engine as hints"),
+        .note("`quantization`, `attention_mode` and `blocks_to_swap` act on a GPU"),
     NodeClass::new("WanVideoLoraSelect", "WanVideo Lora Select", PLACE)
         .inputs(&[
             model("lora", &[ModelFolder::Loras]),

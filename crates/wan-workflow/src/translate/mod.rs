@@ -13,7 +13,7 @@ use wan_pipeline::Request;
 use crate::catalog::Catalog;
 use crate::graph::Graph;
 use crate::image_input::ImageInput;
-use crate::job::{Hints, JobNode, ModelChoice, NodeWork, SaveNode, WorkflowJob};
+use crate::job::{JobNode, ModelChoice, NodeWork, SaveNode, WorkflowJob};
 use read::Reader;
 
 /// Why a graph has no meaning here, told of the input of a node.
@@ -58,7 +58,6 @@ struct Video {
     request: Request,
     model: ModelChoice,
     image: Option<ImageInput>,
-    hints: Hints,
     stages: HashMap<String, Vec<Stage>>,
 }
 
@@ -77,7 +76,7 @@ pub(crate) fn job(graph: &Graph, outputs: &[String], meanings: Vec<Meaning>) -> 
         saves.insert(output.clone(), meaning.save);
         video.get_or_insert(meaning.video);
     }
-    let Video { request, model, image, hints, mut stages } = video?;
+    let Video { request, model, image, mut stages } = video?;
     let node = |id: String| {
         let class = graph.class(&id)?;
         let work = match (saves.remove(&id), stages.remove(&id)) {
@@ -90,7 +89,7 @@ pub(crate) fn job(graph: &Graph, outputs: &[String], meanings: Vec<Meaning>) -> 
     };
     let mut nodes: Vec<JobNode> = graph.reachable(outputs).0.into_iter().filter_map(node).collect();
     order_by_stage(graph, &mut nodes);
-    Some(WorkflowJob { request, model, image, hints, nodes })
+    Some(WorkflowJob { request, model, image, nodes })
 }
 
 /// Nodes of an earlier stage come first. A node that stands for none belongs to the latest of those it depends on.

@@ -1,14 +1,17 @@
 //! Decoder and sampler: everything about a video but its conditioning.
 
 use wan_core::progress::Stage;
-use wan_pipeline::{LoraChoice, OutputRange, PipelineError, Request, TilingChoice};
+use wan_pipeline::{
+    AttentionChoice, BlocksToSwap, LoraChoice, Numerics, OutputRange, PipelineError, Precision, Request,
+    TilingChoice,
+};
 use wan_sampler::SchedulerKind;
 use wan_vae::Tiling;
 
 use super::encode::{self, Conditioning};
 use super::read::{End, Reader};
 use super::{Result, Video};
-use crate::job::{Attention, Hints, ModelChoice, ModelFile, Quantization};
+use crate::job::{ModelChoice, ModelFile};
 
 /// ComfyUI's shift for Wan where no node sets another (`comfy/supported_models.py`, WAN21).
 const NATIVE_SHIFT: f64 = 8.0;
@@ -19,7 +22,8 @@ struct Transformer {
     file: ModelFile,
     loras: Vec<LoraChoice>,
     shift: f64,
-    hints: Hints,
+    numerics: Numerics,
+    blocks_to_swap: BlocksToSwap,
 }
 
 /// The video whose frames `decoder` makes.
@@ -50,7 +54,7 @@ pub(super) fn video(reader: &Reader<'_>, decoder: &End) -> Result<Video> {
     stages.insert(decoder.id.clone(), vec![Stage::Decode]);
     let (text_encoder, image_encoder) = (conditioning.text_encoder, conditioning.image_encoder);
     let model = ModelChoice { dit: transformer.file, vae, text_encoder, image_encoder };
-    Ok(Video { request, model, image: conditioning.image, hints: transformer.hints, stages })
+    Ok(Video { request, model, image: conditioning.image, stages })
 }
 
 /// What the pipeline says about the request, told of the sampler.
@@ -71,11 +75,12 @@ fn wrapper(reader: &Reader<'_>, id: &str) -> Result<(Transformer, Conditioning, 
         file: reader.model(&loader, "model")?,
         loras: selected_loras(reader, &loader)?,
         shift: reader.float(id, "shift"),
-        hints: Hints {
-            quantization: Quantization::from_node(reader.text(&loader, "quantization")),
-            attention: Attention::from_node(reader.text(&loader, "attention_mode")),
-            blocks_to_swap: swap.map(|swap| reader.size(&swap.id, "blocks_to_swap")),
+        numerics: Numerics {
+            precision: precision(reader.text(&loader, "quantization")),
+            attention: attention(reader.text(&loader, "attention_mode")),
         },
+        blocks_to_swap: swap
+            .map_or(BlocksToSwap::Auto, |swap| BlocksToSwap::Count(reader.size(&swap.id, "blocks_to_swap"))),
     };
     let conditioning = encode::wrapper(reader, id)?;
     let scheduler = match reader.text(id, "scheduler") {
@@ -137,7 +142,20 @@ fn request(
         tile: Tiling::default(),
         output_range: OutputRange::Clamp,
         loras: Vec::new(),
+        precision: transformer.numerics.precision,
+        attention: transformer.numerics.attention,
+        blocks_to_swap: transformer.blocks_to_swap,
     }
+}
+
+/// ComfyUI's name for how matrices are multiplied: weights are always kept as they are stored.
+fn precision(name: &str) -> Precision {
+    if name.ends_with("_fast") && name.starts_with("fp8") { Precision::Fp8 } else { Precision::Bf16 }
+}
+
+/// The wrapper's name for an attention: kinds that are not 8-bit are exact, and so are the sparse ones here.
+fn attention(name: &str) -> AttentionChoice {
+    if matches!(name, "sageattn" | "sageattn_3") { AttentionChoice::Sage } else { AttentionChoice::Auto }
 }
 
 fn tiling(reader: &Reader<'_>, decoder: &End, request: &mut Request) {
@@ -224,11 +242,12 @@ fn patched_transformer(reader: &Reader<'_>, sampler: &str) -> Result<Transformer
         end = reader.source(&end.id, "model")?;
     }
     loras.reverse();
-    let quantization = Quantization::from_node(reader.text(&end.id, "weight_dtype"));
+    let precision = precision(reader.text(&end.id, "weight_dtype"));
     Ok(Transformer {
         file: reader.model(&end.id, "unet_name")?,
         loras,
         shift: shift.unwrap_or(NATIVE_SHIFT),
-        hints: Hints { quantization, ..Hints::default() },
+        numerics: Numerics { precision, ..Numerics::default() },
+        blocks_to_swap: BlocksToSwap::Auto,
     })
 }
