@@ -1,11 +1,14 @@
 //! Two thousand requests that make no sense: 4xx, never 5xx, and never a file outside of the data folder.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::server::{Server, guide, sample};
+use super::server::{Server, TOKEN, guide, sample};
 
 /// Requests of each of the four kinds.
 const EACH: u64 = 500;
@@ -205,19 +208,41 @@ fn two_thousand_of_them_do_no_harm() {
         let answer = server.send(kind, &path, &[], b"");
         assert!(answer.status < 500, "{kind} {path}: {} {}", answer.status, answer.text());
 
-        let control = *random.pick(&[
-            "/queue",
-            "/history",
-            "/interrupt_",
-            "/free",
-            "/settings",
-            "/login",
-            "/wan-run/convert",
-        ]);
+        let control =
+            *random.pick(&["/queue", "/history", "/interrupt_", "/free", "/settings", "/wan-run/convert"]);
         let answer = server.send("POST", control, &[], &random.value(3).to_string().into_bytes());
         assert!(answer.status < 500, "{control}: {} {}", answer.status, answer.text());
     }
     assert!(server.is_alive());
     assert_eq!(files(server.outside()), before, "files where none should be");
+    assert_eq!(server.get("/queue").status, 200);
+}
+
+/// Random bytes where WebSocket frames are expected, some behind a header that promises a frame.
+#[test]
+fn sockets_that_send_noise_are_dropped() {
+    let mut server = Server::start();
+    let mut random = Random(6);
+    for n in 0..200 {
+        let mut stream = TcpStream::connect(server.address()).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a time limit");
+        let handshake = format!(
+            "GET /ws?clientId=noise{}&token={TOKEN} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            n % 7
+        );
+        stream.write_all(handshake.as_bytes()).expect("sent");
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 101");
+        if random.below(2) == 0 {
+            // A masked text or binary frame that is longer than what follows.
+            let _ = stream.write_all(&[*random.pick(&[0x81, 0x82, 0x01, 0xc1, 0x8f]), 0xfe, 0xff, 0xff]);
+        }
+        // The server may hang up at any byte.
+        let _ = stream.write_all(&random.bytes(2000));
+        let _ = stream.read(&mut [0; 1000]);
+    }
+    assert!(server.is_alive());
     assert_eq!(server.get("/queue").status, 200);
 }

@@ -194,7 +194,8 @@ pub fn guide() -> Value {
 /// The guide's graph, long enough to be caught running.
 pub fn long() -> Value {
     let mut graph = guide();
-    graph["52"]["inputs"]["steps"] = json!(2000);
+    graph["52"]["inputs"]["steps"] = json!(1000);
+    graph["50"]["inputs"]["num_frames"] = json!(81);
     graph
 }
 

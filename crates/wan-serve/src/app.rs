@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::IntoResponse;
@@ -124,7 +125,8 @@ fn endpoints() -> Router<Shared> {
         .route("/history/{id}", get(history::one))
         .route("/interrupt", post(control::interrupt))
         .route("/free", post(control::free))
-        .route("/upload/image", post(upload::image))
+        // The handler counts for itself, and reads on past the limit so that its answer is read.
+        .route("/upload/image", post(upload::image).layer(DefaultBodyLimit::disable()))
         .route("/upload/mask", post(upload::mask))
         .route("/view", get(view::view))
         .route("/view_metadata/{folder}", get(models::metadata))

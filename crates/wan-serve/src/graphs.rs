@@ -129,7 +129,7 @@ impl From<PromptError> for ApiError {
     fn from(error: PromptError) -> Self {
         Self::bad_request(error.kind, error.message)
             .details(error.details)
-            .extra_info(error.extra_info)
+            .extra_info(*error.extra_info)
             .node_errors(error.node_errors.to_json())
     }
 }

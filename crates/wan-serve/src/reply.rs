@@ -34,7 +34,10 @@ pub(crate) fn empty(status: StatusCode) -> Response {
 
 /// An error in ComfyUI's form: `{"error": {type, message, details, extra_info}, "node_errors": {}}`.
 #[derive(Debug)]
-pub(crate) struct ApiError {
+pub(crate) struct ApiError(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     status: StatusCode,
     kind: String,
     message: String,
@@ -46,14 +49,14 @@ pub(crate) struct ApiError {
 impl ApiError {
     /// An error of this type; the message says in one line what is wrong and what was expected.
     pub fn new(status: StatusCode, kind: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             status,
             kind: kind.into(),
             message: message.into(),
             details: String::new(),
             extra_info: json!({}),
             node_errors: json!({}),
-        }
+        }))
     }
 
     /// 400.
@@ -76,31 +79,30 @@ impl ApiError {
 
     /// With what the message is about.
     pub fn details(mut self, details: impl Into<String>) -> Self {
-        self.details = details.into();
+        self.0.details = details.into();
         self
     }
 
     /// With further fields for programs.
     pub fn extra_info(mut self, extra_info: Value) -> Self {
-        self.extra_info = extra_info;
+        self.0.extra_info = extra_info;
         self
     }
 
     /// With the errors of single nodes.
     pub fn node_errors(mut self, node_errors: Value) -> Self {
-        self.node_errors = node_errors;
+        self.0.node_errors = node_errors;
         self
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let error = json!({
-            "type": self.kind, "message": self.message, "details": self.details, "extra_info": self.extra_info,
-        });
-        let body = json!({"error": error, "node_errors": self.node_errors});
-        let mut response = (self.status, [(header::CONTENT_TYPE, JSON)], body.to_string()).into_response();
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
+        let Parts { status, kind, message, details, extra_info, node_errors } = *self.0;
+        let error = json!({"type": kind, "message": message, "details": details, "extra_info": extra_info});
+        let body = json!({"error": error, "node_errors": node_errors});
+        let mut response = (status, [(header::CONTENT_TYPE, JSON)], body.to_string()).into_response();
+        if status == StatusCode::TOO_MANY_REQUESTS {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER.into());
         }
         response

@@ -22,7 +22,7 @@ pub(crate) async fn log(State(app): State<Shared>, request: Request, next: Next)
     let status = response.status().as_u16();
     app.metrics.count_response(status);
     let ms = start.elapsed().as_millis() as u64;
-    if status >= 500 {
+    if status == 500 {
         tracing::error!(%method, path, status, ms, "answered");
     } else {
         tracing::debug!(%method, path, status, ms, "answered");

@@ -210,8 +210,8 @@ impl EventSink for Arc<Hub> {
 mod tests {
     use super::*;
 
-    fn hub() -> Hub {
-        Hub::new(3, Arc::new(Metrics::default()))
+    fn hub() -> Arc<Hub> {
+        Arc::new(Hub::new(3, Arc::new(Metrics::default())))
     }
 
     fn job(client: &str) -> JobRef {

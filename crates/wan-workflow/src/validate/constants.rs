@@ -11,9 +11,9 @@ pub(super) enum Problem {
     /// It is of another type; why it cannot be converted.
     Type(String),
     /// After conversion it is below the minimum.
-    TooSmall { value: Value, min: Value },
+    TooSmall { value: Box<Value>, min: Box<Value> },
     /// After conversion it is above the maximum.
-    TooBig { value: Value, max: Value },
+    TooBig { value: Box<Value>, max: Box<Value> },
     /// It is not one of the choices.
     NotListed,
 }
@@ -51,9 +51,10 @@ fn in_range<T: PartialOrd + Copy>(
     max: Option<T>,
     json: fn(T) -> Value,
 ) -> Result<Value, Problem> {
+    let boxed = |number: T| Box::new(json(number));
     match max {
-        _ if number < min => Err(Problem::TooSmall { value: json(number), min: json(min) }),
-        Some(max) if number > max => Err(Problem::TooBig { value: json(number), max: json(max) }),
+        _ if number < min => Err(Problem::TooSmall { value: boxed(number), min: boxed(min) }),
+        Some(max) if number > max => Err(Problem::TooBig { value: boxed(number), max: boxed(max) }),
         _ => Ok(json(number)),
     }
 }

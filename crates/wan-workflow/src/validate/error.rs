@@ -13,7 +13,7 @@ pub struct PromptError {
     /// What exactly; a line for each error of a node.
     pub details: String,
     /// Values that belong to it, an object.
-    pub extra_info: Value,
+    pub extra_info: Box<Value>,
     /// The nodes at fault.
     pub node_errors: NodeErrors,
 }
@@ -22,7 +22,7 @@ impl PromptError {
     /// An error without nodes.
     pub fn new(kind: &'static str, message: impl Into<String>, details: impl Into<String>) -> Self {
         let (message, details) = (message.into(), details.into());
-        Self { kind, message, details, extra_info: json!({}), node_errors: NodeErrors::default() }
+        Self { kind, message, details, extra_info: Box::new(json!({})), node_errors: NodeErrors::default() }
     }
 
     /// There is no graph.
@@ -45,7 +45,7 @@ impl PromptError {
         (id, class, title): (&str, Option<&str>, Option<&str>),
     ) -> Self {
         let extra_info = json!({"node_id": id, "class_type": class, "node_title": title.or(class)});
-        Self { extra_info, ..Self::new("missing_node_type", message, details) }
+        Self { extra_info: Box::new(extra_info), ..Self::new("missing_node_type", message, details) }
     }
 
     /// With a line for each error: some clients show nothing but this.
@@ -144,7 +144,7 @@ pub struct InputError {
     /// The input, and what exactly.
     pub details: String,
     /// Values that belong to it, an object.
-    pub extra_info: Value,
+    pub extra_info: Box<Value>,
 }
 
 impl InputError {
@@ -160,7 +160,7 @@ impl InputError {
             kind: "custom_validation_failed",
             message: "Custom validation failed for node".into(),
             details: if input.is_empty() { reason.to_owned() } else { format!("{input} - {reason}") },
-            extra_info: json!({"input_name": input}),
+            extra_info: Box::new(json!({"input_name": input})),
         }
     }
 
@@ -169,7 +169,7 @@ impl InputError {
             kind: "required_input_missing",
             message: "Required input is missing".into(),
             details: input.into(),
-            extra_info: json!({"input_name": input}),
+            extra_info: Box::new(json!({"input_name": input})),
         }
     }
 
@@ -178,7 +178,7 @@ impl InputError {
             kind: "dependency_cycle",
             message: "Dependency cycle detected".into(),
             details: format!("node {id} depends on its own output"),
-            extra_info: json!({"node_id": id}),
+            extra_info: Box::new(json!({"node_id": id})),
         }
     }
 }

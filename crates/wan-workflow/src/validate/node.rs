@@ -93,7 +93,7 @@ fn check_link(graph: &Graph, input: &Input, value: &Value, catalog: &dyn Catalog
         kind: "bad_linked_input",
         message: "Bad linked input, must be a length-2 list of [node_id, slot_index]".into(),
         details: input.name.into(),
-        extra_info: extra(),
+        extra_info: Box::new(extra()),
     };
     let (source, slot) = parse_link(value).ok_or_else(bad)?;
     let output = graph.class(source).and_then(|class| class.outputs.get(slot)).ok_or_else(bad)?;
@@ -106,10 +106,10 @@ fn check_link(graph: &Graph, input: &Input, value: &Value, catalog: &dyn Catalog
                 "{}, received_type({}) mismatch input_type({wanted})",
                 input.name, output.type_name
             ),
-            extra_info: json!({
+            extra_info: Box::new(json!({
                 "input_name": input.name, "input_config": config(input, catalog),
                 "received_type": output.type_name, "linked_node": value,
-            }),
+            })),
         });
     }
     match input.support {
@@ -139,12 +139,12 @@ fn problem(
             ("invalid_input_type", message, format!("{name}, {}, {reason}", str(value)))
         }
         Problem::TooSmall { value, min } => {
-            extra["received_value"] = value.clone();
+            extra["received_value"] = (*value).clone();
             let message = format!("Value {} smaller than min of {}", str(&value), str(&min));
             ("value_smaller_than_min", message, name.into())
         }
         Problem::TooBig { value, max } => {
-            extra["received_value"] = value.clone();
+            extra["received_value"] = (*value).clone();
             let message = format!("Value {} bigger than max of {}", str(&value), str(&max));
             ("value_bigger_than_max", message, name.into())
         }
@@ -159,5 +159,5 @@ fn problem(
             ("value_not_in_list", "Value not in list".to_owned(), details)
         }
     };
-    InputError { kind, message, details, extra_info: extra }
+    InputError { kind, message, details, extra_info: Box::new(extra) }
 }
