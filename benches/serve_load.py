@@ -45,7 +45,7 @@ class Polls:
     """Answer times by path, and what went wrong."""
 
     def __init__(self):
-        self.times = {"/queue": [], "/history": []}
+        self.times = {"/queue": [], "/history/{id}": [], "/history": []}
         self.errors = []
         self.lock = threading.Lock()
 
@@ -54,7 +54,8 @@ class Polls:
         time.sleep(random.random() * interval)
         while not stop.is_set():
             own = random.choice(ids) if ids else "none"
-            for kind, path in (("/queue", "/queue"), ("/history", f"/history/{own}")):
+            paths = {"/queue": "/queue", "/history/{id}": f"/history/{own}", "/history": "/history?max_items=200"}
+            for kind, path in paths.items():
                 try:
                     status, _, seconds = client.request("GET", path)
                     with self.lock:
@@ -114,14 +115,14 @@ def measure(pid, port, options):
         thread.join()
     history = json.loads(client.request("GET", "/history")[1])
     done = [entry for entry in history.values() if entry["status"]["completed"]]
-    print(f"jobs      {len(done)} of {options.jobs} completed in {total:.0f} s; submitted in {submitted:.1f} s")
+    print(f"jobs           {len(done)} of {options.jobs} completed in {total:.0f} s; submitted in {submitted:.1f} s")
     for kind, times in polls.times.items():
         times.sort()
         at = lambda q: 1000 * times[min(len(times) - 1, int(q * len(times)))]
-        print(f"{kind:9} {len(times)} polls: p50 {at(0.5):.1f} ms, p99 {at(0.99):.1f} ms, most {1000 * times[-1]:.1f} ms")
-    print(f"errors    {len(polls.errors)} {polls.errors[:3]}")
+        print(f"{kind:14} {len(times)} polls: p50 {at(0.5):.1f} ms, p99 {at(0.99):.1f} ms, most {1000 * times[-1]:.1f} ms")
+    print(f"errors         {len(polls.errors)} {polls.errors[:3]}")
     half = memory[len(memory) // 2]
-    print(f"memory    start {memory[0]:.0f}, half-way {half:.0f}, most {max(memory):.0f}, end {resident_mib(pid):.0f} MiB")
+    print(f"memory         start {memory[0]:.0f}, half-way {half:.0f}, most {max(memory):.0f}, end {resident_mib(pid):.0f} MiB")
 
 
 if __name__ == "__main__":
