@@ -1,13 +1,14 @@
 //! What the typed options mean: flags over a video's parameters over the user's defaults over the model's.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use wan_core::device::DeviceChoice;
 use wan_media::{Alpha, FrameRate, OutputFormat, PixelFormat, VideoOptions};
 use wan_models::{ModelDescription, Places, Registry};
-use wan_pipeline::{LoraChoice, MemoryLimits, OutputRange, PipelineError, Request, TilingChoice};
+use wan_pipeline::{LoraChoice, MemoryLimits, Numerics, OutputRange, PipelineError, Request, TilingChoice};
 
 use crate::error::{Failure, Outcome};
 use crate::settings::Settings;
@@ -105,6 +106,8 @@ impl Record {
             latent_strength: Some(r.latent_strength),
             clip_embed_strength: Some(r.clip_embed_strength),
             blocks_to_swap: Some(r.blocks_to_swap),
+            precision: Some(r.precision.to_string()),
+            attention: Some(r.attention.to_string()),
             vae_tiling: name(serde_json::to_value(r.vae_tiling)),
             tile_height: Some(r.tile.tile_height),
             tile_width: Some(r.tile.tile_width),
@@ -185,6 +188,9 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
     let models_dir = s.models_dir.unwrap_or_else(|| PathBuf::from("models"));
     request.loras = loras(s.lora.unwrap_or_default(), &models_dir)?;
     request.blocks_to_swap = s.blocks_to_swap.unwrap_or_default();
+    let numerics = if s.fast.unwrap_or(false) { Numerics::FAST } else { Numerics::default() };
+    request.precision = named(s.precision, numerics.precision)?;
+    request.attention = named(s.attention, numerics.attention)?;
     request.vae_tiling = match s.vae_tiling.as_deref() {
         None | Some("auto") => TilingChoice::Auto,
         Some("on") => TilingChoice::On,
@@ -234,6 +240,11 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
         video,
         alpha,
     })
+}
+
+/// The value of this name, else `default`.
+fn named<T: FromStr<Err = wan_core::Error>>(name: Option<String>, default: T) -> Outcome<T> {
+    name.map_or(Ok(default), |name| name.parse().map_err(Failure::usage))
 }
 
 /// Reads a size of memory, in bytes.

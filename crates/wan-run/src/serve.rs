@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
+use wan_core::device::Opened;
 use wan_models::Registry;
 use wan_serve::{Engine, Options, ServeError, Server, Stop, Token};
 
-use crate::cli::{PlacesArgs, Settings};
+use crate::cli::PlacesArgs;
 use crate::error::{Failure, INTERRUPTED, Outcome};
 use crate::options::{resolve, user_defaults};
 use crate::progress::say;
+use crate::settings::Settings;
 
 /// Options of `serve`.
 #[derive(Debug, Args)]
@@ -137,7 +139,11 @@ fn engine(args: &ServeArgs) -> Outcome<Engine> {
     let registry = Registry::builtin()?;
     let options = resolve(settings.or(user_defaults(args.places.config.as_deref())?), &registry)?;
     let files = registry.resolve(&options.model, &options.places()?)?;
-    Ok(Engine { files, device: options.device.open()?, models_dir: options.models_dir })
+    let Opened { device, note } = options.device.open()?;
+    if let Some(note) = note {
+        say(&note);
+    }
+    Ok(Engine { files, device, models_dir: options.models_dir })
 }
 
 fn default_data_dir() -> Outcome<PathBuf> {

@@ -51,6 +51,18 @@ pub struct Settings {
     #[arg(long, value_name = "SIZE", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_ram: Option<String>,
+    /// How a GPU multiplies: bf16, or fp8 (activations rounded to FP8 as well: faster, slightly different) [default: bf16].
+    #[arg(long, value_parser = ["bf16", "fp8"], value_name = "HOW", help_heading = "Job")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
+    /// Self-attention on a GPU: auto (the fastest exact one), exact, cudnn or sage (8-bit) [default: auto].
+    #[arg(long, value_parser = ["auto", "exact", "cudnn", "sage"], value_name = "WHICH", help_heading = "Job")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention: Option<String>,
+    /// The fastest on a GPU: --precision fp8 --attention sage, where these are not named themselves.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Job")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fast: Option<bool>,
     /// Width in pixels; with an image, only the area counts unless --no-adjust-resolution.
     #[arg(long, value_name = "PIXELS", help_heading = "Job", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -202,6 +214,9 @@ impl Settings {
             lora,
             device,
             blocks_to_swap,
+            precision,
+            attention,
+            fast,
             max_vram,
             max_ram,
             width,

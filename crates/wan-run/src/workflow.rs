@@ -7,9 +7,10 @@ use wan_models::Registry;
 use wan_workflow::table::ModelFolder;
 use wan_workflow::{Catalog, ModelFile, RootedName, SaveKind, WorkflowJob, convert, validate};
 
-use crate::cli::{GenerateArgs, Settings};
+use crate::cli::GenerateArgs;
 use crate::error::{Failure, Outcome};
 use crate::options::Record;
+use crate::settings::Settings;
 
 /// Names are taken as they are: which files they mean is settled later, by `--model` and the places of models.
 struct Names<'a> {

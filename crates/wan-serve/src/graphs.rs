@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
+use candle_core::Device;
 use serde_json::{Map, Value};
+use wan_core::device::compute_dtype;
 use wan_models::ModelFiles;
 use wan_pipeline::{Pipeline, PipelineError};
 use wan_queue::QueueItem;
@@ -170,6 +171,6 @@ impl Backend for ModelBackend {
             .filter(|(model, _)| *model == job.model)
             .ok_or_else(|| missing(format!("no job with `{}`", job.model)))?;
         let files = self.library.files(choice).map_err(missing)?;
-        Pipeline::open(files, self.device.clone(), DType::F32)
+        Pipeline::open(files, self.device.clone(), compute_dtype(&self.device))
     }
 }
