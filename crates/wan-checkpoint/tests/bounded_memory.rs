@@ -30,6 +30,7 @@ const PER_BYTE: usize = 400;
 const NEVER: usize = 512 << 20;
 
 type Loaded = Result<(), String>;
+type Load = dyn Fn(&[u8]) -> Loaded;
 
 /// A loader, a good file of its kind, and the folder of the corpus.
 struct Kind {
@@ -37,7 +38,7 @@ struct Kind {
     corpus: &'static str,
     extension: &'static str,
     good: Vec<u8>,
-    load: Box<dyn Fn(&[u8]) -> Loaded>,
+    load: Box<Load>,
     cases: u32,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! candle links the driver, cudart, cuBLAS, cuRAND and NVRTC, and a program linked so does not start where one of them
 //! is missing. This crate holds a stand-in for each of their functions; the linker takes it and needs no library. Ask
-//! [`missing`] before the first call: a function of a library that is not there returns an error code.
+//! `missing` before the first call: a function of a library that is not there returns an error code.
 
 /// A library that this machine lacks, by its file name; `None` where all can be opened.
 #[cfg(feature = "cuda")]
