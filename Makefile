@@ -11,7 +11,7 @@ CARGO ?= cargo
 # Where `make cuda-toolkit` puts the compiler for NVIDIA GPUs.
 CUDA_TOOLKIT_DIR ?= .cuda-toolkit
 
-.PHONY: all demo test test-long deps build lint bench clean cuda-toolkit build-cuda lint-cuda
+.PHONY: all demo test test-long test-page deps build lint bench clean cuda-toolkit build-cuda lint-cuda
 
 all: build
 
@@ -44,6 +44,13 @@ test: deps
 ## The test that runs ComfyUI's example client with its own request: minutes.
 test-long: deps
 	$(CARGO) test --locked -p wan-run --test wan-run -- --ignored its_own_request
+
+## The web page in a headless Chromium: the whole job, at desktop and phone width.
+test-page: PACKAGES += chromium nodejs
+test-page: deps
+	$(CARGO) build --locked -p wan-run
+	npm ci --prefix tests/page --no-audit --no-fund
+	WAN_RUN=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/wan-run npm test --prefix tests/page
 
 lint:
 	$(CARGO) fmt --all --check

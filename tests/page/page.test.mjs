@@ -1,0 +1,194 @@
+// The web page in a headless Chromium, on a real server with the embedded model: the whole job of someone who comes
+// from the guide. WAN_RUN names the program, SCREENSHOTS a folder for pictures of what was seen.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { chromium } from "playwright-core";
+
+const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
+const PROGRAM = process.env.WAN_RUN ?? path.join(ROOT, "target/debug/wan-run");
+const TOKEN = "page-test-token";
+const PATIENCE = 60_000;
+
+let folder, server, address, browser, page;
+const errors = [];
+
+before(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), "wan-run-page-"));
+  const options = ["serve", "--model", "tiny", "--port", "0", "--data-dir", folder, "--token", TOKEN];
+  server = spawn(PROGRAM, options, { stdio: ["ignore", "pipe", "ignore"] });
+  address = await new Promise((resolve, reject) => {
+    let text = "";
+    server.stdout.on("data", (data) => {
+      text += data;
+      const found = text.match(/http:\/\/\S+/);
+      if (found) resolve(found[0]);
+    });
+    server.on("exit", (code) => reject(new Error(`the server ended with ${code}`)));
+  });
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+      "--disable-component-update", "--disable-sync"],
+  });
+  page = await browser.newPage({ viewport: { width: 1360, height: 1000 }, locale: "en-GB" });
+  page.setDefaultTimeout(PATIENCE);
+  page.on("pageerror", (error) => errors.push(error.message));
+  page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+});
+
+after(async () => {
+  await browser?.close();
+  server?.kill("SIGKILL");
+  await rm(folder, { recursive: true, force: true, maxRetries: 3 });
+});
+
+async function screenshot(name, options = {}) {
+  if (process.env.SCREENSHOTS) await page.screenshot({ path: path.join(process.env.SCREENSHOTS, `${name}.png`), ...options });
+}
+
+const shown = (selector) => page.locator(selector).waitFor({ state: "visible" });
+const text = (selector) => page.locator(selector).textContent();
+
+async function settings({ width = 64, height = 64, frames = 9, steps = 6 }) {
+  for (const [name, value] of Object.entries({ width, height, frames, steps })) await page.fill(`#${name}`, String(value));
+}
+
+test("a wrong token is refused, the right one opens the page", async () => {
+  await page.goto(address);
+  assert.match(page.url(), /\/login/);
+  await page.fill("[name=password]", "nonsense");
+  await page.click("button");
+  await shown("#login-error");
+  await page.fill("[name=password]", TOKEN);
+  await page.click("button");
+  await shown("#form");
+  await page.waitForFunction(() => document.querySelector("#workflow").value === "wanx-21.json");
+  assert.equal(await text("#connection"), "connected");
+});
+
+test("the form starts with the guide's values, and says what size the video will have", async () => {
+  await page.waitForFunction(() => document.querySelector("#steps").value === "10");
+  assert.equal(await page.inputValue("#cfg"), "6");
+  assert.equal(await page.inputValue("#frames"), "81");
+  assert.equal(await page.inputValue("#scheduler"), "dpm++");
+  assert.match(await page.inputValue("#negative"), /static/);
+  assert.match(await text("#size-note"), /512 × 512.*5\.1 seconds/s);
+});
+
+test("a file that is no image is an error beside the image", async () => {
+  const file = path.join(folder, "broken.png");
+  await writeFile(file, "hello");
+  await page.setInputFiles("#file", file);
+  await shown("#image-error");
+  assert.match(await text("#image-error"), /image/i);
+});
+
+test("values out of range are told before anything is sent", async () => {
+  await page.setInputFiles("#file", path.join(ROOT, "models/tiny/sample.png"));
+  await shown("#image-preview");
+  await settings({ steps: 0 });
+  await page.click("#run");
+  await shown("#form-error");
+  assert.match(await text("#form-error"), /Steps/);
+  assert.equal(await page.getAttribute("#steps", "aria-invalid"), "true");
+});
+
+test("image, prompts, run: progress moves, previews come, the video plays", async () => {
+  await page.fill("#positive", "the balloon rises over the hills");
+  await page.fill("#negative", "static, blurry");
+  await settings({ width: 256, height: 256, frames: 17 });
+  const seed = await page.inputValue("#seed");
+  await page.evaluate(() => {
+    window.seen = new Set();
+    const look = () => {
+      const line = document.querySelector("#progress-text").textContent;
+      const preview = document.querySelector("#preview");
+      if (line) window.seen.add(line);
+      if (!preview.hidden && preview.naturalWidth > 0) window.seen.add("preview");
+    };
+    new MutationObserver(look).observe(document.querySelector("#job"), { subtree: true, childList: true, attributes: true, characterData: true });
+    document.querySelector("#preview").addEventListener("load", look);
+  });
+  await page.click("#run");
+  await page.waitForFunction(() => window.seen.has("preview"));
+  await screenshot("desktop-running");
+  await shown("#result");
+  const seen = await page.evaluate(() => [...window.seen]);
+  const steps = seen.filter((line) => /^Step \d of 6$/.test(line));
+  assert.ok(steps.length >= 3, `progress: ${seen}`);
+  await page.waitForFunction(() => {
+    const video = document.querySelector("#result");
+    return video.readyState >= 2 && video.videoWidth === 256 && video.duration > 1;
+  });
+  await page.waitForFunction(() => document.querySelector("#result").currentTime > 0.2);
+  assert.notEqual(await page.inputValue("#seed"), seed, "a new seed for the next run");
+  await page.waitForFunction(() => document.querySelectorAll("#history .item img").length === 1);
+  await screenshot("desktop", { fullPage: true });
+});
+
+test("the history outlives a reload, plays, downloads, and gives its settings back", async () => {
+  await page.reload();
+  await shown("#history .item");
+  assert.match(await text("#history .caption"), /the balloon rises/);
+  await page.fill("#positive", "something else");
+  await page.click("#history .again");
+  assert.equal(await page.inputValue("#positive"), "the balloon rises over the hills");
+  assert.equal(await page.isChecked("#new-seed"), false);
+  const [download] = await Promise.all([page.waitForEvent("download"), page.click("#history .download")]);
+  assert.match(download.suggestedFilename(), /^WanVideo2_1_\d+\.mp4$/);
+  await page.click("#history .poster");
+  await page.waitForFunction(() => document.querySelector("#player video").currentTime > 0);
+  await page.keyboard.press("Escape");
+});
+
+test("a running job and a waiting one can be stopped", async () => {
+  await settings({ width: 256, height: 256, frames: 81, steps: 40 });
+  await page.click("#run");
+  await page.waitForFunction(() => /^Step/.test(document.querySelector("#progress-text").textContent));
+  await page.click("#run");
+  await shown("#queue li");
+  await page.click("#queue li button");
+  await page.locator("#queue li").waitFor({ state: "detached" });
+  await page.click("#cancel");
+  await shown("#job-error");
+  assert.equal(await text("#job-error"), "Cancelled");
+});
+
+test("the access panel shows address and token", async () => {
+  await page.click("#access-button");
+  await shown("#access");
+  assert.equal(await text("#access-server"), new URL(address).host);
+  await page.waitForFunction(() => document.querySelector("#access-model").textContent.includes("tiny"));
+  assert.notEqual(await text("#access-token"), TOKEN);
+  await page.click("#reveal");
+  assert.equal(await text("#access-token"), TOKEN);
+  await page.keyboard.press("Escape");
+  assert.ok(await page.isHidden("#access"));
+});
+
+test("it can be used from the keyboard, in Chinese, at a phone's width, light and dark", async () => {
+  await page.focus("#choose");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "choose");
+  await page.click("#language");
+  assert.equal(await text("#run"), "生成视频");
+  await page.emulateMedia({ colorScheme: "dark" });
+  const dark = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  await page.click("#theme");
+  assert.notEqual(await page.evaluate(() => getComputedStyle(document.body).backgroundColor), dark);
+  await page.setViewportSize({ width: 390, height: 844 });
+  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.ok(overflow <= 0, `${overflow} pixels too wide`);
+  await screenshot("phone", { fullPage: true });
+});
+
+test("nothing went wrong in the page itself", () => {
+  // The browser reports refused requests as errors of their own.
+  assert.deepEqual(errors.filter((line) => !/Failed to load resource/.test(line)), []);
+});
