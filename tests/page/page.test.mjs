@@ -14,7 +14,7 @@ import { chromium } from "playwright-core";
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 const PROGRAM = process.env.WAN_RUN ?? path.join(ROOT, "target/debug/wan-run");
 const TOKEN = "page-test-token";
-const PATIENCE = 60_000;
+const PATIENCE = 120_000;
 
 let folder, server, address, browser, page;
 const errors = [];
