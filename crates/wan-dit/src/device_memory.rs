@@ -89,7 +89,6 @@ fn activation_bytes(weights: &DitWeightSizes, config: &DitConfig, job: &MemoryJo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ModelType;
     use crate::context::KeyCache;
     use candle_core::DType;
 
@@ -103,21 +102,7 @@ mod tests {
             outside: 820_000_000,
             dequantised,
         };
-        let config = DitConfig {
-            model_type: ModelType::I2v,
-            dim: 5120,
-            ffn_dim: 13824,
-            freq_dim: 256,
-            in_dim: 36,
-            out_dim: 16,
-            num_heads: 40,
-            num_layers: 40,
-            text_dim: 4096,
-            text_len: 512,
-            image_dim: Some(1280),
-            eps: 1e-6,
-        };
-        (sizes, config)
+        (sizes, DitConfig::I2V_14B)
     }
 
     fn job(tokens: usize) -> MemoryJob {

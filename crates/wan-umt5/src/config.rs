@@ -4,8 +4,7 @@ use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use wan_core::{Error, Result, WeightSet, WeightsError};
 
-/// Hyper-parameters. UMT5-XXL: vocabulary 256384, dim 4096, 64 heads of 64, feed-forward 10240, 24 blocks,
-/// 32 buckets (Wan2.1 `wan/modules/t5.py`, `umt5_xxl`).
+/// Hyper-parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Rows of the embedding table.
@@ -22,6 +21,19 @@ pub struct Config {
     pub num_layers: usize,
     /// Rows of every block's relative-position table, both signs together.
     pub num_buckets: usize,
+}
+
+impl Config {
+    /// UMT5-XXL, the encoder of every Wan2.1 model (Wan2.1 `wan/modules/t5.py`, `umt5_xxl`).
+    pub const XXL: Self = Self {
+        vocab_size: 256_384,
+        dim: 4096,
+        dim_attn: 4096,
+        dim_ffn: 10240,
+        num_heads: 64,
+        num_layers: 24,
+        num_buckets: 32,
+    };
 }
 
 /// Largest size taken seriously: a slip in a configuration is an error, not an endless load.

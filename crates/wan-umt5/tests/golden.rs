@@ -204,16 +204,7 @@ fn memory_figures_count_what_is_there() {
     let model = open("umt5/umt5.weights.safetensors", DType::F32);
     let set = bare("umt5/umt5.weights.safetensors", |_| {});
     assert_eq!(model.weight_bytes(), set.iter().map(|t| t.elements() as u64 * 4).sum::<u64>());
-    let xxl = wan_umt5::Config {
-        vocab_size: 256384,
-        dim: 4096,
-        dim_attn: 4096,
-        dim_ffn: 10240,
-        num_heads: 64,
-        num_layers: 24,
-        num_buckets: 32,
-    };
     // 512 tokens in f32: the stream and its norm 16.8 MB, the bias with its buckets 68.2 MB, q k v and the
     // mixed values 33.6 MB.
-    assert_eq!(xxl.activation_bytes(512, DType::F32), 16_777_216 + 68_157_440 + 33_554_432);
+    assert_eq!(wan_umt5::Config::XXL.activation_bytes(512, DType::F32), 16_777_216 + 68_157_440 + 33_554_432);
 }

@@ -17,15 +17,7 @@ fn i2v_14b() -> ModelSizes {
     ModelSizes {
         dtype: DType::F32,
         text_encoder: TextEncoderSizes {
-            config: wan_umt5::Config {
-                vocab_size: 256_384,
-                dim: 4096,
-                dim_attn: 4096,
-                dim_ffn: 10240,
-                num_heads: 64,
-                num_layers: 24,
-                num_buckets: 32,
-            },
+            config: wan_umt5::Config::XXL,
             stored: 11_361_820_672,
             on_device: 9_261_522_944,
             layer: 385_896_448,
@@ -51,20 +43,7 @@ fn i2v_14b() -> ModelSizes {
             on_device: 253_785_062,
         },
         dit: DitSizes {
-            config: DitConfig {
-                model_type: wan_dit::ModelType::I2v,
-                dim: 5120,
-                ffn_dim: 13824,
-                freq_dim: 256,
-                in_dim: 36,
-                out_dim: 16,
-                num_heads: 40,
-                num_layers: 40,
-                text_dim: 4096,
-                text_len: 512,
-                image_dim: Some(1280),
-                eps: 1e-6,
-            },
+            config: DitConfig::I2V_14B,
             weights: DitWeightSizes {
                 stored: 16_993_748_736,
                 blocks: vec![block; 40],
