@@ -1,6 +1,6 @@
 use candle_core::{DType, Tensor};
 use wan_core::{Loader, Result};
-use wan_ops::{Affine, Linear};
+use wan_ops::{Affine, Linear, RowFormat};
 
 use crate::config::{DitConfig, PATCH_VALUES};
 use crate::residual::ResidualStream;
@@ -32,6 +32,6 @@ impl Head {
         let m = self.modulation.broadcast_add(time)?;
         let (shift, scale) = (m.get(0)?, m.get(1)?);
         let affine = Affine::Modulation { shift: &shift, scale: &scale };
-        self.linear.forward(&x.normalise(self.eps, affine, DType::F32)?)
+        self.linear.forward_rows(&x.normalise(self.eps, affine, RowFormat::Float(DType::F32))?)
     }
 }

@@ -1,6 +1,6 @@
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use wan_core::Result;
-use wan_ops::{Affine, layer_norm, residual_layer_norm};
+use wan_ops::{Affine, RowFormat, Rows, layer_norm_rows, residual_layer_norm};
 
 /// The residual stream between the parts of the blocks: `[L, dim]` f32, and what the last part still has to add.
 ///
@@ -23,12 +23,12 @@ impl ResidualStream {
         self.pending = Some((y, gate));
     }
 
-    /// Layer norm of the stream, `[L, dim]` in `dtype`.
-    pub(crate) fn normalise(&mut self, eps: f32, affine: Affine<'_>, dtype: DType) -> Result<Tensor> {
+    /// Layer norm of the stream, as rows `[L, dim]` of `format`.
+    pub(crate) fn normalise(&mut self, eps: f32, affine: Affine<'_>, format: RowFormat) -> Result<Rows> {
         match self.pending.take() {
-            None => Ok(layer_norm(&self.x, eps, affine)?.to_dtype(dtype)?),
+            None => layer_norm_rows(&self.x, eps, affine, format),
             Some((y, gate)) => {
-                let (x, normed) = residual_layer_norm(&self.x, &y, gate.as_ref(), eps, affine, dtype)?;
+                let (x, normed) = residual_layer_norm(&self.x, &y, gate.as_ref(), eps, affine, format)?;
                 self.x = x;
                 Ok(normed)
             }
