@@ -70,15 +70,7 @@ fn encode_text(
     let total = if plan.uses_guidance() { 2 } else { 1 };
     observer.on_event(&Event::Started { stage: Stage::EncodeText, total });
     let tokenizer = models.tokenizer()?;
-    let encoder = models.text_encoder()?;
-    let encode = |step: usize, prompt: &str| -> Result<Tensor> {
-        cancel.check()?;
-        let begun = Instant::now();
-        let embeds = encoder.encode(&tokenizer.encode_prompt(prompt)?.ids)?.to_device(&Device::Cpu)?;
-        check_finite("text encoding", &embeds)?;
-        observer.on_event(&Event::Step { stage: Stage::EncodeText, step, total, took: begun.elapsed() });
-        Ok(embeds)
-    };
+    let encoder = models.text_encoder(models.memory(plan, Stage::EncodeText)?.text_layers_streamed)?;
     let parts = request.prompt.split('|').count();
     if parts > 1 {
         observer.on_event(&Event::Note(&format!(
@@ -86,8 +78,22 @@ fn encode_text(
         )));
     }
     let prompt = request.prompt.split('|').next().unwrap_or_default().trim();
-    let text = encode(1, prompt)?;
-    let negative = plan.uses_guidance().then(|| encode(2, &request.negative_prompt)).transpose()?;
+    let prompts = [prompt, &request.negative_prompt];
+    let tokens = prompts[..total].iter().map(|p| Ok(tokenizer.encode_prompt(p)?.ids));
+    let tokens = tokens.collect::<Result<Vec<_>>>()?;
+    let begun = Instant::now();
+    let ids: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+    let encoded = encoder.encode_all(&ids, cancel)?;
+    let took = begun.elapsed() / total as u32; // they were encoded side by side
+    let taken = |(index, embeds): (usize, Tensor)| -> Result<Tensor> {
+        let embeds = embeds.to_device(&Device::Cpu)?;
+        check_finite("text encoding", &embeds)?;
+        observer.on_event(&Event::Step { stage: Stage::EncodeText, step: index + 1, total, took });
+        Ok(embeds)
+    };
+    let mut embeds = encoded.into_iter().enumerate().map(taken).collect::<Result<Vec<_>>>()?;
+    let text = embeds.remove(0);
+    let negative = embeds.pop();
     observer.on_event(&Event::Finished { stage: Stage::EncodeText, took: start.elapsed() });
     Ok((text, negative))
 }

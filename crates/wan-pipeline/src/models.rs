@@ -30,7 +30,7 @@ impl Models {
     pub fn open(files: ModelFiles, device: Device, dtype: DType) -> Result<Self> {
         let on_host = Self { files, device: Device::Cpu, dtype, limits: MemoryLimits::default() };
         on_host.tokenizer()?;
-        on_host.text_encoder()?;
+        on_host.text_encoder(false)?;
         if on_host.files.image_encoder.is_some() {
             on_host.image_encoder()?;
         }
@@ -81,9 +81,12 @@ impl Models {
         }
     }
 
-    pub fn text_encoder(&self) -> Result<Umt5> {
+    /// `streamed`: whether its layers pass through the device one after the other, as the memory plan decides.
+    pub fn text_encoder(&self, streamed: bool) -> Result<Umt5> {
         let weights = weights_of(&self.files.text_encoder, Component::TextEncoder)?;
-        Ok(Umt5::open(&weights, None, &self.device, self.dtype)?)
+        let mut encoder = Umt5::open(&weights, None, &self.device, self.dtype)?;
+        encoder.place_blocks(streamed)?;
+        Ok(encoder)
     }
 
     pub fn image_encoder(&self) -> Result<ClipVision> {

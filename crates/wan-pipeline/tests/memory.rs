@@ -46,8 +46,10 @@ struct Case {
 
 fn check(name: &str, pipeline: &Pipeline, case: &Case) {
     let image = load_image(&repo_path("models/tiny/sample.png"), Alpha::Drop).unwrap();
+    let long = "a red balloon rises over the hills ".repeat(80);
     let request = Request {
-        prompt: "a red balloon rises over the hills ".repeat(20),
+        prompt: long.clone(),
+        negative_prompt: long,
         width: case.size,
         height: case.size,
         frames: case.frames,

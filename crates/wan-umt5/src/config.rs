@@ -102,15 +102,18 @@ impl Config {
         self.dim_attn / self.num_heads
     }
 
-    /// Bytes of activations at their largest while `tokens` ids are encoded in `dtype`: the residual stream and
-    /// either one block's attention with its f32 bias or one block's feed-forward. Weights are not counted.
-    pub fn activation_bytes(&self, tokens: usize, dtype: DType) -> u64 {
+    /// Bytes of activations at their largest while `prompts` prompts of `tokens` ids are encoded in `dtype`: the residual
+    /// streams and either one block's attention with its f32 bias or one block's feed-forward, of one prompt at a time.
+    /// Weights are not counted.
+    pub fn activation_bytes(&self, prompts: usize, tokens: usize, dtype: DType) -> u64 {
         let value = dtype.size_in_bytes();
         let stream = tokens * self.dim * value;
-        let bias = (self.num_heads + 1) * tokens * tokens * 4; // and the bucket of every pair, u32
+        let pairs = tokens * tokens * 4; // the bucket of every pair, u32
+        let waiting = prompts.saturating_sub(1) * (stream + pairs);
+        let bias = self.num_heads * tokens * tokens * 4 + pairs;
         let attention = bias + 4 * tokens * self.dim_attn * value;
         let ffn = 3 * tokens * self.dim_ffn * value;
-        (2 * stream + attention.max(ffn)) as u64
+        (waiting + 2 * stream + attention.max(ffn)) as u64
     }
 }
 

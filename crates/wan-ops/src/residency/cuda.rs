@@ -75,7 +75,8 @@ impl Placed {
             HostSide::Pinned => Source::Pinned(arena(&gpu, &parts, &swapped)),
             HostSide::Mapped => Source::Mapped,
         };
-        let schedule = SwapSchedule::new(&swapped, SWAP_SLOTS);
+        let again = host == HostSide::Pinned;
+        let schedule = SwapSchedule::new(&swapped, SWAP_SLOTS, again);
         let largest = swapped.iter().map(|index| parts[*index].layout.bytes()).max().unwrap_or(0);
         let slots = (0..schedule.slots()).map(|_| Slot::new(&gpu, largest)).collect::<Result<_>>()?;
         let streams = Streams {

@@ -78,8 +78,13 @@ fn item(
 fn encode_text(sizes: &ModelSizes, job: &JobShape, usable: u64) -> (MemoryItem, bool) {
     let text = &sizes.text_encoder;
     let with = |weights| {
-        let item =
-            item(Stage::EncodeText, job, text.stored, weights, text.config.activation_bytes(TEXT_LEN, DTYPE));
+        let item = item(
+            Stage::EncodeText,
+            job,
+            text.stored,
+            weights,
+            text.config.activation_bytes(job.contexts, TEXT_LEN, DTYPE),
+        );
         MemoryItem { host_bytes: item.host_bytes + tokenizer_heap(sizes), ..item }
     };
     let whole = with(text.on_device);

@@ -48,7 +48,7 @@ pub(super) fn plan(sizes: &ModelSizes, job: &JobShape, budget: Budget) -> Result
         });
     };
     let text = &sizes.text_encoder;
-    item(Stage::EncodeText, text.stored, text_bytes(sizes));
+    item(Stage::EncodeText, text.stored, text_bytes(sizes, job.contexts));
     if let Some(image) = &sizes.image_encoder {
         item(Stage::EncodeImage, image.stored, image_bytes(image, dtype));
         item(Stage::EncodeCondition, sizes.vae.stored, condition_bytes(&sizes.vae, job, dtype)?);
@@ -72,9 +72,9 @@ pub(super) fn plan(sizes: &ModelSizes, job: &JobShape, budget: Budget) -> Result
     })
 }
 
-fn text_bytes(sizes: &ModelSizes) -> u64 {
+fn text_bytes(sizes: &ModelSizes, prompts: usize) -> u64 {
     let config = &sizes.text_encoder.config;
-    let activations = config.activation_bytes(TEXT_LEN, sizes.dtype);
+    let activations = config.activation_bytes(prompts, TEXT_LEN, sizes.dtype);
     activations + scratch(TEXT_LEN, config.dim_attn, config.dim_ffn) + tokenizer_heap(sizes)
 }
 
