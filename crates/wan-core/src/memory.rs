@@ -42,6 +42,18 @@ pub fn peak_resident_bytes() -> Option<u64> {
     kib_field("/proc/self/status", "VmHWM:")
 }
 
+/// Gives what the allocator keeps for later allocations back to the system, where it can be asked to (glibc).
+pub fn release_unused() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: may be called at any time, from any thread; it keeps nothing at the top of the heaps.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+}
+
 /// Bytes of a weight on a GPU: as stored, FP8 and Q8_0 included, but for f32 matrices, which are rounded to bf16, in
 /// which they are multiplied anyway.
 pub fn device_bytes(weight: &Stored) -> u64 {

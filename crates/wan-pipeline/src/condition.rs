@@ -69,6 +69,7 @@ fn encode_text(
     let request = &plan.request;
     let total = if plan.uses_guidance() { 2 } else { 1 };
     observer.on_event(&Event::Started { stage: Stage::EncodeText, total });
+    let _memory = models.stage_memory();
     let tokenizer = models.tokenizer()?;
     let encoder = models.text_encoder(models.memory(plan, Stage::EncodeText)?.text_layers_streamed)?;
     let parts = request.prompt.split('|').count();
@@ -101,6 +102,7 @@ fn encode_text(
 fn encode_image(models: &Models, plan: &Plan, image: &RgbImage, observer: &dyn Observer) -> Result<Tensor> {
     let start = Instant::now();
     observer.on_event(&Event::Started { stage: Stage::EncodeImage, total: 1 });
+    let _memory = models.stage_memory();
     let encoder = models.image_encoder()?;
     let (height, width) = (image.height() as usize, image.width() as usize);
     let pixels = wan_clip::preprocess_rgb8(image.data(), height, width, encoder.config().image_size)?;
@@ -130,6 +132,7 @@ fn encode_condition(
     let start = Instant::now();
     let total = plan.latent.frames;
     observer.on_event(&Event::Started { stage: Stage::EncodeCondition, total });
+    let _memory = models.stage_memory();
     let vae = models.vae()?;
     let mut first = image_tensor(image, plan.width, plan.height)?;
     if plan.request.noise_aug_strength > 0.0 {

@@ -26,6 +26,7 @@ pub(crate) fn decode(
     let start = Instant::now();
     let total = plan.latent.frames;
     observer.on_event(&Event::Started { stage: Stage::Decode, total });
+    let _memory = models.stage_memory();
     let vae = models.vae()?;
     let mut kept: Vec<Tensor> = Vec::new();
     let mut step = 0;

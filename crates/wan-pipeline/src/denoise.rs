@@ -51,6 +51,7 @@ pub(crate) fn denoise(
     let start = Instant::now();
     let total = plan.schedule.steps();
     observer.on_event(&Event::Started { stage: Stage::Denoise, total });
+    let _memory = models.stage_memory();
     let mut sampler = plan.schedule.sampler();
     sampler.restore(on_device(&state.sampler, models.device())?)?;
     let mut rng = TorchRng::from_state(&state.rng)?;

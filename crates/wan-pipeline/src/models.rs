@@ -109,6 +109,12 @@ impl Models {
         Self { limits, ..self }
     }
 
+    /// The memory of a stage, to be declared before its component: when both are dropped, in reverse order, what the
+    /// component took is free for the next stage, other programs and the driver's own count, and not kept by allocators.
+    pub fn stage_memory(&self) -> StageMemory<'_> {
+        StageMemory { device: &self.device }
+    }
+
     /// What a job may use on this machine.
     pub fn budget(&self) -> Budget {
         let processor = if self.device.is_cuda() { Processor::Gpu } else { Processor::Cpu };
@@ -143,6 +149,18 @@ impl Models {
 
     pub fn lora_reports(&self, loras: &[LoraChoice]) -> Result<Vec<LoraReport>> {
         Ok(LoraReport::of(&weights_of(&self.files.dit, Component::Dit)?, &open_loras(loras)?)?)
+    }
+}
+
+/// Gives back what allocators keep of a stage; see [`Models::stage_memory`].
+pub(crate) struct StageMemory<'m> {
+    device: &'m Device,
+}
+
+impl Drop for StageMemory<'_> {
+    fn drop(&mut self) {
+        // A device that fails here fails at its next use, which has somebody to tell.
+        let _ = wan_ops::release_unused(self.device);
     }
 }
 

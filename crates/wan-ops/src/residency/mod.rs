@@ -135,10 +135,12 @@ impl Pass<'_> {
     }
 }
 
-/// Gives back what a device's allocator and scratch keep for later use, once all work on it is done. Nothing on the CPU.
+/// Gives back what the allocators of a device and of the host keep for later use, and a device's scratch, once all work on
+/// it is done.
 ///
 /// Errors: the driver's.
 pub fn release_unused(device: &Device) -> Result<()> {
+    wan_core::memory::release_unused();
     #[cfg(feature = "cuda")]
     if let Device::Cuda(device) = device {
         return cuda::release_unused(device);
