@@ -59,6 +59,10 @@ pub(crate) fn denoise(
         let dit = models.dit(&plan.request.loras)?.with_numerics(plan.request.numerics());
         let mut dit = Swapping::place(dit, models.memory(plan, Stage::Denoise)?.swapped_blocks, observer)?;
         let device = models.device();
+        if let Some(numerics) = wan_ops::numerics_in_use(device, plan.request.numerics())? {
+            let (swapped, blocks) = (dit.swapped(), dit.model().blocks());
+            observer.on_event(&Event::Note(&format!("{numerics}, {swapped} of {blocks} blocks swapped")));
+        }
         let to_device = |t: &Tensor| t.to_device(device);
         let image = conditioning.image.as_ref().map(to_device).transpose()?;
         let condition = conditioning.condition.as_ref().map(to_device).transpose()?;

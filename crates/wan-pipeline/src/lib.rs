@@ -41,6 +41,7 @@ pub use preview::latent_preview;
 pub use request::{OutputRange, Request, TilingChoice};
 pub use state::{DenoiseState, Job, SavedJob, load_tensor, save_tensors};
 pub use wan_dit::{AttentionChoice, LoraReport, Numerics, Precision};
+pub use wan_ops::keep_tuning;
 
 /// A model that is ready to make videos on one device. Holds no weights between stages.
 pub struct Pipeline {
