@@ -42,6 +42,7 @@ pub use request::{OutputRange, Request, TilingChoice};
 pub use state::{DenoiseState, Job, SavedJob, load_tensor, save_tensors};
 pub use wan_dit::{AttentionChoice, LoraReport, Numerics, Precision};
 pub use wan_ops::keep_tuning;
+pub use wan_vae::Tiling;
 
 /// A model that is ready to make videos on one device. Holds no weights between stages.
 pub struct Pipeline {

@@ -22,6 +22,7 @@ mod res_block;
 mod resample;
 #[cfg(test)]
 mod tests;
+mod tile_outer;
 mod tiling;
 
 use std::path::Path;
@@ -96,5 +97,16 @@ impl Vae {
         sink: &mut dyn FnMut(Tensor) -> Result<()>,
     ) -> Result<()> {
         self.decoder.decode_stream(latents, tiling, sink)
+    }
+
+    /// [`VaeDecoder::decode_tile_by_tile`].
+    pub fn decode_tile_by_tile(
+        &self,
+        latents: &Tensor,
+        tiling: &Tiling,
+        done: &mut dyn FnMut(usize, usize) -> Result<()>,
+        sink: &mut dyn FnMut(Tensor) -> Result<()>,
+    ) -> Result<()> {
+        self.decoder.decode_tile_by_tile(latents, tiling, done, sink)
     }
 }

@@ -8,7 +8,7 @@ use wan_umt5::tokenizer::TEXT_LEN;
 use super::host::{dit_job, process_bytes, tokenizer_heap};
 use super::plan::{DecodeMode, MemoryItem, MemoryPlan};
 use super::{Budget, JobShape, ModelSizes, VaeSizes};
-use crate::{BlocksToSwap, Result, TilingChoice};
+use crate::{BlocksToSwap, Result};
 
 /// Context of the driver, code of the kernels and the libraries, on the device.
 const CONTEXT: u64 = 800_000_000;
@@ -125,22 +125,9 @@ pub(super) fn decode(
     budget: Budget,
 ) -> Result<(MemoryItem, DecodeMode, usize)> {
     let usable = budget.device_to_choose_by();
-    let (h, w) = (job.latent().height, job.latent().width);
-    let modes: &[DecodeMode] = match job.tiling {
-        TilingChoice::Auto => &[DecodeMode::Whole, DecodeMode::TimeOuter, DecodeMode::TileOuter],
-        TilingChoice::On => &[DecodeMode::TimeOuter, DecodeMode::TileOuter],
-        TilingChoice::Off => &[DecodeMode::Whole],
-    };
     let mut choice = None;
-    for mode in modes {
-        let estimate = match mode {
-            DecodeMode::Whole => vae.config.decode_memory(h, w, None, DTYPE)?,
-            DecodeMode::TimeOuter => vae.config.decode_memory(h, w, Some(&job.tile), DTYPE)?,
-            DecodeMode::TileOuter => vae.config.decode_memory_tile_outer(h, w, &job.tile, DTYPE)?,
-        };
-        // The blended frames wait in main memory for the last tile, and for the last frame if they are stretched.
-        let waits = *mode == DecodeMode::TileOuter || job.keeps_frames;
-        let kept = if waits { job.frames_bytes() } else { 0 };
+    for mode in DecodeMode::allowed_by(job.tiling) {
+        let (estimate, kept) = (mode.estimate(vae, job, DTYPE)?, mode.waiting_bytes(job));
         let item = item(Stage::Decode, job, vae.stored, vae.on_device, estimate.total() + CONV_WORKSPACE);
         let item = MemoryItem { host_bytes: item.host_bytes + kept, ..item };
         let fits = item.device_bytes() <= usable;
