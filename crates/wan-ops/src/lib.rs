@@ -53,7 +53,7 @@ pub use linear::Linear;
 #[cfg(feature = "cuda")]
 pub use linear::Place;
 pub use numerics::{AttentionChoice, Numerics, Precision};
-pub use residency::{HostSide, Pass, Residency, SWAP_SLOTS, release_unused};
+pub use residency::{HostCopies, HostSide, Pass, Residency, SWAP_SLOTS, release_unused};
 pub use rms_norm::{rms_norm, rms_norm_reference, rms_norm_rope, rope_reference};
 pub use rows::{QuantisedRows, RowFormat, Rows, quantise};
 pub use tuning::keep_tuning;

@@ -56,8 +56,8 @@ pub(crate) fn denoise(
     sampler.restore(on_device(&state.sampler, models.device())?)?;
     let mut rng = TorchRng::from_state(&state.rng)?;
     if sampler.steps_taken() < total {
-        let dit = models.dit(&plan.request.loras)?.with_numerics(plan.request.numerics());
-        let mut dit = Swapping::place(dit, models.memory(plan, Stage::Denoise)?.swapped_blocks, observer)?;
+        let (dit, swapped) = models.dit_for(plan)?;
+        let mut dit = Swapping::place(dit, swapped, observer)?;
         let device = models.device();
         if let Some(numerics) = wan_ops::numerics_in_use(device, plan.request.numerics())? {
             let (swapped, blocks) = (dit.swapped(), dit.model().blocks());

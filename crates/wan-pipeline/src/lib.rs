@@ -7,6 +7,7 @@
 //!
 //! What is not here: printing, progress bars, HTTP, downloads.
 
+mod ahead;
 mod by_name;
 mod condition;
 mod decode;
@@ -112,8 +113,14 @@ impl Pipeline {
     ) -> Result<Job> {
         self.check_riflex(&plan)?;
         let state = DenoiseState::start(&plan, noise)?;
-        let conditioning = condition::condition(&self.models, &plan, image, observer, cancel)?;
-        Ok(Job { plan, conditioning, state })
+        self.models.copy_dit_ahead(&plan)?;
+        match condition::condition(&self.models, &plan, image, observer, cancel) {
+            Ok(conditioning) => Ok(Job { plan, conditioning, state }),
+            Err(error) => {
+                self.models.forget_dit();
+                Err(error)
+            }
+        }
     }
 
     /// The DiT uses the index only after the encoders have run: too late to learn that there is no such frequency.

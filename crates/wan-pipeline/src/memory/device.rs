@@ -39,7 +39,9 @@ pub(super) fn plan(sizes: &ModelSizes, job: &JobShape, budget: Budget) -> Result
         ));
         items.push(encode_condition(sizes, job)?);
     }
-    let (denoise, swapped_blocks) = denoise(sizes, job, usable);
+    let (denoise, swapped_blocks, pinned) = denoise(sizes, job, usable);
+    // It is filled while the encoders run.
+    items.iter_mut().for_each(|encoder| encoder.host_bytes += pinned);
     items.push(denoise);
     let (decode_item, mode, tiles) = decode(&sizes.vae, job, budget)?;
     items.push(decode_item);
@@ -101,8 +103,8 @@ fn encode_condition(sizes: &ModelSizes, job: &JobShape) -> Result<MemoryItem> {
     Ok(item(Stage::EncodeCondition, job, vae.stored, vae.on_device, working))
 }
 
-/// The fewest blocks in host memory that fit, or as many as were asked for.
-fn denoise(sizes: &ModelSizes, job: &JobShape, usable: u64) -> (MemoryItem, usize) {
+/// The fewest blocks in host memory that fit, or as many as were asked for; and the bytes they take there.
+fn denoise(sizes: &ModelSizes, job: &JobShape, usable: u64) -> (MemoryItem, usize, u64) {
     let (dit, forward) = (&sizes.dit, dit_job(sizes, job));
     let blocks = dit.weights.blocks.len();
     let estimate = |swapped| estimate_device_memory(&dit.weights, &dit.config, &forward, swapped);
@@ -115,7 +117,7 @@ fn denoise(sizes: &ModelSizes, job: &JobShape, usable: u64) -> (MemoryItem, usiz
     let weights = weights + sizes.loras;
     let working = estimate(swapped).peak() + beside - weights - CONTEXT;
     let item = item(Stage::Denoise, job, dit.weights.stored + sizes.loras, weights, working);
-    (MemoryItem { host_bytes: item.host_bytes + host, ..item }, swapped)
+    (MemoryItem { host_bytes: item.host_bytes + host, ..item }, swapped, host)
 }
 
 /// The first that fits of whole, tiles in step, and tile after tile; the last resort where none does.
