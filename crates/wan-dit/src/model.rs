@@ -291,8 +291,8 @@ impl Dit {
             }
             pass.leave()?;
         }
-        let velocity = |mut stream: ResidualStream| {
-            let patches = self.head.forward(&mut stream, &time.embedding)?; // [L, 4 * out_dim]
+        let velocity = |stream: ResidualStream| {
+            let patches = self.head.forward(&stream, &time.embedding)?; // [L, 4 * out_dim]
             unpatchify(&patches, self.config.out_dim, grid)
         };
         streams.into_iter().map(velocity).collect()

@@ -112,6 +112,7 @@ pub(super) fn dit_job(sizes: &ModelSizes, job: &JobShape) -> MemoryJob {
         contexts: job.contexts,
         dtype: sizes.dtype,
         cache: KeyCache::Keep,
+        numerics: job.numerics,
     }
 }
 
