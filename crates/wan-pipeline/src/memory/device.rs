@@ -34,7 +34,7 @@ pub(super) fn plan(sizes: &ModelSizes, job: &JobShape, budget: Budget) -> Result
             Stage::EncodeImage,
             job,
             image.stored,
-            image.on_device,
+            image.stored,
             image.config.activation_bytes(DTYPE),
         ));
         items.push(encode_condition(sizes, job)?);

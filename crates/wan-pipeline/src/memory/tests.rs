@@ -33,7 +33,6 @@ fn i2v_14b() -> ModelSizes {
                 num_layers: 32,
             },
             stored: 1_264_000_000,
-            on_device: 1_264_000_000,
         }),
         vae: VaeSizes {
             config: VaeConfig::default(),
