@@ -71,7 +71,7 @@ pub(crate) fn decode(
                 stepped(step);
                 cancel.check()
             };
-            vae.decode_tile_by_tile(&latents, tile, &mut done, &mut sink_frames)
+            vae.decoder.decode_tile_by_tile(&latents, tile, &mut done, &mut sink_frames)
         }
     };
     if let Some(error) = failed {

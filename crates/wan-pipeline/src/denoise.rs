@@ -59,7 +59,8 @@ pub(crate) fn denoise(
         let (dit, swapped) = models.dit_for(plan)?;
         let mut dit = Swapping::place(dit, swapped, observer)?;
         let device = models.device();
-        if let Some(numerics) = wan_ops::numerics_in_use(device, plan.request.numerics())? {
+        let head_dim = dit.model().config().head_dim();
+        if let Some(numerics) = wan_ops::numerics_in_use(device, plan.request.numerics(), head_dim)? {
             let (swapped, blocks) = (dit.swapped(), dit.model().blocks());
             observer.on_event(&Event::Note(&format!("{numerics}, {swapped} of {blocks} blocks swapped")));
         }

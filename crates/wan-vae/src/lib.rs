@@ -98,15 +98,4 @@ impl Vae {
     ) -> Result<()> {
         self.decoder.decode_stream(latents, tiling, sink)
     }
-
-    /// [`VaeDecoder::decode_tile_by_tile`].
-    pub fn decode_tile_by_tile(
-        &self,
-        latents: &Tensor,
-        tiling: &Tiling,
-        done: &mut dyn FnMut(usize, usize) -> Result<()>,
-        sink: &mut dyn FnMut(Tensor) -> Result<()>,
-    ) -> Result<()> {
-        self.decoder.decode_tile_by_tile(latents, tiling, done, sink)
-    }
 }

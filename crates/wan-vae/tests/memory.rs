@@ -38,7 +38,7 @@ fn eighty_one_frames_take_no_more_than_seventeen() {
         let latents = Tensor::randn(0f32, 1f32, (1, 16, latent_frames, 6, 8), &Device::Cpu).unwrap();
         let mut drop = |_| Ok(());
         let (peak, result) =
-            MEMORY.of(|| vae.decode_tile_by_tile(&latents, &tiling, &mut |_, _| Ok(()), &mut drop));
+            MEMORY.of(|| vae.decoder.decode_tile_by_tile(&latents, &tiling, &mut |_, _| Ok(()), &mut drop));
         result.unwrap();
         peak as f64 - (3 * (4 * latent_frames - 3) * 48 * 64 * 4) as f64
     };
