@@ -14,8 +14,8 @@ use criterion::{
 use wan_core::Stored;
 use wan_core::weights::Bytes;
 use wan_ops::{
-    Activation, Affine, Conv3d, ConvSpec, Linear, activate, attention, channel_rms_norm, residual_layer_norm,
-    rms_norm_rope,
+    Activation, Affine, Conv3d, ConvSpec, Linear, RowFormat, activate, attention, channel_rms_norm,
+    residual_layer_norm, rms_norm_rope,
 };
 
 fn random(shape: &[usize]) -> Tensor {
@@ -117,7 +117,7 @@ fn row_wise(c: &mut Criterion) {
     }
     group.bench_function(format!("residual_layer_norm {l}x{dim}"), |b| {
         let affine = Affine::Modulation { shift: &w, scale: &w };
-        b.iter(|| residual_layer_norm(&x, &y, Some(&w), 1e-6, affine, DType::F32));
+        b.iter(|| residual_layer_norm(&x, &y, Some(&w), 1e-6, affine, RowFormat::Float(DType::F32)));
     });
     group.bench_function(format!("rms_norm_rope {l}x{dim}"), |b| {
         b.iter(|| rms_norm_rope(&x, &w, 1e-6, &rope))

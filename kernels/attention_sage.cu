@@ -179,22 +179,9 @@ struct Warp {
   __device__ __forceinline__ void store(T* to, const Values& values, int64_t ld, int row, int l) const {
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-      float sum = rows[h].total;
-      sum += __shfl_xor_sync(FULL_WARP, sum, 1);
-      sum += __shfl_xor_sync(FULL_WARP, sum, 2);
       const int mine = row + lane / 4 + 8 * h;
-      if (mine >= l) continue;
-      const float inverse = 1.0f / sum;
-#pragma unroll
-      for (int n = 0; n < SAGE_DIM / 8; n++) {
-        const int channel = n * 8 + lane % 4 * 2;
-        Pack<T, 2> pair;
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-          pair.values[i] = from_float<T>(y[n][2 * h + i] * inverse * values.scale(channel + i));
-        }
-        store_pack(to + mine * ld + channel, pair);
-      }
+      sage_store_row(to + mine * ld, rows[h].total, mine < l, [&](int n, int i) { return y[n][2 * h + i]; },
+                     [&](int channel) { return values.scale(channel); });
     }
   }
 };

@@ -195,22 +195,9 @@ __device__ __forceinline__ void consume(const Shared& shared, const float* q_sca
 
 #pragma unroll
   for (int h = 0; h < 2; h++) {
-    float total = state.rows[h].total;
-    total += __shfl_xor_sync(FULL_WARP, total, 1);
-    total += __shfl_xor_sync(FULL_WARP, total, 2);
     const int mine = int(blockIdx.x) * SAGE_TOKENS + row + 8 * h;
-    if (mine >= l) continue;
-    const float inverse = 1.0f / total;
-#pragma unroll
-    for (int n = 0; n < SAGE_DIM / 8; n++) {
-      const int channel = n * 8 + lane % 4 * 2;
-      Pack<T, 2> pair;
-#pragma unroll
-      for (int i = 0; i < 2; i++) {
-        pair.values[i] = from_float<T>(state.y[4 * n + 2 * h + i] * inverse * v_scales[channel + i]);
-      }
-      store_pack(y + mine * ld + channel, pair);
-    }
+    sage_store_row(y + mine * ld, state.rows[h].total, mine < l, [&](int n, int i) { return state.y[4 * n + 2 * h + i]; },
+                   [&](int channel) { return v_scales[channel]; });
   }
 }
 

@@ -412,4 +412,6 @@ int wan_shim_run(const WanShimLaunch* request, uint64_t first, uint64_t step, ch
   return owned.failed;
 }
 
+const char* wan_shim_digest() { return WAN_SHIM_DIGEST; }
+
 }  // extern "C"

@@ -1,10 +1,6 @@
-//! How much memory this process and this machine have, from the kernel's own counters, and what a weight takes.
+//! How much memory this process and this machine have, from the kernel's own counters.
 
 use std::fs;
-
-use candle_core::DType;
-
-use crate::Stored;
 
 /// Bytes a new allocation can use without swapping: the machine's `MemAvailable`, or what a container's limit leaves if
 /// that is less. `None` where the system does not tell.
@@ -42,11 +38,16 @@ pub fn peak_resident_bytes() -> Option<u64> {
     kib_field("/proc/self/status", "VmHWM:")
 }
 
-/// Bytes of a weight on a GPU: as stored, FP8 and Q8_0 included, but for f32 matrices, which are rounded to bf16, in
-/// which they are multiplied anyway.
-pub fn device_bytes(weight: &Stored) -> u64 {
-    let stored = weight.bytes().len() as u64;
-    if weight.dtype() == DType::F32 && weight.shape().len() >= 2 { stored / 2 } else { stored }
+/// Gives what the allocator keeps for later allocations back to the system, where it can be asked to (glibc).
+pub fn release_unused() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: may be called at any time, from any thread; it keeps nothing at the top of the heaps.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
 }
 
 fn kib_field(file: &str, field: &str) -> Option<u64> {

@@ -11,7 +11,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let sources = sources::Sources::find();
     println!("cargo:rerun-if-changed=build");
-    println!("cargo:rerun-if-changed={}", sources.root.display());
+    // Each by name, and the folders for files that appear.
+    for path in &sources.all {
+        println!("cargo:rerun-if-changed={}", path.display());
+    }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     if env::var_os("CARGO_FEATURE_SHIM").is_some() {
         shim::compile(&sources);

@@ -7,47 +7,36 @@ use std::{env, fs, thread};
 
 use crate::sources::{Sources, is_hopper_only, stem};
 
-/// One kind of image: its name in WAN_RUN_CUDA_ARCHS, nvcc's way to ask for it, and the capability it is for.
+/// One kind of image.
 struct Target {
+    /// In WAN_RUN_CUDA_ARCHS, and but for PTX nvcc's name of the architecture.
     name: &'static str,
-    arguments: &'static [&'static str],
     /// As `Target` of the crate.
     rust: &'static str,
 }
 
+/// The name of PTX, which the driver compiles for anything newer.
+const PTX: &str = "ptx";
+
 const TARGETS: [Target; 7] = [
-    Target {
-        name: "80",
-        arguments: &["-gencode", "arch=compute_80,code=sm_80", "-cubin"],
-        rust: "Cubin(8, 0)",
-    },
-    Target {
-        name: "86",
-        arguments: &["-gencode", "arch=compute_86,code=sm_86", "-cubin"],
-        rust: "Cubin(8, 6)",
-    },
-    Target {
-        name: "89",
-        arguments: &["-gencode", "arch=compute_89,code=sm_89", "-cubin"],
-        rust: "Cubin(8, 9)",
-    },
-    Target {
-        name: "90a",
-        arguments: &["-gencode", "arch=compute_90a,code=sm_90a", "-cubin"],
-        rust: "Cubin(9, 0)",
-    },
-    Target {
-        name: "100",
-        arguments: &["-gencode", "arch=compute_100,code=sm_100", "-cubin"],
-        rust: "Cubin(10, 0)",
-    },
-    Target {
-        name: "120",
-        arguments: &["-gencode", "arch=compute_120,code=sm_120", "-cubin"],
-        rust: "Cubin(12, 0)",
-    },
-    Target { name: "ptx", arguments: &["-arch=compute_80", "-ptx"], rust: "Ptx" },
+    Target { name: "80", rust: "Cubin(8, 0)" },
+    Target { name: "86", rust: "Cubin(8, 6)" },
+    Target { name: "89", rust: "Cubin(8, 9)" },
+    Target { name: "90a", rust: "Cubin(9, 0)" },
+    Target { name: "100", rust: "Cubin(10, 0)" },
+    Target { name: "120", rust: "Cubin(12, 0)" },
+    Target { name: PTX, rust: "Ptx" },
 ];
+
+impl Target {
+    /// nvcc's way to ask for it.
+    fn arguments(&self) -> Vec<String> {
+        match self.name {
+            PTX => vec!["-arch=compute_80".into(), "-ptx".into()],
+            name => vec!["-gencode".into(), format!("arch=compute_{name},code=sm_{name}"), "-cubin".into()],
+        }
+    }
+}
 
 const FLAGS: [&str; 8] = [
     "-std=c++17",
@@ -147,7 +136,7 @@ fn run(job: &Job, nvcc: &Path, sources: &Sources) -> Result<(), String> {
     }
     let output = Command::new(nvcc)
         .args(FLAGS)
-        .args(job.target.arguments)
+        .args(job.target.arguments())
         .arg("-I")
         .arg(&sources.root)
         .arg("-o")
@@ -167,7 +156,7 @@ fn run(job: &Job, nvcc: &Path, sources: &Sources) -> Result<(), String> {
 /// A hash over everything an image depends on.
 fn stamp(job: &Job, nvcc: &Path, sources: &Sources) -> Result<String, String> {
     let mut hasher = DefaultHasher::new();
-    (FLAGS, job.target.arguments, nvcc).hash(&mut hasher);
+    (FLAGS, job.target.arguments(), nvcc).hash(&mut hasher);
     for file in sources.headers.iter().map(PathBuf::as_path).chain([job.source]) {
         fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?.hash(&mut hasher);
     }

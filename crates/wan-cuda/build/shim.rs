@@ -13,6 +13,7 @@ pub fn compile(sources: &Sources) {
         // Tests run these in debug builds too, and emulation is slow enough.
         .opt_level(2)
         .define("WAN_SHIM", None)
+        .define("WAN_SHIM_DIGEST", format!("\"{}\"", sources.digest()).as_str())
         .include(&sources.root)
         // `.cu` is no extension the host's compiler knows.
         .flag("-xc++")

@@ -1,3 +1,5 @@
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -9,6 +11,8 @@ pub struct Sources {
     pub files: Vec<PathBuf>,
     /// Every header below it, sorted.
     pub headers: Vec<PathBuf>,
+    /// Everything below it, folders included, sorted.
+    pub all: Vec<PathBuf>,
 }
 
 impl Sources {
@@ -17,11 +21,27 @@ impl Sources {
             PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
         let root =
             crate_root.join("../../kernels").canonicalize().expect("the folder kernels of the repository");
-        let files = with_extension(&root, &["cu"]);
-        let folders = ["", "common", "shim"].map(|f| root.join(f));
-        let mut headers: Vec<_> = folders.iter().flat_map(|f| with_extension(f, &["cuh", "h"])).collect();
-        headers.sort();
-        Self { root, files, headers }
+        let mut all = vec![root.clone()];
+        collect(&root, &mut all);
+        all.sort();
+        let with = |extensions: &[&str]| {
+            let is = |p: &&PathBuf| {
+                p.extension().and_then(|e| e.to_str()).is_some_and(|e| extensions.contains(&e))
+            };
+            all.iter().filter(is).cloned().collect::<Vec<_>>()
+        };
+        let files = with(&["cu"]).into_iter().filter(|p| p.parent() == Some(&root)).collect();
+        Self { files, headers: with(&["cuh", "h"]), root, all }
+    }
+
+    /// A hash over the names and contents of all files, as sixteen hexadecimal digits.
+    pub fn digest(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        for file in self.all.iter().filter(|p| p.is_file()) {
+            file.strip_prefix(&self.root).expect("below the root").hash(&mut hasher);
+            fs::read(file).unwrap_or_else(|e| panic!("{}: {e}", file.display())).hash(&mut hasher);
+        }
+        format!("{:016x}", hasher.finish())
     }
 }
 
@@ -35,12 +55,13 @@ pub fn stem(file: &Path) -> &str {
     file.file_stem().and_then(|s| s.to_str()).expect("kernel files have plain names")
 }
 
-fn with_extension(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
+fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
     let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| entry.expect("a readable folder").path())
-        .filter(|p| p.extension().and_then(|e| e.to_str()).is_some_and(|e| extensions.contains(&e)))
-        .collect();
-    files.sort();
-    files
+    for entry in entries {
+        let path = entry.expect("a readable folder").path();
+        if path.is_dir() {
+            collect(&path, into);
+        }
+        into.push(path);
+    }
 }

@@ -33,6 +33,7 @@ unsafe impl Sync for RawLaunch {}
 #[allow(unsafe_code)]
 unsafe extern "C" {
     fn wan_shim_run(launch: *const RawLaunch, first: u64, step: u64, message: *mut c_char) -> c_int;
+    fn wan_shim_digest() -> *const c_char;
 }
 
 /// Bytes of an error message, as `kernels/shim/runtime.cpp` writes it.
@@ -97,4 +98,11 @@ fn kind(arg: &Arg) -> u8 {
         Arg::I64(_) => b'l',
         Arg::F32(_) => b'f',
     }
+}
+
+/// A hash over the sources that the linked kernels were compiled from.
+pub fn digest() -> String {
+    // SAFETY: returns a string constant.
+    #[allow(unsafe_code)]
+    unsafe { CStr::from_ptr(wan_shim_digest()) }.to_string_lossy().into_owned()
 }

@@ -1,4 +1,4 @@
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use wan_core::{Loader, Result};
 use wan_ops::{Affine, Linear, Numerics};
 
@@ -22,6 +22,7 @@ pub(crate) struct Block {
     cross_attn: CrossAttention,
     ffn: FeedForward,
     eps: f32,
+    device: Device,
     dtype: DType,
 }
 
@@ -55,6 +56,7 @@ impl Block {
             cross_attn: CrossAttention::load(&loader.pp("cross_attn"), config)?,
             ffn: FeedForward::load(&loader.pp("ffn"), config)?,
             eps: config.eps,
+            device: loader.device().clone(),
             dtype,
         })
     }
@@ -70,8 +72,9 @@ impl Block {
 
     /// The first part: `x += gate SelfAttn(LN(x) (1 + scale) + shift)`. It does not see the context.
     pub(crate) fn self_attention(&self, x: &mut ResidualStream, m: &Modulation, rope: &Tensor) -> Result<()> {
-        let h = x.normalise(self.eps, m.self_attn.affine(), self.dtype)?;
-        x.add(self.self_attn.forward(&h, rope)?, Some(m.self_attn.gate.clone()));
+        let format = self.self_attn.row_format(&self.device, self.dtype);
+        let h = x.normalise(self.eps, m.self_attn.affine(), format)?;
+        x.add(self.self_attn.forward(h, rope)?, Some(m.self_attn.gate.clone()));
         Ok(())
     }
 
@@ -84,10 +87,12 @@ impl Block {
         keys: &BlockKeys,
     ) -> Result<()> {
         let [weight, bias] = &self.norm3;
-        let h = x.normalise(self.eps, Affine::Weights { weight, bias }, self.dtype)?;
-        x.add(self.cross_attn.forward(&h, keys)?, None);
-        let h = x.normalise(self.eps, m.ffn.affine(), self.dtype)?;
-        x.add(self.ffn.forward(&h)?, Some(m.ffn.gate.clone()));
+        let format = self.cross_attn.row_format(&self.device, self.dtype);
+        let h = x.normalise(self.eps, Affine::Weights { weight, bias }, format)?;
+        x.add(self.cross_attn.forward(h, keys)?, None);
+        let format = self.ffn.row_format(&self.device, self.dtype);
+        let h = x.normalise(self.eps, m.ffn.affine(), format)?;
+        x.add(self.ffn.forward(&h, &self.device, self.dtype)?, Some(m.ffn.gate.clone()));
         Ok(())
     }
 

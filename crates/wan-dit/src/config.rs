@@ -55,6 +55,24 @@ pub struct DitConfig {
     pub eps: f32,
 }
 
+impl DitConfig {
+    /// The published image-to-video models of 14B parameters, 480P and 720P alike.
+    pub const I2V_14B: Self = Self {
+        model_type: ModelType::I2v,
+        dim: 5120,
+        ffn_dim: 13824,
+        freq_dim: 256,
+        in_dim: 36,
+        out_dim: 16,
+        num_heads: 40,
+        num_layers: 40,
+        text_dim: 4096,
+        text_len: 512,
+        image_dim: Some(1280),
+        eps: 1e-6,
+    };
+}
+
 /// The documented keys; what is absent comes from the tensors' shapes.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -1,8 +1,8 @@
 use std::iter;
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use wan_core::{Loader, Result};
-use wan_ops::{Linear, Precision, attention, attention_sum, rms_norm};
+use wan_ops::{Linear, Precision, RowFormat, Rows, attention, attention_sum, rms_norm};
 
 use crate::config::{DitConfig, ModelType};
 use crate::context::{BlockKeys, KeyValue};
@@ -96,18 +96,25 @@ impl CrossAttention {
         })
     }
 
-    /// - `x`: `[L, dim]` compute dtype
-    /// - returns `[L, dim]`, same dtype; softmaxes and norm in f32
-    pub(crate) fn forward(&self, x: &Tensor, keys: &BlockKeys) -> Result<Tensor> {
-        let (l, dim) = x.dims2()?;
+    /// The format in which the query takes its rows.
+    pub(crate) fn row_format(&self, device: &Device, dtype: DType) -> RowFormat {
+        self.q.row_format(device, dtype)
+    }
+
+    /// - `x`: `[L, dim]` compute dtype, or in FP8
+    /// - returns `[L, dim]` in the compute dtype; softmaxes and norm in f32
+    pub(crate) fn forward(&self, x: Rows, keys: &BlockKeys) -> Result<Tensor> {
+        let (l, dim) = (x.count()?, self.q.outputs());
         let d = dim / self.heads;
-        let q = rms_norm(&self.q.forward(x)?, &self.norm_q, self.eps)?.reshape((l, self.heads, d))?;
+        let q = rms_norm(&self.q.forward_rows(&x)?, &self.norm_q, self.eps)?.reshape((l, self.heads, d))?;
+        drop(x);
         let scale = softmax_scale(d);
         let (k, v) = (&keys.text.k, &keys.text.v);
         let y = match &keys.image {
             Some(image) => attention_sum(&q, (k, v), (&image.k, &image.v), scale)?,
             None => attention(&q, k, v, scale, None)?,
         }; // [L, heads, D]
+        drop(q);
         self.o.forward(&y.reshape((l, dim))?)
     }
 }

@@ -1,12 +1,12 @@
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use wan_core::{Loader, Result};
-use wan_ops::{Activation, Linear, Precision};
+use wan_ops::{Activation, Linear, Precision, RowFormat, Rows};
 
 use crate::config::DitConfig;
 
 /// Rows computed at once. Bounds the hidden activations, which are the largest of a block; enough rows are left
 /// to fill any device.
-const ROWS: usize = 8192;
+pub(crate) const ROWS: usize = 8192;
 
 /// The feed-forward: `second(gelu_tanh(first(x)))`.
 ///
@@ -36,18 +36,26 @@ impl FeedForward {
         [&self.first, &self.second]
     }
 
-    /// `x`: `[L, dim]`; returns the same shape and dtype.
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_chunks(x, ROWS)
+    /// The format in which it takes rows.
+    pub(crate) fn row_format(&self, device: &Device, dtype: DType) -> RowFormat {
+        self.first.row_format(device, dtype)
     }
 
-    fn forward_chunks(&self, x: &Tensor, rows: usize) -> Result<Tensor> {
-        let l = x.dim(0)?;
-        let part = |x: &Tensor| self.second.forward(&self.first.forward_act(x, Activation::GeluTanh)?);
+    /// `x`: `[L, dim]` of `dtype`, or in FP8; returns `[L, dim]` of `dtype`.
+    pub(crate) fn forward(&self, x: &Rows, device: &Device, dtype: DType) -> Result<Tensor> {
+        self.forward_chunks(x, self.second.row_format(device, dtype), ROWS)
+    }
+
+    /// `hidden`: the format of the rows between the layers.
+    fn forward_chunks(&self, x: &Rows, hidden: RowFormat, rows: usize) -> Result<Tensor> {
+        let l = x.count()?;
+        let part = |x: &Rows| -> Result<Tensor> {
+            self.second.forward_rows(&self.first.forward_rows_act(x, Activation::GeluTanh, hidden)?)
+        };
         if l <= rows {
             return part(x);
         }
-        let parts = (0..l).step_by(rows).map(|start| part(&x.narrow(0, start, rows.min(l - start))?));
+        let parts = (0..l).step_by(rows).map(|start| part(&x.narrow(start, rows.min(l - start))?));
         Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)?)
     }
 
@@ -66,39 +74,63 @@ impl FeedForward {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
     use wan_core::Stored;
     use wan_core::testkit::assert_close;
+    use wan_ops::quantise;
 
-    #[test]
-    fn chunks_of_rows_give_the_whole() {
-        let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
+    const F32: RowFormat = RowFormat::Float(DType::F32);
+
+    fn random(shape: &[usize]) -> Tensor {
+        Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap()
+    }
+
+    fn feed_forward(dim: usize, hidden: usize) -> FeedForward {
         let linear = |inputs: usize, outputs: usize| {
             let weight = Stored::from_tensor("weight", &random(&[outputs, inputs])).unwrap();
             Linear::new(weight, Some(random(&[outputs])))
         };
-        let ffn = FeedForward { first: linear(6, 10), second: linear(10, 6) };
-        let x = random(&[11, 6]);
-        let whole = ffn.forward(&x).unwrap();
+        FeedForward { first: linear(dim, hidden), second: linear(hidden, dim) }
+    }
+
+    #[test]
+    fn chunks_of_rows_give_the_whole() {
+        let ffn = feed_forward(6, 10);
+        let x = Rows::Float(random(&[11, 6]));
+        let whole = ffn.forward(&x, &Device::Cpu, DType::F32).unwrap();
         for rows in [1, 4, 10, 11] {
-            assert_close(&format!("{rows} rows"), &ffn.forward_chunks(&x, rows).unwrap(), &whole, 1e-6);
+            let found = ffn.forward_chunks(&x, F32, rows).unwrap();
+            assert_close(&format!("{rows} rows"), &found, &whole, 1e-6);
         }
     }
 
     /// A row's sums do not depend on the rows beside it, as long as there are enough to multiply them in tiles.
     #[test]
     fn a_row_has_the_same_bits_in_any_chunk() {
-        let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
-        let linear = |inputs: usize, outputs: usize| {
-            let weight = Stored::from_tensor("weight", &random(&[outputs, inputs])).unwrap();
-            Linear::new(weight, Some(random(&[outputs])))
-        };
-        let ffn = FeedForward { first: linear(70, 300), second: linear(300, 70) };
+        let ffn = feed_forward(70, 300);
         let x = random(&[120, 70]);
         let bits = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let whole = bits(ffn.forward(&x).unwrap());
-        for rows in [8, 24, 56, 100] {
-            assert_eq!(bits(ffn.forward_chunks(&x, rows).unwrap()), whole, "{rows} rows");
+        for (x, hidden) in
+            [(quantise(&x).unwrap().into(), RowFormat::Quantised(DType::F32)), (Rows::Float(x), F32)]
+        {
+            let whole = bits(ffn.forward_chunks(&x, hidden, 120).unwrap());
+            for rows in [8, 24, 56, 100] {
+                assert_eq!(bits(ffn.forward_chunks(&x, hidden, rows).unwrap()), whole, "{rows} rows");
+            }
         }
+    }
+
+    /// As on a GPU with FP8: the input and the rows between the layers are rounded, which costs what e4m3 does.
+    #[test]
+    fn rows_in_fp8_are_near() {
+        let ffn = feed_forward(70, 300);
+        let x = random(&[40, 70]);
+        let exact = ffn.forward(&Rows::Float(x.clone()), &Device::Cpu, DType::F32).unwrap();
+        let hidden = RowFormat::Quantised(DType::F32);
+        let found = ffn.forward_chunks(&quantise(&x).unwrap().into(), hidden, ROWS).unwrap();
+        assert_close("fp8", &found, &exact, 6e-2);
+        assert!(
+            wan_core::testkit::distance(&found, &exact).unwrap().relative_l2 > 1e-3,
+            "nothing was rounded"
+        );
     }
 }

@@ -1,4 +1,5 @@
 use candle_core::DType;
+use wan_ops::Numerics;
 
 use crate::config::{DitConfig, ModelType};
 use crate::context::KeyCache;
@@ -23,6 +24,8 @@ pub struct MemoryJob {
     pub dtype: DType,
     /// What the contexts keep.
     pub cache: KeyCache,
+    /// How a GPU multiplies; it changes nothing on the CPU.
+    pub numerics: Numerics,
 }
 
 /// Bytes a DiT allocates on the CPU, where its weights are mapped and cost none.
@@ -94,23 +97,6 @@ fn scratch_bytes(config: &DitConfig, job: &MemoryJob) -> u64 {
 mod tests {
     use super::*;
 
-    fn i2v_14b() -> DitConfig {
-        DitConfig {
-            model_type: ModelType::I2v,
-            dim: 5120,
-            ffn_dim: 13824,
-            freq_dim: 256,
-            in_dim: 36,
-            out_dim: 16,
-            num_heads: 40,
-            num_layers: 40,
-            text_dim: 4096,
-            text_len: 512,
-            image_dim: Some(1280),
-            eps: 1e-6,
-        }
-    }
-
     #[test]
     fn the_14b_model_at_480p() {
         let job = MemoryJob {
@@ -119,15 +105,17 @@ mod tests {
             contexts: 2,
             dtype: DType::BF16,
             cache: KeyCache::Keep,
+            numerics: Numerics::default(),
         };
-        let kept = estimate_memory(&i2v_14b(), &job);
+        let kept = estimate_memory(&DitConfig::I2V_14B, &job);
         // 2 x 512 + 257 rows; 2 x 5120 bf16 values of each in 40 blocks, and the embedding.
         assert_eq!(kept.context_bytes, 1281 * 5120 * 81 * 2);
-        let recomputed = estimate_memory(&i2v_14b(), &MemoryJob { cache: KeyCache::Recompute, ..job });
+        let recomputed =
+            estimate_memory(&DitConfig::I2V_14B, &MemoryJob { cache: KeyCache::Recompute, ..job });
         assert_eq!(recomputed.context_bytes, 1281 * 5120 * 3 * 2);
         // A row of [L, dim] is 335 MB in bf16: streams 2 x 3 of them, attention 7, positions 17 MB.
         assert_eq!(kept.activation_bytes, 32760 * 5120 * 2 * 13 + 32760 * 128 * 4);
-        let one = estimate_memory(&i2v_14b(), &MemoryJob { contexts: 1, ..job });
+        let one = estimate_memory(&DitConfig::I2V_14B, &MemoryJob { contexts: 1, ..job });
         assert_eq!(kept.activation_bytes - one.activation_bytes, 32760 * 5120 * 6);
     }
 
@@ -139,8 +127,9 @@ mod tests {
             contexts: 2,
             dtype,
             cache: KeyCache::Keep,
+            numerics: Numerics::default(),
         };
-        let scratch = |tokens, dtype| estimate_memory(&i2v_14b(), &job(tokens, dtype)).scratch_bytes;
+        let scratch = |tokens, dtype| estimate_memory(&DitConfig::I2V_14B, &job(tokens, dtype)).scratch_bytes;
         assert_eq!(scratch(100, DType::F32), (2 * 512 + 100) * 5120 * 4 + LINEAR_SCRATCH);
         assert_eq!(scratch(32760, DType::F32), ATTENTION_SCRATCH + LINEAR_SCRATCH);
         assert_eq!(scratch(32760, DType::BF16) - scratch(32760, DType::F32), 3 * 32760 * 5120 * 4);

@@ -1,6 +1,6 @@
-use candle_core::{DType, Tensor};
-use wan_core::Result;
-use wan_ops::{Affine, layer_norm, residual_layer_norm};
+use candle_core::Tensor;
+use wan_core::{Error, Result};
+use wan_ops::{Affine, RowFormat, Rows, layer_norm_rows, residual_layer_norm};
 
 /// The residual stream between the parts of the blocks: `[L, dim]` f32, and what the last part still has to add.
 ///
@@ -23,12 +23,24 @@ impl ResidualStream {
         self.pending = Some((y, gate));
     }
 
-    /// Layer norm of the stream, `[L, dim]` in `dtype`.
-    pub(crate) fn normalise(&mut self, eps: f32, affine: Affine<'_>, dtype: DType) -> Result<Tensor> {
+    /// The `count` tokens from `start` on.
+    pub(crate) fn narrow(&self, start: usize, count: usize) -> Result<Self> {
+        let part = |t: &Tensor| t.narrow(0, start, count);
+        let pending = self.pending.as_ref().map(|(y, gate)| Ok::<_, Error>((part(y)?, gate.clone())));
+        Ok(Self { x: part(&self.x)?, pending: pending.transpose()? })
+    }
+
+    /// Number of tokens.
+    pub(crate) fn tokens(&self) -> Result<usize> {
+        Ok(self.x.dim(0)?)
+    }
+
+    /// Layer norm of the stream, as rows `[L, dim]` of `format`.
+    pub(crate) fn normalise(&mut self, eps: f32, affine: Affine<'_>, format: RowFormat) -> Result<Rows> {
         match self.pending.take() {
-            None => Ok(layer_norm(&self.x, eps, affine)?.to_dtype(dtype)?),
+            None => layer_norm_rows(&self.x, eps, affine, format),
             Some((y, gate)) => {
-                let (x, normed) = residual_layer_norm(&self.x, &y, gate.as_ref(), eps, affine, dtype)?;
+                let (x, normed) = residual_layer_norm(&self.x, &y, gate.as_ref(), eps, affine, format)?;
                 self.x = x;
                 Ok(normed)
             }

@@ -69,16 +69,9 @@ fn encode_text(
     let request = &plan.request;
     let total = if plan.uses_guidance() { 2 } else { 1 };
     observer.on_event(&Event::Started { stage: Stage::EncodeText, total });
+    let _memory = models.stage_memory();
     let tokenizer = models.tokenizer()?;
-    let encoder = models.text_encoder()?;
-    let encode = |step: usize, prompt: &str| -> Result<Tensor> {
-        cancel.check()?;
-        let begun = Instant::now();
-        let embeds = encoder.encode(&tokenizer.encode_prompt(prompt)?.ids)?.to_device(&Device::Cpu)?;
-        check_finite("text encoding", &embeds)?;
-        observer.on_event(&Event::Step { stage: Stage::EncodeText, step, total, took: begun.elapsed() });
-        Ok(embeds)
-    };
+    let encoder = models.text_encoder(models.memory(plan, Stage::EncodeText)?.text_layers_streamed)?;
     let parts = request.prompt.split('|').count();
     if parts > 1 {
         observer.on_event(&Event::Note(&format!(
@@ -86,8 +79,22 @@ fn encode_text(
         )));
     }
     let prompt = request.prompt.split('|').next().unwrap_or_default().trim();
-    let text = encode(1, prompt)?;
-    let negative = plan.uses_guidance().then(|| encode(2, &request.negative_prompt)).transpose()?;
+    let prompts = [prompt, &request.negative_prompt];
+    let tokens = prompts[..total].iter().map(|p| Ok(tokenizer.encode_prompt(p)?.ids));
+    let tokens = tokens.collect::<Result<Vec<_>>>()?;
+    let begun = Instant::now();
+    let ids: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+    let encoded = encoder.encode_all(&ids, cancel)?;
+    let took = begun.elapsed() / total as u32; // they were encoded side by side
+    let taken = |(index, embeds): (usize, Tensor)| -> Result<Tensor> {
+        let embeds = embeds.to_device(&Device::Cpu)?;
+        check_finite("text encoding", &embeds)?;
+        observer.on_event(&Event::Step { stage: Stage::EncodeText, step: index + 1, total, took });
+        Ok(embeds)
+    };
+    let mut embeds = encoded.into_iter().enumerate().map(taken).collect::<Result<Vec<_>>>()?;
+    let text = embeds.remove(0);
+    let negative = embeds.pop();
     observer.on_event(&Event::Finished { stage: Stage::EncodeText, took: start.elapsed() });
     Ok((text, negative))
 }
@@ -95,6 +102,7 @@ fn encode_text(
 fn encode_image(models: &Models, plan: &Plan, image: &RgbImage, observer: &dyn Observer) -> Result<Tensor> {
     let start = Instant::now();
     observer.on_event(&Event::Started { stage: Stage::EncodeImage, total: 1 });
+    let _memory = models.stage_memory();
     let encoder = models.image_encoder()?;
     let (height, width) = (image.height() as usize, image.width() as usize);
     let pixels = wan_clip::preprocess_rgb8(image.data(), height, width, encoder.config().image_size)?;
@@ -124,6 +132,7 @@ fn encode_condition(
     let start = Instant::now();
     let total = plan.latent.frames;
     observer.on_event(&Event::Started { stage: Stage::EncodeCondition, total });
+    let _memory = models.stage_memory();
     let vae = models.vae()?;
     let mut first = image_tensor(image, plan.width, plan.height)?;
     if plan.request.noise_aug_strength > 0.0 {

@@ -3,16 +3,17 @@ use wan_checkpoint::Component;
 use wan_clip::ClipVision;
 use wan_core::progress::Stage;
 use wan_core::{WeightSet, device};
-use wan_dit::{Dit, Lora, LoraReport};
+use wan_dit::{Dit, Lora, LoraReport, swapped_blocks};
 use wan_models::{LatentRgb, ModelDescription, ModelFiles, Source};
 use wan_umt5::Umt5;
 use wan_umt5::tokenizer::Tokenizer;
 use wan_vae::Vae;
 
+use crate::ahead::Ahead;
 use crate::memory::stored_bytes;
 use crate::{
     Budget, DitSizes, ImageEncoderSizes, LoraChoice, MemoryLimits, MemoryPlan, ModelSizes, PipelineError,
-    Plan, Processor, Result, TextEncoderSizes, VaeSizes,
+    Plan, Processor, Request, Result, TextEncoderSizes, VaeSizes,
 };
 
 /// The components of one model, each loaded when a stage asks for it and released when the stage drops it. This
@@ -22,15 +23,31 @@ pub(crate) struct Models {
     device: Device,
     dtype: DType,
     limits: MemoryLimits,
+    /// The DiT of the job that is being prepared, and how many of its blocks are being copied to pinned memory.
+    dit_ahead: Ahead<DitKey, (Dit, usize)>,
+}
+
+/// What the DiT of a job and the number of its swapped blocks follow from.
+#[derive(PartialEq)]
+struct DitKey {
+    request: Request,
+    size: [usize; 3],
+}
+
+impl DitKey {
+    fn of(plan: &Plan) -> Self {
+        Self { request: plan.request.clone(), size: [plan.width, plan.height, plan.frames] }
+    }
 }
 
 impl Models {
     /// Looks at every component once, so that a wrong file is found in milliseconds and not after the stages
     /// before it. Weights stay mapped; nothing is kept.
     pub fn open(files: ModelFiles, device: Device, dtype: DType) -> Result<Self> {
-        let on_host = Self { files, device: Device::Cpu, dtype, limits: MemoryLimits::default() };
+        let limits = MemoryLimits::default();
+        let on_host = Self { files, device: Device::Cpu, dtype, limits, dit_ahead: Ahead::none() };
         on_host.tokenizer()?;
-        on_host.text_encoder()?;
+        on_host.text_encoder(false)?;
         if on_host.files.image_encoder.is_some() {
             on_host.image_encoder()?;
         }
@@ -81,9 +98,12 @@ impl Models {
         }
     }
 
-    pub fn text_encoder(&self) -> Result<Umt5> {
+    /// `streamed`: whether its layers pass through the device one after the other, as the memory plan decides.
+    pub fn text_encoder(&self, streamed: bool) -> Result<Umt5> {
         let weights = weights_of(&self.files.text_encoder, Component::TextEncoder)?;
-        Ok(Umt5::open(&weights, None, &self.device, self.dtype)?)
+        let mut encoder = Umt5::open(&weights, None, &self.device, self.dtype)?;
+        encoder.place_blocks(streamed)?;
+        Ok(encoder)
     }
 
     pub fn image_encoder(&self) -> Result<ClipVision> {
@@ -102,8 +122,47 @@ impl Models {
         Ok(Dit::open_with_loras(&weights, None, &loras, &self.device, self.dtype)?.0)
     }
 
+    /// Opens the DiT of a job whose encoders are about to run, and starts to copy the blocks that will be swapped.
+    /// Nothing where none will be.
+    pub fn copy_dit_ahead(&self, plan: &Plan) -> Result<()> {
+        let swapped = match self.device.is_cuda() {
+            true => self.memory(plan, Stage::EncodeText)?.swapped_blocks,
+            false => 0,
+        };
+        if swapped == 0 {
+            self.forget_dit();
+            return Ok(());
+        }
+        self.dit_ahead.put(DitKey::of(plan), || {
+            let mut dit = self.dit(&plan.request.loras)?;
+            dit.copy_blocks(&swapped_blocks(dit.blocks(), swapped))?;
+            Ok((dit, swapped))
+        })
+    }
+
+    /// Drops what [`Self::copy_dit_ahead`] has started.
+    pub fn forget_dit(&self) {
+        self.dit_ahead.clear();
+    }
+
+    /// The DiT of a job, as its numerics ask, and how many of its blocks shall be swapped: those that are being copied
+    /// already, else what the memory allows now.
+    pub fn dit_for(&self, plan: &Plan) -> Result<(Dit, usize)> {
+        let (dit, swapped) = match self.dit_ahead.take(&DitKey::of(plan)) {
+            Some(ahead) => ahead,
+            None => (self.dit(&plan.request.loras)?, self.memory(plan, Stage::Denoise)?.swapped_blocks),
+        };
+        Ok((dit.with_numerics(plan.request.numerics()), swapped))
+    }
+
     pub fn with_limits(self, limits: MemoryLimits) -> Self {
         Self { limits, ..self }
+    }
+
+    /// The memory of a stage, to be declared before its component: when both are dropped, in reverse order, what the
+    /// component took is free for the next stage, other programs and the driver's own count, and not kept by allocators.
+    pub fn stage_memory(&self) -> StageMemory<'_> {
+        StageMemory { device: &self.device }
     }
 
     /// What a job may use on this machine.
@@ -140,6 +199,18 @@ impl Models {
 
     pub fn lora_reports(&self, loras: &[LoraChoice]) -> Result<Vec<LoraReport>> {
         Ok(LoraReport::of(&weights_of(&self.files.dit, Component::Dit)?, &open_loras(loras)?)?)
+    }
+}
+
+/// Gives back what allocators keep of a stage; see [`Models::stage_memory`].
+pub(crate) struct StageMemory<'m> {
+    device: &'m Device,
+}
+
+impl Drop for StageMemory<'_> {
+    fn drop(&mut self) {
+        // A device that fails here fails at its next use, which has somebody to tell.
+        let _ = wan_ops::release_unused(self.device);
     }
 }
 

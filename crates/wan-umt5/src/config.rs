@@ -4,8 +4,7 @@ use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use wan_core::{Error, Result, WeightSet, WeightsError};
 
-/// Hyper-parameters. UMT5-XXL: vocabulary 256384, dim 4096, 64 heads of 64, feed-forward 10240, 24 blocks,
-/// 32 buckets (Wan2.1 `wan/modules/t5.py`, `umt5_xxl`).
+/// Hyper-parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Rows of the embedding table.
@@ -22,6 +21,19 @@ pub struct Config {
     pub num_layers: usize,
     /// Rows of every block's relative-position table, both signs together.
     pub num_buckets: usize,
+}
+
+impl Config {
+    /// UMT5-XXL, the encoder of every Wan2.1 model (Wan2.1 `wan/modules/t5.py`, `umt5_xxl`).
+    pub const XXL: Self = Self {
+        vocab_size: 256_384,
+        dim: 4096,
+        dim_attn: 4096,
+        dim_ffn: 10240,
+        num_heads: 64,
+        num_layers: 24,
+        num_buckets: 32,
+    };
 }
 
 /// Largest size taken seriously: a slip in a configuration is an error, not an endless load.
@@ -90,15 +102,18 @@ impl Config {
         self.dim_attn / self.num_heads
     }
 
-    /// Bytes of activations at their largest while `tokens` ids are encoded in `dtype`: the residual stream and
-    /// either one block's attention with its f32 bias or one block's feed-forward. Weights are not counted.
-    pub fn activation_bytes(&self, tokens: usize, dtype: DType) -> u64 {
+    /// Bytes of activations at their largest while `prompts` prompts of `tokens` ids are encoded in `dtype`: the residual
+    /// streams and either one block's attention with its f32 bias or one block's feed-forward, of one prompt at a time.
+    /// Weights are not counted.
+    pub fn activation_bytes(&self, prompts: usize, tokens: usize, dtype: DType) -> u64 {
         let value = dtype.size_in_bytes();
         let stream = tokens * self.dim * value;
-        let bias = (self.num_heads + 1) * tokens * tokens * 4; // and the bucket of every pair, u32
+        let pairs = tokens * tokens * 4; // the bucket of every pair, u32
+        let waiting = prompts.saturating_sub(1) * (stream + pairs);
+        let bias = self.num_heads * tokens * tokens * 4 + pairs;
         let attention = bias + 4 * tokens * self.dim_attn * value;
         let ffn = 3 * tokens * self.dim_ffn * value;
-        (2 * stream + attention.max(ffn)) as u64
+        (waiting + 2 * stream + attention.max(ffn)) as u64
     }
 }
 

@@ -2,6 +2,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
+use wan_core::progress::CancelToken;
 use wan_core::{Error, Loader, Result, WeightSet};
 use wan_ops::{Embedding, HostSide, Linear, Residency, rms_norm};
 
@@ -74,7 +75,8 @@ impl Umt5 {
         self.residency = Arc::new(Residency::on_demand()); // the old places go first
         let layers = self.blocks.iter().map(|block| block.layers().cloned().collect()).collect();
         let swapped: Vec<usize> = if streamed { (0..self.blocks.len()).collect() } else { Vec::new() };
-        self.residency = Arc::new(Residency::place(&self.device, layers, &swapped, HostSide::Mapped)?);
+        let residency = Residency::place(&self.device, layers, &swapped, HostSide::Mapped, None)?;
+        self.residency = Arc::new(residency);
         Ok(())
     }
 
@@ -92,10 +94,20 @@ impl Umt5 {
     ///
     /// Errors: [`Error::Invalid`] without ids or for an id outside the vocabulary.
     pub fn encode(&self, ids: &[u32]) -> Result<Tensor> {
-        if ids.is_empty() {
+        Ok(self.encode_all(&[ids], &CancelToken::new())?.remove(0))
+    }
+
+    /// Encodes several prompts in lockstep: every block runs for all of them before the next one, so that one that has
+    /// to be brought is brought once. Bit for bit what [`Umt5::encode`] gives for each, in order.
+    ///
+    /// Errors: those of [`Umt5::encode`]; [`Error::Cancelled`], checked before each block.
+    pub fn encode_all(&self, prompts: &[&[u32]], cancel: &CancelToken) -> Result<Vec<Tensor>> {
+        if prompts.iter().any(|ids| ids.is_empty()) {
             return Err(Error::invalid("token ids", "none", "at least the end token"));
         }
-        self.forward(ids, &(0..ids.len() as u32).collect::<Vec<_>>())
+        let positions: Vec<Vec<u32>> = prompts.iter().map(|ids| (0..ids.len() as u32).collect()).collect();
+        let prompts = prompts.iter().zip(&positions).map(|(ids, positions)| (*ids, positions.as_slice()));
+        self.forward(&prompts.collect::<Vec<_>>(), cancel)
     }
 
     /// Encodes a padded prompt: `input_ids` and `attention_mask` (1 token, 0 padding), both `[1, L]` i64, to
@@ -133,20 +145,28 @@ impl Umt5 {
             return Ok(padded.unsqueeze(0)?);
         }
         let rows = Tensor::from_slice(&positions, positions.len(), &self.device)?;
-        Ok(padded.index_add(&rows, &self.forward(&ids, &positions)?, 0)?.unsqueeze(0)?) // [1, L, dim]
+        let encoded = self.forward(&[(&ids, &positions)], &CancelToken::new())?.remove(0);
+        Ok(padded.index_add(&rows, &encoded, 0)?.unsqueeze(0)?) // [1, L, dim]
     }
 
-    /// The forward pass over tokens at `positions` (rising): `[L, dim]` f32.
-    fn forward(&self, ids: &[u32], positions: &[u32]) -> Result<Tensor> {
-        let pairs = buckets(positions, self.config.num_buckets, &self.device)?; // [L * L]
-        let mut x = self.token_embedding.forward(ids)?.to_dtype(self.dtype)?; // [L, dim]
+    /// The forward pass over prompts, each of token ids and their positions (rising): `[L, dim]` f32 each.
+    fn forward(&self, prompts: &[(&[u32], &[u32])], cancel: &CancelToken) -> Result<Vec<Tensor>> {
+        let mut streams = Vec::new();
+        for (ids, positions) in prompts {
+            let pairs = buckets(positions, self.config.num_buckets, &self.device)?; // [L * L]
+            streams.push((self.token_embedding.forward(ids)?.to_dtype(self.dtype)?, pairs)); // [L, dim]
+        }
         let mut pass = self.residency.pass()?;
         for (index, block) in self.blocks.iter().enumerate() {
+            cancel.check()?;
             pass.enter(index)?;
-            x = block.forward(&x, &pairs)?;
+            for (x, pairs) in &mut streams {
+                *x = block.forward(x, pairs)?;
+            }
             pass.leave()?;
         }
-        Ok(rms_norm(&x, &self.norm, EPS)?.to_dtype(DType::F32)?) // [L, dim]
+        let normed = |(x, _): (Tensor, Tensor)| Ok(rms_norm(&x, &self.norm, EPS)?.to_dtype(DType::F32)?);
+        streams.into_iter().map(normed).collect()
     }
 }
 

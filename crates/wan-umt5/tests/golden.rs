@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use wan_core::progress::CancelToken;
 use wan_core::testkit::{Golden, assert_close, distance};
 use wan_core::weights::Bytes;
 use wan_core::{Stored, WeightSet};
@@ -55,6 +56,21 @@ fn equals_transformers_in_both_namings() {
     let [a, b] = ["umt5/umt5.weights.safetensors", "umt5/umt5_transformers.weights.safetensors"]
         .map(|weights| bits(&run(&open(weights, DType::F32), &io)));
     assert_eq!(a, b, "the namings hold the same weights");
+}
+
+#[test]
+fn prompts_in_lockstep_are_those_alone() {
+    let model = open("umt5/umt5.weights.safetensors", DType::F32);
+    let prompts: [&[u32]; 3] = [&[5, 7, 1], &[1], &[9, 8, 7, 6, 5, 4, 3, 2, 1]];
+    let together = model.encode_all(&prompts, &CancelToken::new()).unwrap();
+    assert_eq!(together.len(), 3);
+    for (ids, found) in prompts.iter().zip(&together) {
+        assert_eq!(bits(found), bits(&model.encode(ids).unwrap()));
+    }
+    assert!(model.encode_all(&[&[5, 1], &[]], &CancelToken::new()).is_err());
+    let cancelled = CancelToken::new();
+    cancelled.cancel();
+    assert!(matches!(model.encode_all(&prompts, &cancelled), Err(wan_core::Error::Cancelled)));
 }
 
 #[test]
@@ -204,16 +220,10 @@ fn memory_figures_count_what_is_there() {
     let model = open("umt5/umt5.weights.safetensors", DType::F32);
     let set = bare("umt5/umt5.weights.safetensors", |_| {});
     assert_eq!(model.weight_bytes(), set.iter().map(|t| t.elements() as u64 * 4).sum::<u64>());
-    let xxl = wan_umt5::Config {
-        vocab_size: 256384,
-        dim: 4096,
-        dim_attn: 4096,
-        dim_ffn: 10240,
-        num_heads: 64,
-        num_layers: 24,
-        num_buckets: 32,
-    };
     // 512 tokens in f32: the stream and its norm 16.8 MB, the bias with its buckets 68.2 MB, q k v and the
     // mixed values 33.6 MB.
-    assert_eq!(xxl.activation_bytes(512, DType::F32), 16_777_216 + 68_157_440 + 33_554_432);
+    assert_eq!(
+        wan_umt5::Config::XXL.activation_bytes(1, 512, DType::F32),
+        16_777_216 + 68_157_440 + 33_554_432
+    );
 }

@@ -25,7 +25,7 @@ pub use error::GpuError;
 pub use gemm::{Epilogue, Gemm, GemmPlaces, Operand};
 pub use images::{IMAGES, Image, Target, images_for};
 pub use pinned::Pinned;
-pub use report::{KernelReport, parse as parse_report};
+pub use report::{KernelReport, losses, parse as parse_report};
 pub use scratch::ScratchGuard;
 pub use storage::address;
 pub use transfer::{CopyStream, DeviceSlab, Event};

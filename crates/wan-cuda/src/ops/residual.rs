@@ -34,7 +34,7 @@ pub enum Normed {
 /// [`LONGEST_ROW`](super::LONGEST_ROW) values. What is normalised is the sum before it is rounded to the format of `x`.
 ///
 /// Formats: `x` in f32 takes all of `y`'s; a 16-bit `x` the same for `y`. The normalised rows are f32 or the 16-bit
-/// format among `x` and `y` (any, where both are f32), of a 16-bit `x` that format alone; or quantised, of all but f16.
+/// format among `x` and `y` (any, where both are f32), of a 16-bit `x` that format alone; or quantised, of all but an f16 `x`.
 /// `None` for others.
 pub fn residual_layer_norm(
     (float, x): (Float, DevPtr),
@@ -69,6 +69,7 @@ fn kernel(x: Float, y: Float, normed: Option<Float>) -> Option<&'static str> {
         (F32, Bf16, None) => "residual_layer_norm_f32_bf16_e4m3",
         (F32, F16, Some(F32)) => "residual_layer_norm_f32_f16_f32",
         (F32, F16, Some(F16)) => "residual_layer_norm_f32_f16_f16",
+        (F32, F16, None) => "residual_layer_norm_f32_f16_e4m3",
         (Bf16, Bf16, Some(Bf16)) => "residual_layer_norm_bf16_bf16_bf16",
         (Bf16, Bf16, None) => "residual_layer_norm_bf16_bf16_e4m3",
         (F16, F16, Some(F16)) => "residual_layer_norm_f16_f16_f16",

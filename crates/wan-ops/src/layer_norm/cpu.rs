@@ -1,11 +1,12 @@
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Storage, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{Affine, GatedResidual, LayerNorm};
+use super::{Affine, GatedResidual, LayerNorm, StreamNorm};
 use crate::cpu::math::{sum, vectorised};
 use crate::cpu::rows::for_row_blocks;
 use crate::cpu::storage;
+use crate::rows::{Rows, rounded, tensor};
 
 /// [`Affine`] as `n * factor + summand`; empty for none.
 struct Scaling {
@@ -25,6 +26,18 @@ impl Scaling {
                 summand: storage::copied(op, shift)?,
             },
         })
+    }
+
+    /// Normalises rows of `dim` values.
+    fn normalise_rows(&self, eps: f32, dim: usize, x: &[f32], y: &mut [f32]) {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (x, y) in x.chunks_exact(dim).zip(y.chunks_exact_mut(dim)) {
+                    self.normalise(eps, x, y);
+                }
+            },
+        );
     }
 
     /// Normalises one row. Mean first, then the squared distances from it: no cancellation.
@@ -50,15 +63,7 @@ pub(super) fn layer_norm(op: &LayerNorm<'_>, x: &CpuStorage, layout: &Layout) ->
     let scaling = Scaling::new("layer_norm", op.affine)?;
     let mut y = vec![0f32; values.len()];
     for_row_blocks(&mut y, dim, |first, block| {
-        let x = &values[first * dim..][..block.len()];
-        vectorised(
-            #[inline(always)]
-            || {
-                for (x, y) in x.chunks_exact(dim).zip(block.chunks_exact_mut(dim)) {
-                    scaling.normalise(op.eps, x, y);
-                }
-            },
-        );
+        scaling.normalise_rows(op.eps, dim, &values[first * dim..][..block.len()], block);
     });
     Ok((storage::rounded(op.name(), y, x.dtype())?, layout.shape().clone()))
 }
@@ -74,71 +79,58 @@ pub(super) fn gated_residual(
     let mut sums = vec![0f32; xs.len()];
     for_row_blocks(&mut sums, dim, |first, block| {
         let range = first * dim..first * dim + block.len();
-        let (x, y) = (&xs[range.clone()], &ys[range]);
-        vectorised(
-            #[inline(always)]
-            || {
-                for ((x, y), sum) in
-                    x.chunks_exact(dim).zip(y.chunks_exact(dim)).zip(block.chunks_exact_mut(dim))
-                {
-                    add_row(x, y, gate.as_deref(), sum);
-                }
-            },
-        );
+        add_rows(dim, &xs[range.clone()], &ys[range], gate.as_deref(), block);
     });
     Ok((storage::rounded(op.name(), sums, x.dtype())?, x_layout.shape().clone()))
 }
 
-#[inline(always)]
-fn add_row(x: &[f32], y: &[f32], gate: Option<&[f32]>, sum: &mut [f32]) {
-    match gate {
-        Some(gate) => {
-            for ((sum, g), (x, y)) in sum.iter_mut().zip(gate).zip(x.iter().zip(y)) {
-                *sum = x + g * y;
+/// `sums = x + gate y` over rows of `dim` values.
+fn add_rows(dim: usize, x: &[f32], y: &[f32], gate: Option<&[f32]>, sums: &mut [f32]) {
+    vectorised(
+        #[inline(always)]
+        || match gate {
+            Some(gate) => {
+                let rows = x.chunks_exact(dim).zip(y.chunks_exact(dim));
+                for ((x, y), sums) in rows.zip(sums.chunks_exact_mut(dim)) {
+                    for ((sum, g), (x, y)) in sums.iter_mut().zip(gate).zip(x.iter().zip(y)) {
+                        *sum = x + g * y;
+                    }
+                }
             }
-        }
-        None => sum.iter_mut().zip(x.iter().zip(y)).for_each(|(sum, (x, y))| *sum = x + y),
-    }
+            None => sums.iter_mut().zip(x.iter().zip(y)).for_each(|(sum, (x, y))| *sum = x + y),
+        },
+    );
 }
 
-/// Both results of [`residual_layer_norm`](super::residual_layer_norm), each row while it is in the cache.
-pub(super) fn residual_layer_norm(
-    x: &Tensor,
-    y: &Tensor,
-    gate: Option<&Tensor>,
-    eps: f32,
-    affine: Affine<'_>,
-    dtype: DType,
-) -> Result<(Tensor, Tensor)> {
+/// Each row is added to and normalised while it is in the cache.
+pub(super) fn stream_norm(norm: &StreamNorm<'_>) -> Result<(Tensor, Rows)> {
     const OP: &str = "residual_layer_norm";
     const BLOCK: usize = 1 << 14; // values
-    let dim = x.dims().last().copied().unwrap_or(1);
-    let (x_reader, y_reader) = (storage::read(OP, x), storage::read(OP, y));
-    let (xs, ys) = (x_reader.values()?, y_reader.values()?);
+    let shape = norm.x.dims2()?;
+    let dim = shape.1;
+    let scaling = Scaling::new(OP, norm.affine)?;
+    let x = storage::read(OP, norm.x);
+    let xs = x.values()?;
+    let mut normed = vec![0f32; xs.len()];
+    let Some((y, gate)) = norm.addition else {
+        for_row_blocks(&mut normed, dim, |first, block| {
+            scaling.normalise_rows(norm.eps, dim, &xs[first * dim..][..block.len()], block);
+        });
+        return Ok((norm.x.clone(), rounded(OP, normed, shape, norm.format)?));
+    };
+    let y = storage::read(OP, y);
+    let ys = y.values()?;
     let gate = gate.map(|g| storage::copied(OP, g)).transpose()?;
-    let scaling = Scaling::new(OP, affine)?;
-    let (mut sums, mut normed) = (vec![0f32; xs.len()], vec![0f32; xs.len()]);
+    let mut sums = vec![0f32; xs.len()];
     if !sums.is_empty() {
         let size = (BLOCK / dim).max(1) * dim;
         let inputs = xs.par_chunks(size).zip(ys.par_chunks(size));
         let outputs = sums.par_chunks_mut(size).zip(normed.par_chunks_mut(size));
         inputs.zip(outputs).for_each(|((x, y), (sums, normed))| {
-            vectorised(
-                #[inline(always)]
-                || {
-                    let inputs = x.chunks_exact(dim).zip(y.chunks_exact(dim));
-                    let outputs = sums.chunks_exact_mut(dim).zip(normed.chunks_exact_mut(dim));
-                    for ((x, y), (sum, normed)) in inputs.zip(outputs) {
-                        add_row(x, y, gate.as_deref(), sum);
-                        scaling.normalise(eps, sum, normed);
-                    }
-                },
-            );
+            add_rows(dim, x, y, gate.as_deref(), sums);
+            scaling.normalise_rows(norm.eps, dim, sums, normed);
         });
     }
-    let tensor = |values: Vec<f32>, dtype: DType| -> Result<Tensor> {
-        let storage = Storage::Cpu(storage::rounded(OP, values, dtype)?);
-        Ok(Tensor::from_storage(storage, x.shape().clone(), candle_core::op::BackpropOp::none(), false))
-    };
-    Ok((tensor(sums, x.dtype())?, tensor(normed, dtype)?))
+    let sums = tensor(storage::rounded(OP, sums, norm.x.dtype())?, shape);
+    Ok((sums, rounded(OP, normed, shape, norm.format)?))
 }

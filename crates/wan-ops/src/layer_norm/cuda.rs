@@ -2,8 +2,10 @@ use candle_core::cuda_backend::CudaStorage;
 use candle_core::{CustomOp1, D, DType, Error, Layout, Result, Shape, Tensor};
 use wan_cuda::ops::{self, Addition, Normed};
 
-use super::{Affine, LayerNorm};
+use super::{Affine, LayerNorm, StreamNorm};
 use crate::cuda::{Input, Output, Side, check_row, float, launch, optional, with_tensor};
+use crate::rows::cuda::Codes;
+use crate::{RowFormat, Rows, rows};
 
 /// The tensors of an [`Affine`] on the device.
 enum Sides {
@@ -80,45 +82,78 @@ pub(super) fn gated_residual(x: &Tensor, y: &Tensor, gate: Option<&Tensor>) -> R
     })
 }
 
-pub(super) fn residual_layer_norm(
-    x: &Tensor,
-    y: &Tensor,
-    gate: Option<&Tensor>,
-    eps: f32,
-    affine: Affine<'_>,
-    dtype: DType,
-) -> Result<(Tensor, Tensor)> {
+pub(super) fn stream_norm(norm: &StreamNorm<'_>) -> Result<(Tensor, Rows)> {
     const OP: &str = "residual_layer_norm";
-    let y = addend(x, y)?;
-    let gate = Side::option(OP, gate)?;
-    let sides = Sides::new(OP, affine)?;
-    let dim = x.dim(D::Minus1)?;
+    let (x, dim) = (norm.x, norm.x.dims2()?.1);
     check_row(OP, dim)?;
-    let shape = [x.elem_count() / dim.max(1), dim];
-    // A 16-bit stream is normalised to its own dtype; an f32 one to f32 or the addend's, to any if that is f32 too.
-    let direct = x.dtype() == DType::F32
-        && (y.dtype() == DType::F32 || [DType::F32, y.dtype()].contains(&dtype))
-        && [DType::F32, DType::BF16, DType::F16].contains(&dtype);
-    let written = if direct { dtype } else { x.dtype() };
-    let (sum, normed) = with_tensor(OP, x, |stream| {
-        with_tensor(OP, &y, |y| {
+    let added = norm.addition.map(|(y, gate)| Ok::<_, Error>((addend(x, y)?, Side::option(OP, gate)?)));
+    let added = added.transpose()?;
+    let written = written(x.dtype(), added.as_ref().map(|(y, _)| y.dtype()), norm.format);
+    let (sum, normed) = with_tensor(OP, x, |stream| match &added {
+        None => Ok((x.clone(), launch_norm(norm, stream, None, written)?)),
+        Some((y, gate)) => with_tensor(OP, y, |y| {
             let sum = Output::new(stream.device(), x.shape(), stream.dtype())?;
-            let normed = Output::new(stream.device(), x.shape(), written)?;
-            let addition = Addition {
-                float: float(OP, y.dtype())?,
-                y: y.ptr(),
-                gate: optional(gate.as_ref()),
-                sum: sum.ptr(),
-            };
-            let rows = Normed::Float(float(OP, written)?, normed.ptr());
-            let stream_at = (float(OP, stream.dtype())?, stream.ptr());
-            let kernel =
-                ops::residual_layer_norm(stream_at, Some(addition), rows, sides.places(), shape, eps);
-            launch(stream.device(), &kernel.ok_or_else(|| no_kernel(OP, stream, y))?)?;
-            Ok((sum.into_tensor(), normed.into_tensor()))
-        })
+            let float = float(OP, y.dtype())?;
+            let addition = Addition { float, y: y.ptr(), gate: optional(gate.as_ref()), sum: sum.ptr() };
+            let rows = launch_norm(norm, stream, Some(addition), written)?;
+            Ok((sum.into_tensor(), rows))
+        }),
     })?;
-    Ok((sum, normed.to_dtype(dtype)?))
+    let normed = match (normed, norm.format) {
+        (Rows::Float(values), RowFormat::Float(dtype)) => Rows::Float(values.to_dtype(dtype)?),
+        (Rows::Float(values), RowFormat::Quantised(dtype)) => {
+            rows::cuda::quantise(&values.to_dtype(dtype)?)?.into()
+        }
+        (quantised, _) => quantised,
+    };
+    Ok((sum, normed))
+}
+
+/// The format in which the kernel writes: that asked for where there is a kernel, else a float that is then converted.
+/// An f32 stream is normalised to FP8, f32 or the addend's dtype, to any if that is f32 too; a bf16 stream to FP8 or its
+/// own dtype, an f16 stream to its own.
+fn written(stream: DType, addend: Option<DType>, asked: RowFormat) -> RowFormat {
+    let floats = [DType::F32, DType::BF16, DType::F16];
+    let direct = match (stream, addend.unwrap_or(stream), asked) {
+        (DType::F16, ..) => false,
+        (_, _, RowFormat::Quantised(_)) => true,
+        (DType::F32, DType::F32, RowFormat::Float(dtype)) => floats.contains(&dtype),
+        (DType::F32, y, RowFormat::Float(dtype)) => [DType::F32, y].contains(&dtype),
+        _ => false,
+    };
+    if direct { asked } else { RowFormat::Float(stream) }
+}
+
+fn launch_norm(
+    norm: &StreamNorm<'_>,
+    stream: &Input<'_>,
+    addition: Option<Addition>,
+    format: RowFormat,
+) -> Result<Rows> {
+    const OP: &str = "residual_layer_norm";
+    let shape = norm.x.dims2()?;
+    let sides = Sides::new(OP, norm.affine)?;
+    let run = |normed| {
+        let stream_at = (float(OP, stream.dtype())?, stream.ptr());
+        let [rows, dim] = [shape.0, shape.1];
+        let kernel =
+            ops::residual_layer_norm(stream_at, addition, normed, sides.places(), [rows, dim], norm.eps);
+        let none = || Error::Msg(format!("{OP}: no kernel writes {format:?} from {:?}", stream.dtype()));
+        launch(stream.device(), &kernel.ok_or_else(none)?)
+    };
+    match format {
+        RowFormat::Float(dtype) => {
+            let normed = Output::new(stream.device(), shape, dtype)?;
+            run(Normed::Float(float(OP, dtype)?, normed.ptr()))?;
+            Ok(Rows::Float(normed.into_tensor()))
+        }
+        RowFormat::Quantised(dtype) => {
+            let codes = Codes::new(stream.device(), shape)?;
+            let [at, scale] = codes.places();
+            run(Normed::Quantised { codes: at, scale })?;
+            Ok(codes.finish(dtype).into())
+        }
+    }
 }
 
 fn no_kernel(op: &str, x: &Input<'_>, y: &Input<'_>) -> Error {

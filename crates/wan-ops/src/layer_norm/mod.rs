@@ -7,9 +7,11 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, DType, Device, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Device, Layout, Shape, Tensor};
 pub use reference::{gated_residual_reference, layer_norm_reference};
 use wan_core::{Error, Result};
+
+use crate::{RowFormat, Rows};
 
 /// What follows the normalisation in [`layer_norm`]. Every tensor is `[dim]` f32.
 #[derive(Debug, Clone, Copy)]
@@ -42,10 +44,17 @@ pub fn layer_norm(x: &Tensor, eps: f32, affine: Affine<'_>) -> Result<Tensor> {
     Ok(x.apply_op1_no_bwd(&LayerNorm { eps, affine })?)
 }
 
+/// [`layer_norm`] of a residual stream `x` `[L, dim]`, as rows of `format`.
+///
+/// Errors: [`Error::Shape`]; [`Error::Invalid`] on a device without this op.
+pub fn layer_norm_rows(x: &Tensor, eps: f32, affine: Affine<'_>, format: RowFormat) -> Result<Rows> {
+    Ok(StreamNorm { x, addition: None, eps, affine, format }.run()?.1)
+}
+
 /// `x' = x + gate y` and `layer_norm(x')`, read and written once.
 ///
 /// - `x`: residual stream `[L, dim]` f32; `y`: `[L, dim]`, what a block's part adds; `gate`: `[dim]` f32 or 1
-/// - returns `x'` in x's dtype and the normalised rows in `dtype`, both `[L, dim]`; what is normalised is the sum
+/// - returns `x'` in x's dtype and the normalised rows in `format`, both `[L, dim]`; what is normalised is the sum
 ///   before it is rounded to x's dtype
 ///
 /// Errors: [`Error::Shape`]; [`Error::Invalid`] on a device without this op.
@@ -55,16 +64,37 @@ pub fn residual_layer_norm(
     gate: Option<&Tensor>,
     eps: f32,
     affine: Affine<'_>,
-    dtype: DType,
-) -> Result<(Tensor, Tensor)> {
-    check_residual(x, y, gate)?;
-    check_affine(x, affine)?;
-    match x.device() {
-        Device::Cpu => Ok(cpu::residual_layer_norm(x, y, gate, eps, affine, dtype)?),
-        #[cfg(feature = "cuda")]
-        Device::Cuda(_) => Ok(cuda::residual_layer_norm(x, y, gate, eps, affine, dtype)?),
-        other => {
-            Err(Error::invalid("device of residual_layer_norm", format!("{:?}", other.location()), "cpu"))
+    format: RowFormat,
+) -> Result<(Tensor, Rows)> {
+    StreamNorm { x, addition: Some((y, gate)), eps, affine, format }.run()
+}
+
+/// The norm of a residual stream, behind what is added to it.
+struct StreamNorm<'a> {
+    x: &'a Tensor,
+    /// Summand and its gate.
+    addition: Option<(&'a Tensor, Option<&'a Tensor>)>,
+    eps: f32,
+    affine: Affine<'a>,
+    format: RowFormat,
+}
+
+impl StreamNorm<'_> {
+    /// The sum, which is `x` itself where nothing is added, and its normalised rows.
+    fn run(&self) -> Result<(Tensor, Rows)> {
+        self.x.dims2()?;
+        if let Some((y, gate)) = self.addition {
+            check_residual(self.x, y, gate)?;
+        }
+        check_affine(self.x, self.affine)?;
+        match self.x.device() {
+            Device::Cpu => Ok(cpu::stream_norm(self)?),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(_) => Ok(cuda::stream_norm(self)?),
+            other => {
+                let found = format!("{:?}", other.location());
+                Err(Error::invalid("device of a residual stream's norm", found, "cpu or cuda"))
+            }
         }
     }
 }

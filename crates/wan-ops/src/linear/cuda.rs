@@ -1,4 +1,4 @@
-use candle_core::cuda_backend::CudaStorage;
+use candle_core::cuda_backend::{CudaDevice, CudaStorage};
 use candle_core::{DType, Layout, Result, Shape, bail};
 use wan_core::Stored;
 use wan_core::weights::Scale;
@@ -8,34 +8,96 @@ use wan_cuda::{DevPtr, Float};
 
 use super::place::{Factors, Located};
 use super::{Linear, LinearOp};
-use crate::cuda::{Input, Output, Side, float, function, gemm, launch, optional};
-use crate::{Activation, Precision};
+use crate::cuda::{Input, Output, Side, float, function, gemm, launch, optional, with_tensor};
+use crate::rows::cuda::{Codes, quantise_activated};
+use crate::{Activation, Precision, QuantisedRows, RowFormat, Rows};
 
 pub(super) fn forward(op: &LinearOp<'_>, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
     let input = Input::new(x, layout)?;
-    let (layer, activation) = (op.layer, op.activation);
+    let (layer, device) = (op.layer, input.device());
+    let (inputs, outputs) = (layer.inputs(), layer.outputs());
     let mut dims = layout.dims().to_vec();
     if let Some(last) = dims.last_mut() {
-        *last = layer.outputs();
+        *last = outputs;
     }
-    let output = Output::new(input.device(), dims, input.dtype())?;
-    let gpu = Gpu::of(input.device())?;
-    let product = Product {
-        layer,
-        gpu: &gpu,
-        float: float("linear", input.dtype())?,
-        dtype: input.dtype(),
-        x: input.ptr(),
-        y: output.ptr(),
-        rows: layout.shape().elem_count() / layer.inputs().max(1),
-    };
-    if product.rows > 0 && layer.outputs() > 0 {
-        match product.factor_in_fp8() {
-            Some(factor) => product.in_fp8(factor, activation)?,
-            None => product.widened(activation)?,
+    let output = Output::new(device, dims, input.dtype())?;
+    let rows = layout.shape().elem_count() / inputs.max(1);
+    let gpu = Gpu::of(device)?;
+    let product = Product::new(layer, &gpu, input.dtype(), rows, output.ptr())?;
+    if rows == 0 || outputs == 0 {
+        return Ok(output.finish());
+    }
+    match product.factor_in_fp8() {
+        Some(factor) => {
+            let codes = Codes::new(device, (rows, inputs))?;
+            let x = Preactivation::plain(product.float, input.ptr());
+            launch(device, &ops::activate_quantise(x, codes.places(), rows, inputs, Function::Identity))?;
+            let bias = Side::option("linear", layer.bias.as_ref())?;
+            let sums = product.multiply_codes(codes.places(), factor, optional(bias.as_ref()))?;
+            launch(device, &ops::activate(sums, product.y, rows, outputs, function(op.activation)))?;
         }
+        None => product.widened(input.ptr(), op.activation)?,
     }
     Ok(output.finish())
+}
+
+/// Rows that are in FP8 already, to rows of `format`; scales, bias and activation follow the product in one pass, and
+/// so does rounding to FP8 again.
+pub(super) fn forward_quantised(
+    layer: &Linear,
+    x: &QuantisedRows,
+    activation: Activation,
+    format: RowFormat,
+) -> Result<Rows> {
+    const OP: &str = "linear";
+    let shape = (x.codes().dims2()?.0, layer.outputs());
+    let bias = Side::option(OP, layer.bias.as_ref())?;
+    with_tensor(OP, x.codes(), |codes| {
+        with_tensor(OP, x.scales(), |scales| {
+            let device = codes.device();
+            let y = Output::new(device, shape, x.dtype())?;
+            let gpu = Gpu::of(device)?;
+            let product = Product::new(layer, &gpu, x.dtype(), shape.0, y.ptr())?;
+            let Some(factor) = product.factor_in_fp8() else {
+                bail!(
+                    "{}: found rows in FP8, expected floats: it is not multiplied in FP8",
+                    layer.weight.name()
+                )
+            };
+            let sums =
+                product.multiply_codes([codes.ptr(), scales.ptr()], factor, optional(bias.as_ref()))?;
+            let function = function(activation);
+            match format {
+                RowFormat::Quantised(dtype) => {
+                    Ok(quantise_activated(device, sums, shape, function, dtype)?.into())
+                }
+                RowFormat::Float(dtype) => {
+                    launch(device, &ops::activate(sums, y.ptr(), shape.0, shape.1, function))?;
+                    Ok(Rows::Float(y.into_tensor().to_dtype(dtype)?))
+                }
+            }
+        })
+    })
+}
+
+/// Whether a layer's products of activations of `dtype` are in FP8.
+pub(super) fn multiplies_in_fp8(layer: &Linear, device: &CudaDevice, dtype: DType) -> bool {
+    let (Ok(gpu), Ok(float)) = (Gpu::of(device), float("linear", dtype)) else { return false };
+    factor_in_fp8(layer, gpu.capability(), float).is_some()
+}
+
+/// The factor of all weights, if a layer is to be multiplied in FP8 and can be.
+fn factor_in_fp8(layer: &Linear, capability: (u32, u32), float: Float) -> Option<f32> {
+    let stored = layer.stored();
+    let factor = match stored.scale() {
+        None => 1.0,
+        Some(Scale::Tensor(factor)) => *factor,
+        // A factor of each output would have to be applied behind the sum.
+        Some(Scale::Rows(_)) => return None,
+    };
+    let fits = Gemm::fits_fp8(capability, layer.outputs(), layer.inputs());
+    let codes = stored.dtype() == DType::F8E4M3 && float != Float::F32;
+    (layer.precision == Precision::Fp8 && codes && fits && layer.inputs() <= LONGEST_ROW).then_some(factor)
 }
 
 /// One product of a layer.
@@ -44,53 +106,40 @@ struct Product<'a> {
     gpu: &'a Gpu,
     float: Float,
     dtype: DType,
-    x: DevPtr,
     y: DevPtr,
     rows: usize,
 }
 
-impl Product<'_> {
+impl<'a> Product<'a> {
+    /// Of `rows` rows of `dtype`, written to `y`.
+    fn new(layer: &'a Linear, gpu: &'a Gpu, dtype: DType, rows: usize, y: DevPtr) -> Result<Self> {
+        Ok(Self { layer, gpu, float: float("linear", dtype)?, dtype, y, rows })
+    }
+
     fn gemm(&self, operand: Operand, epilogue: Epilogue) -> Gemm {
         let (outputs, inputs) = (self.layer.outputs(), self.layer.inputs());
         Gemm { rows: self.rows, outputs, inputs, operand, output: self.float, epilogue }
     }
 
-    /// The factor of all weights, if the layer is to be multiplied in FP8 and can be.
     fn factor_in_fp8(&self) -> Option<f32> {
-        let stored = self.layer.stored();
-        let factor = match stored.scale() {
-            None => 1.0,
-            Some(Scale::Tensor(factor)) => *factor,
-            // A factor of each output would have to be applied behind the sum.
-            Some(Scale::Rows(_)) => return None,
-        };
-        let fits = Gemm::fits_fp8(self.gpu.capability(), self.layer.outputs(), self.layer.inputs());
-        let codes = stored.dtype() == DType::F8E4M3 && self.float != Float::F32;
-        (self.layer.precision == Precision::Fp8 && codes && fits && self.layer.inputs() <= LONGEST_ROW)
-            .then_some(factor)
+        factor_in_fp8(self.layer, self.gpu.capability(), self.float)
     }
 
-    /// Rows of x rounded to e4m3 with a scale each, times the stored codes; scale, bias and activation follow in one
-    /// pass over the result.
-    fn in_fp8(&self, factor: f32, activation: Activation) -> Result<()> {
-        let device = self.gpu.device();
-        let (rows, inputs, outputs) = (self.rows, self.layer.inputs(), self.layer.outputs());
-        let codes = Output::new(device, (rows, inputs), DType::U8)?;
-        let scales = Output::new(device, rows, DType::F32)?;
-        let x = Preactivation::plain(self.float, self.x);
-        let places = [codes.ptr(), scales.ptr()];
-        launch(device, &ops::activate_quantise(x, places, rows, inputs, Function::Identity))?;
-        let weight = self.layer.on_device.weight(device, self.layer.stored())?;
-        let places = GemmPlaces { x: codes.ptr(), weight: weight.start, bias: DevPtr::NULL, y: self.y };
+    /// Codes of rows, with a scale each, times the stored codes: what `y` then holds, and what follows it.
+    fn multiply_codes(
+        &self,
+        [codes, row_scale]: [DevPtr; 2],
+        factor: f32,
+        bias: DevPtr,
+    ) -> Result<Preactivation> {
+        let weight = self.layer.on_device.weight(self.gpu.device(), self.layer.stored())?;
+        let places = GemmPlaces { x: codes, weight: weight.start, bias: DevPtr::NULL, y: self.y };
         gemm(self.gpu, &self.gemm(Operand::E4m3, Epilogue::None), places, factor)?;
-        let bias = Side::option("linear", self.layer.bias.as_ref())?;
-        let bias = optional(bias.as_ref());
-        let sums = Preactivation { float: self.float, x: self.y, row_scale: scales.ptr(), bias };
-        launch(device, &ops::activate(sums, self.y, rows, outputs, function(activation)))
+        Ok(Preactivation { float: self.float, x: self.y, row_scale, bias })
     }
 
     /// The weight in the activations' format, in place where it is stored so, else widened into scratch.
-    fn widened(&self, activation: Activation) -> Result<()> {
+    fn widened(&self, x: DevPtr, activation: Activation) -> Result<()> {
         let device = self.gpu.device();
         let weight = Widened::new(self)?;
         let bias = self.layer.bias.as_ref().map(|b| self.layer.on_device.bias(b, self.dtype)).transpose()?;
@@ -103,10 +152,10 @@ impl Product<'_> {
             (Some(_), true) => Epilogue::BiasGeluTanh,
         };
         let bias_at = match &bias {
-            Some(bias) => crate::cuda::with_tensor("linear", bias, |b| Ok(b.ptr()))?,
+            Some(bias) => with_tensor("linear", bias, |b| Ok(b.ptr()))?,
             None => DevPtr::NULL,
         };
-        let places = GemmPlaces { x: self.x, weight: weight.start, bias: bias_at, y: self.y };
+        let places = GemmPlaces { x, weight: weight.start, bias: bias_at, y: self.y };
         gemm(self.gpu, &self.gemm(Operand::Float(self.float), epilogue), places, 1.0)?;
         if gelu || activation == Activation::Identity {
             return Ok(());

@@ -8,7 +8,7 @@ mod place;
 #[cfg(test)]
 mod tests;
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
 use wan_core::{Delta, Error, Loader, Result, Stored};
 
 #[cfg(feature = "cuda")]
@@ -16,7 +16,7 @@ use self::place::OnDevice;
 #[cfg(feature = "cuda")]
 pub use self::place::Place;
 use crate::activation::{activate, activate_reference};
-use crate::{Activation, Precision};
+use crate::{Activation, Precision, RowFormat, Rows, quantise};
 
 /// A linear layer over a weight that keeps its stored dtype, in a mapped file for the CPU and on the device for a GPU.
 ///
@@ -129,22 +129,72 @@ impl Linear {
 
     /// `act(x wᵀ + b)`.
     pub fn forward_act(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        if x.dims().last() != Some(&self.inputs()) {
-            return Err(Error::shape(self.weight.name(), x.dims(), format!("[..., {}]", self.inputs())));
-        }
-        if let Some(bias) = &self.bias
-            && bias.dims() != [self.outputs()]
-        {
-            return Err(Error::shape(
-                format!("bias of {}", self.weight.name()),
-                bias.dims(),
-                format!("[{}]", self.outputs()),
-            ));
-        }
+        self.check(x)?;
         if !self.branches.is_empty() && !x.device().is_cpu() {
             return self.branch_by_branch(x, activation);
         }
         Ok(x.apply_op1_no_bwd(&LinearOp { layer: self, activation, branches: &self.branches })?)
+    }
+
+    fn check(&self, x: &Tensor) -> Result<()> {
+        if x.dims().last() != Some(&self.inputs()) {
+            return Err(Error::shape(self.weight.name(), x.dims(), format!("[..., {}]", self.inputs())));
+        }
+        match &self.bias {
+            Some(bias) if bias.dims() != [self.outputs()] => Err(Error::shape(
+                format!("bias of {}", self.weight.name()),
+                bias.dims(),
+                format!("[{}]", self.outputs()),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The format in which the layer takes rows of activations of `dtype`: quantised where it multiplies in FP8, which
+    /// it does on GPUs that can, with weights in FP8 and without changes beside them.
+    pub fn row_format(&self, device: &Device, dtype: DType) -> RowFormat {
+        #[cfg(feature = "cuda")]
+        if let Device::Cuda(device) = device
+            && self.branches.is_empty()
+            && cuda::multiplies_in_fp8(self, device, dtype)
+        {
+            return RowFormat::Quantised(dtype);
+        }
+        let _ = device;
+        RowFormat::Float(dtype)
+    }
+
+    /// [`Linear::forward`] of rows in either format: `[L, inputs]` to `[L, outputs]`, in the dtype that they are in or
+    /// stand for.
+    ///
+    /// Errors: [`Error::Shape`]; on a GPU, quantised rows where the layer does not multiply in FP8.
+    pub fn forward_rows(&self, x: &Rows) -> Result<Tensor> {
+        match x {
+            Rows::Float(x) => self.forward(x),
+            Rows::Quantised(rows) => {
+                let format = RowFormat::Float(rows.dtype());
+                self.forward_rows_act(x, Activation::Identity, format)?.into_values()
+            }
+        }
+    }
+
+    /// `act(x wᵀ + b)` of rows in either format, as rows of `format`: that of the layer that reads them.
+    ///
+    /// Errors: those of [`Linear::forward_rows`].
+    pub fn forward_rows_act(&self, x: &Rows, activation: Activation, format: RowFormat) -> Result<Rows> {
+        let values = match x {
+            Rows::Float(x) => self.forward_act(x, activation)?,
+            #[cfg(feature = "cuda")]
+            Rows::Quantised(rows) if rows.codes().device().is_cuda() => {
+                self.check(rows.codes())?;
+                return Ok(cuda::forward_quantised(self, rows, activation, format)?);
+            }
+            Rows::Quantised(rows) => self.forward_act(&rows.values()?, activation)?,
+        };
+        Ok(match format {
+            RowFormat::Float(dtype) => Rows::Float(values.to_dtype(dtype)?),
+            RowFormat::Quantised(dtype) => quantise(&values.to_dtype(dtype)?)?.into(),
+        })
     }
 
     /// The layer with one product per branch, for devices whose product knows no branches; what is between the

@@ -130,3 +130,26 @@ fn wrong_shapes_are_refused_by_name() {
     let bad = Linear::new(good.weight.clone(), Some(random(&[5], 1)));
     assert!(bad.forward(&random(&[2, 8], 1)).is_err());
 }
+
+/// Rows that come in FP8 are multiplied as what they stand for, and rows for the next layer are rounded once.
+#[test]
+fn takes_and_writes_rows_in_fp8() {
+    let layer = layer(64, 48, DType::F8E4M3, 0);
+    assert_eq!(
+        layer.row_format(&Device::Cpu, DType::F32),
+        RowFormat::Float(DType::F32),
+        "the CPU's is exact"
+    );
+    let rows = quantise(&random(&[5, 64], 2)).unwrap();
+    let x = rows.values().unwrap();
+    let want = layer.forward_act(&x, Activation::GeluTanh).unwrap();
+    let fp8 = Rows::from(rows);
+    let act = |format| layer.forward_rows_act(&fp8, Activation::GeluTanh, format).unwrap();
+    assert_close(&act(RowFormat::Float(DType::F32)).into_values().unwrap(), &want, 0.0);
+    let Rows::Quantised(found) = act(RowFormat::Quantised(DType::F32)) else { panic!("floats") };
+    assert_close(found.codes(), quantise(&want).unwrap().codes(), 0.0);
+    assert_close(&layer.forward_rows(&fp8).unwrap(), &layer.forward(&x).unwrap(), 0.0);
+    assert_close(&layer.forward_rows(&Rows::Float(x.clone())).unwrap(), &layer.forward(&x).unwrap(), 0.0);
+    let short = Rows::from(quantise(&random(&[5, 63], 2)).unwrap());
+    assert!(layer.forward_rows(&short).is_err());
+}

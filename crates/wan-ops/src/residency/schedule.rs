@@ -20,7 +20,7 @@ pub(crate) enum Action {
 ///
 /// Parts are visited in rising order, pass after pass, resident ones in between. A visited slot is refilled as soon as
 /// its visit ends, with the nearest part to come that no slot holds; past the last one that is the first of the next
-/// pass. With more swapped parts than slots this is one copy a visit, queued as many visits ahead as there are
+/// pass, where one is expected. With more swapped parts than slots this is one copy a visit, queued as many visits ahead as there are
 /// slots; with fewer, each part is copied once and stays. A pass may stop anywhere and the next one starts at the
 /// beginning, or parts may come in any other order: every visit still gets its part, at worst with a copy that
 /// nothing hides.
@@ -28,6 +28,7 @@ pub(crate) enum Action {
 pub(crate) struct SwapSchedule {
     swapped: Vec<usize>,
     slots: Vec<Option<usize>>,
+    again: bool,
     open: Option<Visit>,
 }
 
@@ -41,12 +42,13 @@ struct Visit {
 impl SwapSchedule {
     /// - `swapped`: numbers of the parts that lie in host memory
     /// - `slots`: at most this many; there are never more slots than swapped parts
-    pub fn new(swapped: &[usize], slots: usize) -> Self {
+    /// - `again`: whether a pass is expected to follow each: its first parts are then brought behind the last ones
+    pub fn new(swapped: &[usize], slots: usize, again: bool) -> Self {
         let mut swapped = swapped.to_vec();
         swapped.sort_unstable();
         swapped.dedup();
         let slots = slots.max(1).min(swapped.len());
-        Self { swapped, slots: vec![None; slots], open: None }
+        Self { swapped, slots: vec![None; slots], again, open: None }
     }
 
     /// Slots in use.
@@ -117,8 +119,11 @@ impl SwapSchedule {
 
     /// Fills slots until they hold the parts from position `from` on, nearest first.
     fn prefetch(&mut self, from: usize, actions: &mut Vec<Action>) {
-        for ahead in 0..self.slots.len() {
-            let part = self.swapped[(from + ahead) % self.swapped.len()];
+        for position in from..from + self.slots.len() {
+            if position >= self.swapped.len() && !self.again {
+                break;
+            }
+            let part = self.swapped[position % self.swapped.len()];
             if self.slot_of(part).is_none() {
                 let slot = self.furthest(from);
                 self.fill(part, slot, actions);

@@ -24,7 +24,15 @@ impl Run {
     }
 
     fn sabotaged(swapped: &[usize], slots: usize, sabotage: Option<fn(&Action) -> bool>) -> Self {
-        let schedule = SwapSchedule::new(swapped, slots);
+        Self::of(SwapSchedule::new(swapped, slots, true), swapped, sabotage)
+    }
+
+    /// For passes of which none is known to follow.
+    fn once(swapped: &[usize], slots: usize) -> Self {
+        Self::of(SwapSchedule::new(swapped, slots, false), swapped, None)
+    }
+
+    fn of(schedule: SwapSchedule, swapped: &[usize], sabotage: Option<fn(&Action) -> bool>) -> Self {
         let slots = schedule.slots();
         let swapper = Swapper::new(schedule, Recorder::sabotaged(sabotage));
         Self { swapper, swapped: swapped.to_vec(), slots, visits: BTreeMap::new() }
@@ -86,11 +94,33 @@ fn a_visit_costs_one_copy_and_parts_that_fit_into_the_slots_cost_one_in_all() {
     }
 }
 
+/// As the text encoder's layers pass through: each is copied once a pass and none for a pass that may not come.
+#[test]
+fn a_pass_that_stands_alone_copies_what_it_visits() {
+    const LAYERS: usize = 24;
+    for slots in [2, 3] {
+        for count in 0..=LAYERS {
+            let mut run = Run::once(&spread(LAYERS, count), slots);
+            for passes in 1..=3 {
+                run.pass(LAYERS);
+                run.check().unwrap_or_else(|e| panic!("{count} swapped, {slots} slots: {e}"));
+                let copies: usize = run.swapper.queues().copies.values().sum();
+                let expected = if count <= slots { count } else { passes * count };
+                assert!(
+                    copies <= expected,
+                    "{count} swapped, {slots} slots: {copies} copies in {passes} passes"
+                );
+                assert!(copies >= count, "{count} swapped, {slots} slots: {copies} copies");
+            }
+        }
+    }
+}
+
 /// A copy is queued while the visits before it are still to come, never at the visit itself.
 #[test]
 fn copies_are_queued_as_many_visits_ahead_as_there_are_slots() {
     for slots in [2, 3] {
-        let mut schedule = SwapSchedule::new(&spread(BLOCKS, 20), slots);
+        let mut schedule = SwapSchedule::new(&spread(BLOCKS, 20), slots, true);
         let first = schedule.begin();
         assert_eq!(first.iter().filter(|a| matches!(a, Action::Copy { .. })).count(), slots);
         let swapped = spread(BLOCKS, 20);
@@ -142,7 +172,8 @@ fn parts_may_be_visited_in_any_order() {
     for round in 0..200 {
         let blocks = 1 + random(9);
         let swapped: Vec<usize> = (0..blocks).filter(|_| random(3) > 0).collect();
-        let mut run = Run::new(&swapped, 1 + random(3));
+        let make = if random(2) == 0 { Run::new } else { Run::once };
+        let mut run = make(&swapped, 1 + random(3));
         for _ in 0..60 {
             match random(8) {
                 0 => run.swapper.begin().unwrap(),
@@ -175,7 +206,7 @@ fn every_event_is_needed() {
 
 #[test]
 fn after_a_failure_everything_is_copied_again() {
-    let mut schedule = SwapSchedule::new(&[0, 1, 2, 3], 2);
+    let mut schedule = SwapSchedule::new(&[0, 1, 2, 3], 2, true);
     schedule.begin();
     let (slot, _) = schedule.enter(0);
     schedule.forget();

@@ -1,7 +1,7 @@
 use candle_core::{DType, Tensor};
 use wan_cuda::ops::{self, Function, Preactivation};
 use wan_cuda::{DevPtr, Float};
-use wan_ops::{Activation, activate};
+use wan_ops::{Activation, activate, quantise};
 
 use crate::FLOATS;
 use crate::host::{Buffer, run};
@@ -68,11 +68,17 @@ fn quantised_rows_stand_for_the_result() {
             let buffers = [&xb, &sb, &bb, &out.codes, &out.scale];
             let input = Preactivation { float, x: xb.ptr(), row_scale: sb.ptr(), bias: bb.ptr() };
             run(&ops::activate_quantise(input, out.places(), rows, dim, Function::GeluTanh), &buffers);
-            out.assert_stands_for(&epilogue(&x, &scale, &bias, Activation::GeluTanh), 2e-6);
+            let activated = epilogue(&x, &scale, &bias, Activation::GeluTanh);
+            out.assert_stands_for(&activated, 2e-6);
+            out.assert_equals(quantise(&activated).unwrap().into(), 2e-6);
 
             let plain = Preactivation::plain(float, xb.ptr());
             run(&ops::activate_quantise(plain, out.places(), rows, dim, Function::Identity), &buffers);
             out.assert_stands_for(&x.to_dtype(DType::F32).unwrap(), 2e-6);
+            // The same arithmetic as the CPU's, step by step.
+            let want = quantise(&x).unwrap();
+            assert_eq!(out.codes.bytes(), Buffer::of(want.codes()).bytes());
+            assert_eq!(out.scale.bytes(), Buffer::of(want.scales()).bytes());
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Tensor};
 use wan_cuda::DevPtr;
+use wan_ops::Rows;
 
 use crate::host::Buffer;
 
@@ -23,6 +24,27 @@ impl Quantised {
 
     pub fn places(&self) -> [DevPtr; 2] {
         [self.codes.ptr(), self.scale.ptr()]
+    }
+
+    /// Asserts that codes and scales are the CPU's: scales up to `tolerance`, which may move a value over the boundary
+    /// to the next code, but no further, and seldom.
+    #[track_caller]
+    pub fn assert_equals(&self, want: Rows, tolerance: f32) {
+        let Rows::Quantised(want) = want else { panic!("found floats, expected codes") };
+        let (rows, dim) = want.codes().dims2().unwrap();
+        let scales = self.scale.tensor(DType::F32, &[rows]).to_vec1::<f32>().unwrap();
+        for (found, want) in scales.iter().zip(want.scales().to_vec1::<f32>().unwrap()) {
+            assert!((found - want).abs() <= want * tolerance, "scale {found} for {want}");
+        }
+        let codes =
+            |t: &Tensor| t.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (found, want) = (codes(&self.codes.tensor(DType::F8E4M3, &[rows, dim])), codes(want.codes()));
+        for (found, want) in found.iter().zip(&want) {
+            let step = (want.abs() / 8.0).max(1.0 / 512.0);
+            assert!((found - want).abs() <= step, "code {found} for {want}");
+        }
+        let different = found.iter().zip(&want).filter(|(a, b)| a != b).count();
+        assert!(different <= 1 + rows * dim / 200, "{different} of {} codes differ", rows * dim);
     }
 
     /// Asserts that codes and scales stand for `want` `[rows, dim]` f32: the scale is the largest magnitude over 448

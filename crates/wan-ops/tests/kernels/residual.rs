@@ -1,7 +1,7 @@
 use candle_core::{DType, Tensor};
 use wan_cuda::ops::{self, Addition, Affine as Places, Normed};
 use wan_cuda::{DevPtr, Float};
-use wan_ops::{Affine, gated_residual, layer_norm, residual_layer_norm};
+use wan_ops::{Affine, RowFormat, gated_residual, layer_norm_rows, residual_layer_norm};
 
 use crate::FLOATS;
 use crate::host::{Buffer, run};
@@ -81,38 +81,46 @@ fn sum_and_norm_equal_the_cpu() {
                 );
                 run(&launch.unwrap(), &[&x, &y, &gate, &a, &b, &sum, &normed]);
                 let gate = gated.then_some(&t.gate);
-                let (want_sum, want) = residual_layer_norm(&t.x, &t.y, gate, EPS, affine, nd).unwrap();
+                let format = RowFormat::Float(nd);
+                let (want_sum, want) = residual_layer_norm(&t.x, &t.y, gate, EPS, affine, format).unwrap();
                 assert_close(&sum.tensor(xd, &shape), &want_sum, x_tolerance);
-                assert_close(&normed.tensor(nd, &shape), &want, n_tolerance.max(1e-5));
+                assert_close(&normed.tensor(nd, &shape), &want.into_values().unwrap(), n_tolerance.max(1e-5));
             }
         }
     }
 }
 
 #[test]
-fn quantised_rows_stand_for_the_norm() {
-    for shape in SHAPES {
-        let [rows, dim] = shape;
-        let t = Inputs::new(shape, DType::F32, DType::BF16);
-        let [x, y, a, b] = [&t.x, &t.y, &t.a, &t.b].map(Buffer::of);
-        let (sum, out) = (Buffer::poisoned(DType::F32, rows * dim), Quantised::poisoned(rows, dim));
-        let places = Places::Modulation { shift: a.ptr(), scale: b.ptr() };
-        let [codes, scale] = out.places();
-        let quantised = Normed::Quantised { codes, scale };
-        let addition = Addition { float: Float::Bf16, y: y.ptr(), gate: DevPtr::NULL, sum: sum.ptr() };
-        let affine = Affine::Modulation { shift: &t.a, scale: &t.b };
+fn quantised_rows_equal_the_cpu() {
+    let [f32, bf16, f16] = FLOATS;
+    for ((xf, xd, tolerance), (yf, yd, _)) in [(f32, f32), (f32, bf16), (f32, f16), (bf16, bf16)] {
+        for shape in SHAPES {
+            let [rows, dim] = shape;
+            let t = Inputs::new(shape, xd, yd);
+            let [x, y, a, b] = [&t.x, &t.y, &t.a, &t.b].map(Buffer::of);
+            let (sum, out) = (Buffer::poisoned(xd, rows * dim), Quantised::poisoned(rows, dim));
+            let places = Places::Modulation { shift: a.ptr(), scale: b.ptr() };
+            let [codes, scale] = out.places();
+            let quantised = Normed::Quantised { codes, scale };
+            let addition = Addition { float: yf, y: y.ptr(), gate: DevPtr::NULL, sum: sum.ptr() };
+            let affine = Affine::Modulation { shift: &t.a, scale: &t.b };
+            let format = RowFormat::Quantised(DType::F32);
 
-        let stream = (Float::F32, x.ptr());
-        let launch = ops::residual_layer_norm(stream, Some(addition), quantised, places, shape, EPS);
-        run(&launch.unwrap(), &[&x, &y, &a, &b, &sum, &out.codes, &out.scale]);
-        let (want_sum, want) = residual_layer_norm(&t.x, &t.y, None, EPS, affine, DType::F32).unwrap();
-        assert_close(&sum.tensor(DType::F32, &shape), &want_sum, 2e-6);
-        out.assert_stands_for(&want, 1e-5);
+            let stream = (xf, x.ptr());
+            let launch = ops::residual_layer_norm(stream, Some(addition), quantised, places, shape, EPS);
+            run(&launch.unwrap(), &[&x, &y, &a, &b, &sum, &out.codes, &out.scale]);
+            let (want_sum, want) = residual_layer_norm(&t.x, &t.y, None, EPS, affine, format).unwrap();
+            assert_close(&sum.tensor(xd, &shape), &want_sum, tolerance);
+            out.assert_equals(want, 1e-5);
+            let floats = RowFormat::Float(DType::F32);
+            let (_, exact) = residual_layer_norm(&t.x, &t.y, None, EPS, affine, floats).unwrap();
+            out.assert_stands_for(&exact.into_values().unwrap(), 1e-5);
 
-        // Nothing added, and an output that was written before.
-        let launch = ops::residual_layer_norm(stream, None, quantised, places, shape, EPS).unwrap();
-        run(&launch, &[&x, &a, &b, &out.codes, &out.scale]);
-        out.assert_stands_for(&layer_norm(&t.x, EPS, affine).unwrap(), 1e-5);
+            // Nothing added, and an output that was written before.
+            let launch = ops::residual_layer_norm(stream, None, quantised, places, shape, EPS).unwrap();
+            run(&launch, &[&x, &a, &b, &out.codes, &out.scale]);
+            out.assert_equals(layer_norm_rows(&t.x, EPS, affine, format).unwrap(), 1e-5);
+        }
     }
 }
 

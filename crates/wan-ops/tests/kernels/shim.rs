@@ -8,6 +8,20 @@ use wan_cuda::{Arg, Launch, shim};
 use crate::host::{Buffer, run};
 use crate::testing::{assert_close, random};
 
+#[path = "../../../wan-cuda/build/sources.rs"]
+#[allow(dead_code)]
+mod sources;
+
+/// A build that is not redone after a kernel or a header changed would test what is no longer there.
+#[test]
+fn the_kernels_linked_are_those_of_the_sources() {
+    assert_eq!(
+        shim::digest(),
+        sources::Sources::find().digest(),
+        "linked from other sources: touch crates/wan-cuda/build/main.rs and build again"
+    );
+}
+
 fn launch(kernel: &'static str, blocks: usize, threads: u32, args: Vec<Arg>) -> Launch {
     Launch::new(kernel, blocks, threads, args)
 }
