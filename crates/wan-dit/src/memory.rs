@@ -107,6 +107,7 @@ mod tests {
             text_dim: 4096,
             text_len: 512,
             image_dim: Some(1280),
+            image_positions: None,
             eps: 1e-6,
         }
     }

@@ -9,26 +9,37 @@ use wan_umt5::Umt5;
 use wan_umt5::tokenizer::Tokenizer;
 use wan_vae::Vae;
 
+use crate::kept::KeptDit;
 use crate::memory::stored_bytes;
+use crate::remembered::Remembered;
 use crate::{
     Budget, DitSizes, ImageEncoderSizes, LoraChoice, MemoryLimits, MemoryPlan, ModelSizes, PipelineError,
     Plan, Processor, Result, TextEncoderSizes, VaeSizes,
 };
 
 /// The components of one model, each loaded when a stage asks for it and released when the stage drops it. This
-/// is the only place that loads; no two large components are in memory together.
+/// is the only place that loads; no two large components are in memory together, but for a DiT that is kept.
 pub(crate) struct Models {
     files: ModelFiles,
     device: Device,
     dtype: DType,
     limits: MemoryLimits,
+    remembered: Remembered,
+    kept: KeptDit,
 }
 
 impl Models {
     /// Looks at every component once, so that a wrong file is found in milliseconds and not after the stages
     /// before it. Weights stay mapped; nothing is kept.
     pub fn open(files: ModelFiles, device: Device, dtype: DType) -> Result<Self> {
-        let on_host = Self { files, device: Device::Cpu, dtype, limits: MemoryLimits::default() };
+        let on_host = Self {
+            files,
+            device: Device::Cpu,
+            dtype,
+            limits: MemoryLimits::default(),
+            remembered: Remembered::default(),
+            kept: KeptDit::default(),
+        };
         on_host.tokenizer()?;
         on_host.text_encoder()?;
         if on_host.files.image_encoder.is_some() {
@@ -102,14 +113,36 @@ impl Models {
         Ok(Dit::open_with_loras(&weights, None, &loras, &self.device, self.dtype)?.0)
     }
 
+    /// Whether the DiT has positions for the tokens of two images.
+    pub fn takes_end_image(&self) -> Result<bool> {
+        Ok(self.dit(&[])?.takes_end_image())
+    }
+
+    /// What the encoders made for earlier jobs.
+    pub fn remembered(&self) -> &Remembered {
+        &self.remembered
+    }
+
+    /// The DiT between jobs.
+    pub fn kept(&self) -> &KeptDit {
+        &self.kept
+    }
+
+    /// Releases what earlier jobs left and `plan` has no room for or no use of.
+    pub fn make_room(&self, plan: &Plan) -> Result<()> {
+        self.kept.make_room(plan, &self.memory(plan, Stage::EncodeText)?);
+        Ok(())
+    }
+
     pub fn with_limits(self, limits: MemoryLimits) -> Self {
         Self { limits, ..self }
     }
 
-    /// What a job may use on this machine.
+    /// What a job may use on this machine. A DiT that is kept counts as free: it is used, or it goes.
     pub fn budget(&self) -> Budget {
         let processor = if self.device.is_cuda() { Processor::Gpu } else { Processor::Cpu };
-        Budget::of_this_machine(processor, self.limits, device::free_bytes(&self.device))
+        let free = device::free_bytes(&self.device).map(|free| free + self.kept.device_bytes());
+        Budget::of_this_machine(processor, self.limits, free)
     }
 
     /// What `plan` takes from stage `first` on, and how it is made to fit.

@@ -63,6 +63,7 @@ fn i2v_14b() -> ModelSizes {
                 text_dim: 4096,
                 text_len: 512,
                 image_dim: Some(1280),
+                image_positions: None,
                 eps: 1e-6,
             },
             weights: DitWeightSizes {
