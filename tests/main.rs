@@ -1,5 +1,6 @@
 //! Tests of the whole program: the real binary, and the pipeline as a library. One test binary.
 
+mod batch;
 mod checkpoints;
 mod cli;
 mod end_to_end;

@@ -1,7 +1,11 @@
 //! The `wan-run` command: parse, dispatch, exit code.
 
+mod batch;
 mod cli;
+
 mod error;
+mod extend;
+mod finish;
 mod generate;
 mod hub;
 mod info;
@@ -13,6 +17,7 @@ mod probe;
 mod progress;
 mod pull_progress;
 mod serve;
+mod session;
 mod settings;
 mod workflow;
 
