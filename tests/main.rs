@@ -3,8 +3,11 @@
 mod batch;
 mod checkpoints;
 mod cli;
+mod doctor;
 mod end_to_end;
+mod extend;
 mod files;
+mod flf2v;
 mod hub_server;
 mod lora;
 mod memory;

@@ -38,6 +38,8 @@ pub enum Command {
     Probe(Box<ProbeArgs>),
     /// Show devices, memory, models, and what a job with these options will take.
     Info(Box<InfoArgs>),
+    /// Look whether this machine can make videos, and say what to do where it cannot; for bug reports.
+    Doctor(Box<crate::doctor::DoctorArgs>),
     /// List, fetch, check, inspect, convert and remove models.
     Models {
         /// What to do.

@@ -2,6 +2,7 @@
 
 mod batch;
 mod cli;
+mod doctor;
 
 mod error;
 mod extend;
@@ -60,6 +61,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Some(Command::Serve(args)) => serve::run(*args),
         Some(Command::Probe(args)) => probe::run(&args),
         Some(Command::Info(args)) => info::run(&args),
+        Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::Models { command }) => models::run(command, &interruptible()),
         Some(Command::Sample { output, overwrite }) => sample(&output, overwrite),
         Some(Command::Completions { shell }) => {
