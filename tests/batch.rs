@@ -20,6 +20,35 @@ fn write(sandbox: &Sandbox, lines: &[&str]) {
     std::fs::write(sandbox.path("jobs.jsonl"), lines.join("\n")).unwrap();
 }
 
+/// Runs until a line with `text` is said, does something meanwhile, interrupts, and returns the last line.
+fn interrupted(sandbox: &Sandbox, args: &[String], text: &str, meanwhile: impl FnOnce()) -> String {
+    let mut child = sandbox
+        .command()
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("wan-run starts");
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(said.by_ref().any(|line| line.contains(text)), "`{text}` was never said");
+    meanwhile();
+    let id = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let last = said.last().unwrap_or_default();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{last}");
+    crate::troubleshooting::assert_covered(&last);
+    last
+}
+
+#[test]
+fn seeds_that_are_left_are_named() {
+    let sandbox = Sandbox::new();
+    let args = tiny_args(&["--count", "3", "--seed", "7", "--steps", "40", "--output", "a.mp4"]);
+    let last = interrupted(&sandbox, &args, "video 2", || {});
+    assert!(last.ends_with("; 2 of 3 are left: --seed 8 --count 2"), "{last}");
+    assert!(sandbox.names().contains(&"a-0001.mp4".into()), "{:?}", sandbox.names());
+}
+
 #[test]
 fn count_makes_a_video_of_each_seed() {
     let sandbox = Sandbox::new();
@@ -173,26 +202,10 @@ fn a_batch_that_was_stopped_goes_on_within_the_line() {
             r#"{"prompt": "three", "output": "three.mp4", "steps": 1}"#,
         ],
     );
-    let mut child = sandbox
-        .command()
-        .args(batch("jobs.jsonl", &[]))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("wan-run starts");
-    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    assert!(said.by_ref().any(|l| l.contains("step 3 of 60")), "no progress");
-    let again = sandbox.run(&batch("jobs.jsonl", &[]));
-    assert_fails(&again, 2, "batch jobs.jsonl: another run is working on it");
-    assert!(
-        std::process::Command::new("kill")
-            .args(["-INT", &child.id().to_string()])
-            .status()
-            .unwrap()
-            .success()
-    );
-    let last = said.last().unwrap_or_default();
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{last}");
+    let last = interrupted(&sandbox, &batch("jobs.jsonl", &[]), "step 3 of 60", || {
+        let again = sandbox.run(&batch("jobs.jsonl", &[]));
+        assert_fails(&again, 2, "batch jobs.jsonl: another run is working on it");
+    });
     assert!(
         last.contains("batch jobs.jsonl: line 2: stopped after step")
             && last.contains("the same command again goes on"),

@@ -139,6 +139,16 @@ fn the_program_makes_the_video_between_two_images() {
     let output = sandbox
         .tiny(&[&MODEL[..], &["--end-image", "end.png", "--frames", "1", "--output", "x.mp4"]].concat());
     assert_fails(&output, 2, "frames: found 1, expected at least 5 with an end image");
+    image::open(sandbox.path("end.png"))
+        .unwrap()
+        .crop_imm(0, 0, 512, 256)
+        .save(sandbox.path("wide.png"))
+        .unwrap();
+    let output =
+        sandbox.ok(&tiny_args(&[&MODEL[..], &["--end-image", "wide.png", "--output", "w.mp4"]].concat()));
+    assert!(
+        stderr(&output).contains("the end image (512x256) is stretched to the shape of the image (512x512)")
+    );
     let output = sandbox.tiny(&[&MODEL[..], &["--end-image", "absent.png", "--output", "x.mp4"]].concat());
     assert_fails(&output, 1, "absent.png: no such file");
 }

@@ -82,6 +82,10 @@ fn an_image_is_refused() {
     let sample = sample_image();
     let output = sandbox.tiny(&[&MODEL[..], &["--image", sample.to_str().unwrap()]].concat());
     assert_fails(&output, 2, "expected none: this model makes videos from text alone");
+    for option in [&["--end-image", sample.to_str().unwrap()][..], &["--loop"]] {
+        let output = sandbox.tiny(&[&MODEL[..], &["!--image"], option].concat());
+        assert_fails(&output, 2, "expected one that makes the video between two");
+    }
     assert_eq!(sandbox.names(), ["dit.safetensors", "model.toml"]);
 }
 

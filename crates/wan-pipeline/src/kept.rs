@@ -8,11 +8,14 @@ use wan_dit::{Dit, Numerics};
 use crate::swapping::Swapping;
 use crate::{LoraChoice, MemoryPlan, Models, Plan, Processor, Result};
 
-/// A DiT that stays where it is after a job, for the next one that asks for the same.
+/// A DiT that stays where it is after a job, for the next one that asks for the same; only where more jobs are expected.
 ///
 /// On a GPU it stays if it fits beside every other stage of its job. On the CPU it always does: its weights are mapped.
 #[derive(Default)]
-pub(crate) struct KeptDit(Mutex<Option<Kept>>);
+pub(crate) struct KeptDit {
+    wanted: bool,
+    kept: Mutex<Option<Kept>>,
+}
 
 struct Kept {
     what: What,
@@ -36,6 +39,11 @@ impl What {
 }
 
 impl KeptDit {
+    /// None yet, and more jobs than one expected.
+    pub fn wanted() -> Self {
+        Self { wanted: true, ..Self::default() }
+    }
+
     /// Bytes that it takes of the GPU.
     pub fn device_bytes(&self) -> u64 {
         self.lock().as_ref().map_or(0, |kept| kept.device_bytes)
@@ -72,16 +80,16 @@ impl KeptDit {
         }
     }
 
-    /// Keeps the DiT of `plan` if its other stages leave room.
+    /// Keeps the DiT of `plan` if more jobs are expected and its other stages leave room.
     pub fn keep(&self, model: Swapping<Dit>, plan: &Plan, memory: &MemoryPlan) {
-        if leaves_room(memory) {
+        if self.wanted && leaves_room(memory) {
             let device_bytes = denoise(memory).0;
             *self.lock() = Some(Kept { what: What::new(plan, memory), device_bytes, model });
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Kept>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -48,8 +48,8 @@ pub use state::{DenoiseState, Job, SavedJob, load_tensor, save_tensors};
 pub use wan_dit::{AttentionChoice, LoraReport, Numerics, Precision};
 pub use windows::{ContextWindows, WindowSchedule};
 
-/// A model that is ready to make videos on one device. Between jobs it keeps what its encoders made, and the DiT where
-/// the memory plan leaves room for it; the next job on the same inputs, and the same DiT, begins with them.
+/// A model that is ready to make videos on one device. Between jobs it keeps what its encoders made, and the next job on
+/// the same inputs begins with that; for the DiT see [`Self::keeping_dit`].
 pub struct Pipeline {
     models: Models,
 }
@@ -87,6 +87,12 @@ impl Pipeline {
     /// The same pipeline under limits on its memory.
     pub fn with_limits(self, limits: MemoryLimits) -> Self {
         Self { models: self.models.with_limits(limits) }
+    }
+
+    /// The same pipeline, which expects more jobs than one: after each its DiT stays where the memory plan has room for it
+    /// beside the other stages.
+    pub fn keeping_dit(self) -> Self {
+        Self { models: self.models.keeping_dit() }
     }
 
     /// What the job will take on this machine from the stage `first` on, stage by stage, and the settings that follow:

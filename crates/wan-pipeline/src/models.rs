@@ -123,6 +123,11 @@ impl Models {
         &self.remembered
     }
 
+    /// Expects more jobs: the DiT may stay after each.
+    pub fn keeping_dit(self) -> Self {
+        Self { kept: KeptDit::wanted(), ..self }
+    }
+
     /// The DiT between jobs.
     pub fn kept(&self) -> &KeptDit {
         &self.kept

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use wan_core::progress::{CancelToken, Stage};
-use wan_media::{OutputFormat, Reservation, VideoOptions, load_image, read_metadata};
+use wan_media::{OutputFormat, Reservation, RgbImage, VideoOptions, load_image, read_metadata};
 use wan_pipeline::{Images, MemoryPlan, Pipeline, Plan, Processor, SavedJob, load_tensor};
 
 use crate::cli::GenerateArgs;
@@ -36,7 +36,8 @@ pub struct ResumeExtra {
 pub fn run(args: GenerateArgs, cancel: &CancelToken) -> Outcome {
     let args = crate::workflow::apply(args)?;
     let reporter = Reporter::new(args.progress, args.quiet, args.preview.clone());
-    let session = Session::new(&reporter, cancel)?;
+    let several = args.batch.is_some() || args.count.is_some() || args.extend.is_some();
+    let session = Session::new(&reporter, cancel, several)?;
     match (&args.batch, args.count, &args.extend) {
         (Some(file), ..) => batch::of_file(&args, file, &session),
         (None, Some(count), _) => batch::of_seeds(&args, count, &session),
@@ -124,7 +125,10 @@ fn generate(args: &GenerateArgs, session: &Session<'_>, begun: Begun<'_>) -> Out
     let plan = Plan::new(options.request.clone(), model_type, size)?.with_end_image(last.is_some())?;
     target.check_size(&plan)?;
     let pipeline = session.open(&options)?;
-    check_end_image(&options, &pipeline, last.is_some())?;
+    check_end_image(&options, &pipeline, options.looped || last.is_some())?;
+    if let (Some(first), Some(last)) = (&image, &end_image) {
+        note_shapes(first, last, reporter);
+    }
     begun(&target.output)?;
     announce(&plan, &options, &pipeline, reporter)?;
     let images = Images { first: image.as_ref(), last };
@@ -139,6 +143,20 @@ fn generate(args: &GenerateArgs, session: &Session<'_>, begun: Begun<'_>) -> Out
             }
         })?;
     finish(&pipeline, job, target, settings)
+}
+
+/// Says that the end image will be stretched, where it has another shape than the image.
+fn note_shapes(first: &RgbImage, last: &RgbImage, reporter: &Reporter) {
+    let aspect = |image: &RgbImage| f64::from(image.width()) / f64::from(image.height());
+    if (aspect(last) / aspect(first) - 1.0).abs() > 0.01 {
+        reporter.note(&format!(
+            "the end image ({}x{}) is stretched to the shape of the image ({}x{})",
+            last.width(),
+            last.height(),
+            first.width(),
+            first.height()
+        ));
+    }
 }
 
 /// Refuses a second image, or a loop, which is one, for a model that has no place for it.

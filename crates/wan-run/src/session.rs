@@ -21,6 +21,8 @@ pub struct Session<'a> {
     pub cancel: &'a CancelToken,
     /// The models that there are.
     pub registry: Registry,
+    /// Whether there is more than one job.
+    several: bool,
     opened: RefCell<Option<(Key, Rc<Pipeline>)>>,
 }
 
@@ -47,9 +49,9 @@ impl Key {
 }
 
 impl<'a> Session<'a> {
-    /// A session without an open model.
-    pub fn new(reporter: &'a Reporter, cancel: &'a CancelToken) -> Outcome<Self> {
-        Ok(Self { reporter, cancel, registry: Registry::builtin()?, opened: RefCell::new(None) })
+    /// A session of one job, or of several, without an open model.
+    pub fn new(reporter: &'a Reporter, cancel: &'a CancelToken, several: bool) -> Outcome<Self> {
+        Ok(Self { reporter, cancel, registry: Registry::builtin()?, several, opened: RefCell::new(None) })
     }
 
     /// The model that `options` ask for: the open one if it is the same, else that one instead.
@@ -70,7 +72,8 @@ impl<'a> Session<'a> {
             self.reporter.note(&note);
         }
         let dtype = compute_dtype(&device);
-        let pipeline = Rc::new(Pipeline::open(files, device, dtype)?.with_limits(options.limits));
+        let pipeline = Pipeline::open(files, device, dtype)?.with_limits(options.limits);
+        let pipeline = Rc::new(if self.several { pipeline.keeping_dit() } else { pipeline });
         *opened = Some((key, pipeline.clone()));
         Ok(pipeline)
     }
