@@ -90,7 +90,9 @@ fn usage_errors_write_nothing() {
         assert_eq!(output.status.code(), Some(2), "{args:?}: {text}");
         assert!(text.contains(message), "{args:?}: {text}");
         // Adjustments may have been told before; the error itself is one line.
-        assert!(text.lines().last().unwrap().starts_with("wan-run: "), "{args:?}: {text}");
+        let last = text.lines().last().unwrap();
+        assert!(last.starts_with("wan-run: "), "{args:?}: {text}");
+        crate::troubleshooting::assert_covered(last);
     }
     assert_eq!(sandbox.names(), Vec::<String>::new());
 }

@@ -44,10 +44,10 @@ fn broken_images() {
 }
 
 /// Tensors of a file by name: dtype, shape, bytes.
-type Tensors = HashMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+pub type Tensors = HashMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
 /// A copy of the embedded model in which `change` has been at one file, and a description that points at it.
-fn altered(sandbox: &Sandbox, file: &str, change: impl FnOnce(&mut Tensors)) {
+pub fn altered(sandbox: &Sandbox, file: &str, change: impl FnOnce(&mut Tensors)) {
     let source = repo_path("models/tiny").join(file);
     let bytes = std::fs::read(source).unwrap();
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
@@ -82,7 +82,7 @@ fn describe(sandbox: &Sandbox) {
     std::fs::write(sandbox.path("model.toml"), text).unwrap();
 }
 
-fn run_altered(sandbox: &Sandbox) -> std::process::Output {
+pub fn run_altered(sandbox: &Sandbox) -> std::process::Output {
     sandbox.tiny(&["--model", "model.toml", "--models-dir", "."])
 }
 

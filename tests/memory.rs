@@ -36,7 +36,7 @@ fn sparse(manifest: &str, path: &Path) {
 }
 
 /// A folder with the 14B model's four files, sparse, and a description of them.
-fn sandbox_14b() -> Sandbox {
+pub fn sandbox_14b() -> Sandbox {
     let sandbox = Sandbox::new();
     std::fs::create_dir(sandbox.path("models")).unwrap();
     let files = [

@@ -110,10 +110,11 @@ pub fn tensor(path: &Path, name: &str) -> Tensor {
     stored.to_f32_tensor(&candle_core::Device::Cpu).expect("a float tensor")
 }
 
-/// Asserts exit code and a part of the message, which is one line.
+/// Asserts exit code and a part of the message, which is one line, and which docs/troubleshooting.md explains.
 pub fn assert_fails(output: &Output, code: i32, message: &str) {
     let text = stderr(output);
     assert_eq!(output.status.code(), Some(code), "{text}");
     let last = text.lines().last().unwrap_or_default();
     assert!(last.contains(message), "expected `{message}` in the last line of: {text}");
+    crate::troubleshooting::assert_covered(last);
 }

@@ -82,6 +82,10 @@ fn an_image_is_refused() {
     let sample = sample_image();
     let output = sandbox.tiny(&[&MODEL[..], &["--image", sample.to_str().unwrap()]].concat());
     assert_fails(&output, 2, "expected none: this model makes videos from text alone");
+    for option in [&["--end-image", sample.to_str().unwrap()][..], &["--loop"]] {
+        let output = sandbox.tiny(&[&MODEL[..], &["!--image"], option].concat());
+        assert_fails(&output, 2, "expected one that makes the video between two");
+    }
     assert_eq!(sandbox.names(), ["dit.safetensors", "model.toml"]);
 }
 
@@ -92,4 +96,108 @@ fn a_description_that_contradicts_its_weights_is_refused() {
     describe(&sandbox, "i2v");
     assert_fails(&sandbox.tiny(&MODEL), 1, "dit.safetensors: found a t2v model, expected i2v");
     assert_eq!(sandbox.names(), ["dit.safetensors", "model.toml"]);
+}
+
+/// A video longer than a window: 11 latent frames in windows of 5, 2 in common.
+#[test]
+fn a_long_video_is_denoised_in_windows() {
+    let sandbox = Sandbox::new();
+    write_dit(&sandbox);
+    describe(&sandbox, "t2v");
+    let run = |more: &[&str]| {
+        let long = ["!--image", "--frames", "41", "--overwrite", "--save-latents", "l"];
+        let output = sandbox.tiny(&[&MODEL, more, &long].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let latents = tensor(&sandbox.path("l"), "latents");
+        assert_eq!(latents.dims(), [1, 16, 11, 8, 8]);
+        (latents.flatten_all().unwrap().to_vec1::<f32>().unwrap(), stderr(&output))
+    };
+    let windows = ["--context-frames", "17", "--context-overlap", "8"];
+    let with = |more: &[&str]| run(&[&windows[..], more].concat()).0;
+    let (whole, _) = run(&[]);
+    // A window that holds all of the video is no window.
+    assert_eq!(whole, run(&["--context-frames", "41"]).0);
+    let moving = with(&[]);
+    assert!(moving.iter().all(|value| value.is_finite()));
+    assert_ne!(moving, whole);
+    let still = with(&["--context-schedule", "static_standard"]);
+    assert_ne!(moving, still);
+    assert_ne!(moving, with(&["--context-freenoise=false"]));
+    assert_eq!(whole, with(&["--context-schedule", "none"]));
+
+    // Each part of the prompt has its part of the video.
+    let (two, said) = run(&[&windows[..], &["--prompt", "a red balloon | a blue square"]].concat());
+    assert!(!said.contains("only the first is used"), "{said}");
+    assert_ne!(two, with(&["--prompt", "a red balloon"]));
+    assert_ne!(two, with(&["--prompt", "a red balloon | a green tree"]));
+    let (first, said) = run(&["--prompt", "a red balloon | a blue square"]);
+    assert!(said.contains("without context windows only the first is used"), "{said}");
+    assert_eq!(first, run(&["--prompt", "a red balloon"]).0);
+    let record = wan_media::read_metadata(&sandbox.path("out.mp4")).unwrap().unwrap();
+    assert!(!record.contains("context"), "{record}");
+}
+
+#[test]
+fn windows_that_make_no_sense_are_refused() {
+    let sandbox = Sandbox::new();
+    write_dit(&sandbox);
+    describe(&sandbox, "t2v");
+    let rows: [(&[&str], &str); 5] = [
+        (&["--context-frames", "4"], "context-frames: found 4, expected at least 5"),
+        (&["--context-frames", "17", "--context-overlap", "20"], "context-overlap: found 20"),
+        (&["--context-overlap", "3"], "context-overlap: found 3"),
+        (&["--context-stride", "3"], "context-stride: found 3"),
+        (&["--context-schedule", "uniform_looped"], "uniform_looped"),
+    ];
+    for (args, message) in rows {
+        assert_fails(&sandbox.tiny(&[&MODEL[..], &["!--image"], args].concat()), 2, message);
+    }
+    // An image has one window's worth of video.
+    let output = sandbox.tiny(&["--context-frames", "17"]);
+    assert_fails(
+        &output,
+        2,
+        "context windows are for text-to-video models; --extend continues an image's video",
+    );
+}
+
+/// Stopped in the middle, windows of later steps are where they would have been.
+#[test]
+fn a_job_in_windows_can_be_resumed() {
+    let sandbox = Sandbox::new();
+    write_dit(&sandbox);
+    describe(&sandbox, "t2v");
+    let registry = wan_models::Registry::builtin().unwrap();
+    let model = registry.find(sandbox.path("model.toml").to_str().unwrap()).unwrap();
+    let files = registry.resolve(&model, &wan_models::Places::folder(&sandbox.path("."))).unwrap();
+    let cpu = candle_core::Device::Cpu;
+    let pipeline = wan_pipeline::Pipeline::open(files, cpu, candle_core::DType::F32).unwrap();
+    let request = wan_pipeline::Request {
+        prompt: "a red balloon | a blue square".into(),
+        width: 64,
+        height: 64,
+        frames: 41,
+        steps: 4,
+        context: Some(wan_pipeline::ContextWindows { frames: 17, overlap: 8, ..Default::default() }),
+        ..wan_pipeline::Request::with_defaults(&pipeline.model().defaults).unwrap()
+    };
+    let (silent, never) = (wan_core::progress::Silent, wan_core::progress::CancelToken::new());
+    let plan = pipeline.plan(request, None).unwrap();
+    let mut job = pipeline.prepare(plan, None, None, &silent, &never).unwrap();
+    let path = sandbox.path("r.safetensors");
+    let mut steps = 0;
+    let start = job.clone();
+    let mut keep = |state: &wan_pipeline::DenoiseState| {
+        steps += 1;
+        if steps == 2 {
+            let job = wan_pipeline::Job { state: state.clone(), ..start.clone() };
+            let saved = wan_pipeline::SavedJob { job, model: "other".into(), extra: serde_json::Value::Null };
+            saved.save(&path).unwrap();
+        }
+    };
+    pipeline.denoise_keeping(&mut job, &mut keep, &silent, &never).unwrap();
+    let mut again = wan_pipeline::SavedJob::open(&path).unwrap().job;
+    assert_eq!(again.conditioning.later_texts.len(), 1);
+    pipeline.denoise(&mut again, &silent, &never).unwrap();
+    wan_core::testkit::assert_close("latents", &again.state.latents, &job.state.latents, 0.0);
 }

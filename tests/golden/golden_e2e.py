@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, WanImageToVideoPipeline
 from PIL import Image
 from tokenizers import Tokenizer
 
 import golden_image
+import golden_models
 import golden_solvers
 import golden_text
 import reference as ref
@@ -97,3 +99,64 @@ def make_e2e(root, wan_repo):
                 out["expected.video"] = ref.vae_decode(tiny.vae, samples[-1])
     metadata = {k: str(v) for k, v in REQUEST.items()}
     ref.save_tensors(root / "e2e" / "tiny.io.safetensors", out, metadata)
+
+
+class CapturedCondition(WanImageToVideoPipeline):
+    """The pipeline, with CLIP's input made as wan-run makes it, and its condition kept."""
+
+    def encode_image(self, image, device):
+        size = self.image_encoder.config.image_size
+        pixels = [golden_image.clip_input(np.asarray(i.convert("RGB")), size)[1] for i in image]
+        self.embeds = ref.run_clip(self.image_encoder, torch.cat(pixels))
+        return self.embeds
+
+    def prepare_latents(self, *args, **kwargs):
+        latents, self.condition = super().prepare_latents(*args, **kwargs)
+        return latents, self.condition
+
+
+def make_flf2v(root):
+    """diffusers' pipeline between two images, on models/tiny with random positions for the tokens of both. The end
+    image is the sample image upside down."""
+    config, state = ref.read_weights(TINY / "dit.safetensors")
+    tiny = Tiny()
+    tokens = (tiny.clip.config.image_size // tiny.clip.config.patch_size) ** 2 + 1
+    positions = golden_models.normal("flf2v", "img_emb.emb_pos", (1, 2 * tokens, config["image_dim"]))
+    dit = ref.load("dit", config | {"image_positions": 2 * tokens}, state | {"img_emb.emb_pos": positions})
+    pipeline = CapturedCondition(
+        tokenizer=None,
+        text_encoder=None,
+        vae=tiny.vae,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=REQUEST["shift"]),
+        image_processor=None,
+        image_encoder=tiny.clip,
+        transformer=dit,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    first = Image.open(TINY / "sample.png").convert("RGB")
+    request = REQUEST | dict(steps=3, scheduler="euler")
+    latent = (1, 16, (request["frames"] - 1) // 4 + 1, request["height"] // 8, request["width"] // 8)
+    texts = [torch.nn.functional.pad(e, (0, 0, 0, 512 - e.shape[1])) for e in
+             (tiny.text(request[k])[1] for k in ("prompt", "negative_prompt"))]
+    with torch.no_grad():
+        latents = pipeline(
+            image=first,
+            last_image=first.transpose(Image.ROTATE_180),
+            prompt_embeds=texts[0],
+            negative_prompt_embeds=texts[1],
+            height=request["height"],
+            width=request["width"],
+            num_frames=request["frames"],
+            num_inference_steps=request["steps"],
+            guidance_scale=request["cfg"],
+            latents=torch.randn(latent, generator=torch.Generator().manual_seed(request["seed"])),
+            output_type="latent",
+            return_dict=False,
+        )[0]
+    out = {
+        "emb_pos": positions,
+        "image_embeds": pipeline.embeds.reshape(1, 2 * tokens, -1),
+        "condition": pipeline.condition,
+        "expected.latents": latents,
+    }
+    ref.save_tensors(root / "e2e" / "flf2v.io.safetensors", out, {k: str(v) for k, v in request.items()})

@@ -13,6 +13,8 @@ DIT = {
     "i2v": (DIT_BASE | dict(dim=64, ffn_dim=160, num_heads=2, num_layers=2, text_dim=48, image_dim=40), (3, 4, 6), 20, 10, 735.0),
     "i2v_3x28": (DIT_BASE | dict(dim=84, ffn_dim=120, num_heads=3, num_layers=1, text_dim=36, image_dim=28), (3, 6, 10), 77, 17, 998.0),
     "i2v_1x128": (DIT_BASE | dict(dim=128, ffn_dim=96, freq_dim=64, num_heads=1, num_layers=1, text_dim=32, image_dim=24), (2, 8, 4), 512, 5, 41.0),
+    # between two images of 7 tokens each; stored in diffusers' naming
+    "flf2v": (DIT_BASE | dict(dim=64, ffn_dim=48, freq_dim=32, num_heads=1, num_layers=1, text_dim=16, image_dim=12, image_positions=14), (2, 4, 4), 9, 14, 600.0),
     "t2v": (DIT_BASE | dict(model_type="t2v", dim=96, ffn_dim=128, freq_dim=64, in_dim=16, num_heads=2, num_layers=1, text_dim=40), (5, 4, 6), 33, 0, 499.0),
 }
 RIFLEX_INDEX = 4
@@ -44,6 +46,8 @@ def random_state(component, config, seed):
                 mean = 1.8 if "self_attn" in name else 1.5
         elif name.startswith("img_emb.proj.") and len(shape) == 1 and leaf == "weight":
             std, mean = 0.25, 1.0
+        elif leaf == "emb_pos":
+            std = 0.5
         elif leaf == "bias":
             std = 0.1
         elif leaf == "modulation":
@@ -98,13 +102,17 @@ def make_dit(root):
             mask[:, :, 0] = 1
             x["condition"] = torch.cat([mask, normal(case, "condition", (1, 16, f, h, w))], 1)
             x["image_embeds"] = normal(case, "image_embeds", (1, image, config["image_dim"]))
-        io = x | {"expected.velocity": ref.run_dit(model, **x)}
+        both = {}
+        if "image_positions" in config:  # diffusers takes two images as a batch
+            both["image_embeds"] = x["image_embeds"].reshape(2, image // 2, -1)
+        io = x | {"expected.velocity": ref.run_dit(model, **(x | both))}
         ref.save_tensors(folder / f"{case}.io.safetensors", io)
         if case == "i2v":
             other = save_both(folder, case, "dit", config, state)
             ref.save_tensors(folder / f"{other}.io.safetensors", io)
         else:
-            ref.save_weights(folder / f"{case}.weights.safetensors", state, config)
+            named = ref.to_hub("dit", state, config) if case == "flf2v" else state
+            ref.save_weights(folder / f"{case}.weights.safetensors", named, config)
         if case == "t2v":  # the same weights with one temporal frequency replaced
             set_riflex(model, RIFLEX_INDEX, f)
             changed = ref.run_dit(model, **x)

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Writes the fixtures of tests/golden. README.md beside this file says what is in them.
 
-    python tests/golden/make_golden.py [--out DIR] [--only PART ...] [--wan-repo DIR]
+    python tests/golden/make_golden.py [--out DIR] [--only PART ...] [--wan-repo DIR] [--wrapper-repo DIR]
 
-The part `scheduler` also needs a checkout of https://github.com/Wan-Video/Wan2.1 for its solvers.
+The parts `scheduler` and `e2e` also need a checkout of https://github.com/Wan-Video/Wan2.1 for its solvers, the part
+`windows` one of https://github.com/kijai/ComfyUI-WanVideoWrapper.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import golden_image
 import golden_models
 import golden_solvers
 import golden_text
+import golden_windows
 
 HERE = Path(__file__).resolve().parent
 
@@ -32,19 +34,23 @@ def main():
         "image": golden_image.make_image,
         "text": golden_text.make_text,
         "e2e": golden_e2e.make_e2e,
+        "flf2v": golden_e2e.make_flf2v,
+        "windows": golden_windows.make_windows,
     }
-    needs_wan = ("scheduler", "e2e")
+    needs = {"scheduler": "wan_repo", "e2e": "wan_repo", "windows": "wrapper_repo"}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--wan-repo", type=Path, help="checkout of Wan-Video/Wan2.1, for the reference solvers")
+    parser.add_argument("--wrapper-repo", type=Path, help="checkout of kijai/ComfyUI-WanVideoWrapper, for the windows")
     args = parser.parse_args()
     torch.set_num_threads(2)
     for name in args.only:
-        if name in needs_wan and args.wan_repo is None:
-            parser.error(f"{name} needs --wan-repo")
+        repo = getattr(args, needs[name]) if name in needs else None
+        if name in needs and repo is None:
+            parser.error(f"{name} needs --{needs[name].replace('_', '-')}")
         began = time.time()
-        parts[name](args.out, args.wan_repo) if name in needs_wan else parts[name](args.out)
+        parts[name](args.out, repo) if name in needs else parts[name](args.out)
         print(f"{name}: {time.time() - began:.1f} s")
 
 

@@ -37,6 +37,7 @@ def build_dit(c):
         eps=c.get("eps", 1e-6),
         image_dim=c["image_dim"] if i2v else None,
         added_kv_proj_dim=c["dim"] if i2v else None,
+        pos_embed_seq_len=c.get("image_positions"),
     )
 
 
@@ -104,6 +105,7 @@ _DIT = [
     (r"^condition_embedder\.image_embedder\.ff\.net\.0\.proj\.", "img_emb.proj.1."),
     (r"^condition_embedder\.image_embedder\.ff\.net\.2\.", "img_emb.proj.3."),
     (r"^condition_embedder\.image_embedder\.norm2\.", "img_emb.proj.4."),
+    (r"^condition_embedder\.image_embedder\.pos_embed$", "img_emb.emb_pos"),
     (r"^proj_out\.", "head.head."),
     (r"^scale_shift_table$", "head.modulation"),
     (r"\.scale_shift_table$", ".modulation"),

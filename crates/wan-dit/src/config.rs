@@ -51,6 +51,10 @@ pub struct DitConfig {
     pub text_len: usize,
     /// Channels of an image embedding (1280); absent for t2v.
     pub image_dim: Option<usize>,
+    /// Positions of image tokens (514, those of two images), in models that make the video between two images; absent
+    /// in others. Read off the weights, whatever the configuration says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_positions: Option<usize>,
     /// Floor of the norms' variance (1e-6); the image embedding has its own.
     pub eps: f32,
 }
@@ -69,6 +73,7 @@ impl DitConfig {
         text_dim: 4096,
         text_len: 512,
         image_dim: Some(1280),
+        image_positions: None,
         eps: 1e-6,
     };
 }
@@ -142,6 +147,10 @@ impl DitConfig {
                 ModelType::I2v => Some(shapes.or(raw.image_dim, "img_emb.proj.1.weight", 1)?),
                 ModelType::T2v => None,
             },
+            image_positions: match model_type {
+                ModelType::I2v => weights.shape("img_emb.emb_pos").map(image_positions),
+                ModelType::T2v => None,
+            },
             eps: raw.eps.unwrap_or(EPS),
         };
         config.check()?;
@@ -170,6 +179,7 @@ impl DitConfig {
             ("text_dim", self.text_dim),
             ("text_len", self.text_len),
             ("image_dim", self.image_dim.unwrap_or(1)),
+            ("image_positions", self.image_positions.unwrap_or(1)),
         ];
         if let Some((key, value)) = sizes.into_iter().find(|(_, v)| !(1..=LARGEST).contains(v)) {
             return Err(wrong(key, value, format!("1 to {LARGEST}")));
@@ -194,6 +204,14 @@ impl DitConfig {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Rows of the table of positions, `[1, rows, image_dim]`; 0 for another shape, which no model has.
+fn image_positions(shape: &[usize]) -> usize {
+    match *shape {
+        [1, rows, _] => rows,
+        _ => 0,
     }
 }
 

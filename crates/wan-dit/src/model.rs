@@ -97,7 +97,7 @@ impl Dit {
                 text_embedding: TextEmbedding::load(&l.pp("text_embedding"), &config)?,
                 image_embedding: config
                     .image_dim
-                    .map(|image_dim| ImageEmbedding::load(&l.pp("img_emb.proj"), image_dim, config.dim))
+                    .map(|d| ImageEmbedding::load(&l.pp("img_emb"), config.image_positions, d, config.dim))
                     .transpose()?,
                 blocks: blocks.collect::<Result<_>>()?,
                 head: Head::load(&l.pp("head"), &config)?,
@@ -165,6 +165,11 @@ impl Dit {
     /// The layers of each block that every forward uses.
     fn layers(&self) -> Vec<Vec<Linear>> {
         self.blocks.iter().map(|block| block.layers().cloned().collect()).collect()
+    }
+
+    /// Whether the model was made for the video between two images, of whose tokens it knows the positions.
+    pub fn takes_end_image(&self) -> bool {
+        self.image_embedding.as_ref().is_some_and(ImageEmbedding::takes_end_image)
     }
 
     /// Number of blocks.

@@ -27,6 +27,7 @@ const DIFFUSERS: Dialect = Dialect {
         rule("condition_embedder.image_embedder.ff.net.0.proj.{}", &["img_emb.proj.1.{}"]),
         rule("condition_embedder.image_embedder.ff.net.2.{}", &["img_emb.proj.3.{}"]),
         rule("condition_embedder.image_embedder.norm2.{}", &["img_emb.proj.4.{}"]),
+        rule("condition_embedder.image_embedder.pos_embed", &["img_emb.emb_pos"]),
         rule("blocks.{}.scale_shift_table", &["blocks.{}.modulation"]),
         rule("blocks.{}.attn1.to_q.{}", &["blocks.{}.self_attn.q.{}"]),
         rule("blocks.{}.attn1.to_k.{}", &["blocks.{}.self_attn.k.{}"]),

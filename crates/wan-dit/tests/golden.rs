@@ -60,6 +60,22 @@ fn t2v_with_riflex() {
 }
 
 #[test]
+fn two_images() {
+    assert_golden("flf2v", "flf2v");
+    let dit = open("flf2v", DType::F32);
+    assert_eq!((dit.config().image_positions, dit.takes_end_image()), (Some(14), true));
+    assert!(!open("i2v", DType::F32).takes_end_image());
+    // More tokens than positions.
+    let (text, image) = (golden("flf2v").f32("text_embeds"), golden("flf2v").f32("image_embeds"));
+    let error =
+        dit.context(&text, Some(&Tensor::cat(&[&image, &image], 1).unwrap())).unwrap_err().to_string();
+    assert!(
+        error.contains("found shape [1, 28, 12], expected [1, N, 12] with N at least 1 and at most 14"),
+        "{error}"
+    );
+}
+
+#[test]
 fn diffusers_naming_gives_the_same_bits() {
     assert_golden("i2v_diffusers", "i2v_diffusers");
     let io = golden("i2v");

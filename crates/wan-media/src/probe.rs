@@ -43,6 +43,12 @@ pub struct ColorTags {
     pub range: String,
 }
 
+/// Name and version of the library that reads and writes videos, such as `FFmpeg (libavcodec 61.19.101)`.
+pub fn library_version() -> String {
+    let version = ffmpeg::codec::version();
+    format!("FFmpeg (libavcodec {}.{}.{})", version >> 16, version >> 8 & 0xff, version & 0xff)
+}
+
 /// Reads the facts of a video file.
 ///
 /// # Errors

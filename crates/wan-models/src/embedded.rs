@@ -20,6 +20,8 @@ macro_rules! embedded_files {
 /// Files of the `models` folder, by their path in it.
 static FILES: &[(&str, &[u8])] = embedded_files![
     "tiny.toml",
+    "wan2.1-flf2v-14b-720p-f16.toml",
+    "wan2.1-flf2v-14b-720p-fp8.toml",
     "wan2.1-i2v-14b-480p-bf16.toml",
     "wan2.1-i2v-14b-480p-f32.toml",
     "wan2.1-i2v-14b-480p-fp8-scaled.toml",

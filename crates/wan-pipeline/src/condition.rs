@@ -1,6 +1,6 @@
 //! First stage: prompts and image to the tensors that the DiT is conditioned on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
@@ -10,19 +10,28 @@ use wan_media::{RgbImage, resize_lanczos};
 use wan_sampler::TorchRng;
 
 use crate::finite::check_finite;
-use crate::{Models, Plan, Result};
+use crate::remembered::{ConditionKey, ImageKey};
+use crate::{Images, Models, Plan, Result};
 
 /// What the DiT is conditioned on, all f32 on the CPU.
 #[derive(Debug, Clone)]
 pub struct Conditioning {
     /// Embeddings of the prompt `[L, text_dim]`, true length.
     pub text: Tensor,
+    /// Those of the prompts that later parts of the video follow; with context windows only.
+    pub later_texts: Vec<Tensor>,
     /// Embeddings of the negative prompt; absent at guidance scale 1.
     pub negative: Option<Tensor>,
-    /// Image embeddings `[1, 257, image_dim]`; image-to-video only.
+    /// Image embeddings `[1, 257, image_dim]`, with an end image those of both, `[1, 514, image_dim]`; image-to-video
+    /// only.
     pub image: Option<Tensor>,
     /// Mask (4 channels) and image latents (16): `[1, 20, F, h, w]`; image-to-video only.
     pub condition: Option<Tensor>,
+}
+
+/// Name of the embeddings of prompt `n`, from 0, in a resume file.
+fn later_name(n: usize) -> String {
+    format!("{}.{n}", NAMES[0])
 }
 
 const NAMES: [&str; 4] = ["text_embeds", "negative_embeds", "image_embeds", "condition"];
@@ -30,124 +39,189 @@ const NAMES: [&str; 4] = ["text_embeds", "negative_embeds", "image_embeds", "con
 impl Conditioning {
     pub(crate) fn tensors(&self) -> BTreeMap<String, Tensor> {
         let all = [Some(&self.text), self.negative.as_ref(), self.image.as_ref(), self.condition.as_ref()];
-        NAMES.iter().zip(all).filter_map(|(n, t)| Some((n.to_string(), t?.clone()))).collect()
+        let later = (1..).zip(&self.later_texts).map(|(n, t)| (later_name(n), t.clone()));
+        NAMES.iter().zip(all).filter_map(|(n, t)| Some((n.to_string(), t?.clone()))).chain(later).collect()
     }
 
     pub(crate) fn from_tensors(tensors: &BTreeMap<String, Tensor>) -> Result<Self, String> {
         let [text, negative, image, condition] = NAMES.map(|n| tensors.get(n).cloned());
         let text = text.ok_or_else(|| format!("no tensor `{}`", NAMES[0]))?;
-        Ok(Self { text, negative, image, condition })
+        let later_texts = (1..).map_while(|n| tensors.get(&later_name(n)).cloned()).collect();
+        Ok(Self { text, later_texts, negative, image, condition })
+    }
+
+    /// Embeddings of all prompts, in order.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &Tensor> {
+        std::iter::once(&self.text).chain(&self.later_texts)
     }
 }
 
-/// Runs the three encoders, each loaded for its turn only.
+/// Runs the three encoders, each loaded for its turn only, and not at all for what is remembered.
 pub(crate) fn condition(
     models: &Models,
     plan: &Plan,
-    image: Option<&RgbImage>,
+    images: Images<'_>,
     observer: &dyn Observer,
     cancel: &CancelToken,
 ) -> Result<Conditioning> {
-    let (text, negative) = encode_text(models, plan, observer, cancel)?;
-    let Some(image) = image else {
-        return Ok(Conditioning { text, negative, image: None, condition: None });
-    };
+    let text = encode_text(models, plan, observer, cancel)?;
+    let Some(first) = images.first else { return Ok(text) };
     cancel.check()?;
-    let image_embeds = encode_image(models, plan, image, observer)?;
+    let image_embeds = encode_images(models, plan, first, images.last, observer)?;
     cancel.check()?;
-    let condition = encode_condition(models, plan, image, observer, cancel)?;
-    Ok(Conditioning { text, negative, image: Some(image_embeds), condition: Some(condition) })
+    let condition = encode_condition(models, plan, first, images.last, observer, cancel)?;
+    Ok(Conditioning { image: Some(image_embeds), condition: Some(condition), ..text })
 }
 
+/// Everything that comes from the prompts.
 fn encode_text(
     models: &Models,
     plan: &Plan,
     observer: &dyn Observer,
     cancel: &CancelToken,
-) -> Result<(Tensor, Option<Tensor>)> {
+) -> Result<Conditioning> {
     let start = Instant::now();
     let request = &plan.request;
-    let total = if plan.uses_guidance() { 2 } else { 1 };
+    let prompts = request.prompts();
+    let total = prompts.len() + usize::from(plan.uses_guidance());
     observer.on_event(&Event::Started { stage: Stage::EncodeText, total });
-    let _memory = models.stage_memory();
-    let tokenizer = models.tokenizer()?;
-    let encoder = models.text_encoder(models.memory(plan, Stage::EncodeText)?.text_layers_streamed)?;
     let parts = request.prompt.split('|').count();
-    if parts > 1 {
+    if parts > prompts.len() {
         observer.on_event(&Event::Note(&format!(
             "the prompt has {parts} parts separated by `|`; without context windows only the first is used"
         )));
     }
-    let prompt = request.prompt.split('|').next().unwrap_or_default().trim();
-    let prompts = [prompt, &request.negative_prompt];
-    let tokens = prompts[..total].iter().map(|p| Ok(tokenizer.encode_prompt(p)?.ids));
-    let tokens = tokens.collect::<Result<Vec<_>>>()?;
-    let begun = Instant::now();
-    let ids: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
-    let encoded = encoder.encode_all(&ids, cancel)?;
-    let took = begun.elapsed() / total as u32; // they were encoded side by side
-    let taken = |(index, embeds): (usize, Tensor)| -> Result<Tensor> {
-        let embeds = embeds.to_device(&Device::Cpu)?;
-        check_finite("text encoding", &embeds)?;
-        observer.on_event(&Event::Step { stage: Stage::EncodeText, step: index + 1, total, took });
-        Ok(embeds)
-    };
-    let mut embeds = encoded.into_iter().enumerate().map(taken).collect::<Result<Vec<_>>>()?;
-    let text = embeds.remove(0);
-    let negative = embeds.pop();
+    let negative_prompt = plan.uses_guidance().then_some(request.negative_prompt.as_str());
+    let all: Vec<&str> = prompts.iter().copied().chain(negative_prompt).collect();
+    let mut texts = text_embeds(models, plan, &all, cancel)?;
+    let took = start.elapsed() / total as u32; // they were encoded side by side
+    for step in 1..=total {
+        observer.on_event(&Event::Step { stage: Stage::EncodeText, step, total, took });
+    }
+    let negative = negative_prompt.and_then(|_| texts.pop());
+    let later_texts = texts.split_off(1);
+    let text = texts.remove(0);
     observer.on_event(&Event::Finished { stage: Stage::EncodeText, took: start.elapsed() });
-    Ok((text, negative))
+    Ok(Conditioning { text, later_texts, negative, image: None, condition: None })
 }
 
-fn encode_image(models: &Models, plan: &Plan, image: &RgbImage, observer: &dyn Observer) -> Result<Tensor> {
+/// Embeddings of each prompt, `[L, text_dim]` on the CPU. Those that are not remembered are encoded side by side, so that
+/// a layer that has to be brought from elsewhere is brought once.
+fn text_embeds(models: &Models, plan: &Plan, prompts: &[&str], cancel: &CancelToken) -> Result<Vec<Tensor>> {
+    let remembered = &models.remembered().text;
+    let mut known: HashMap<&str, Tensor> = HashMap::new();
+    let mut new = Vec::new();
+    for &prompt in prompts {
+        match remembered.get(&prompt.to_string()) {
+            Some(embeds) => drop(known.insert(prompt, embeds)),
+            None if new.contains(&prompt) => {}
+            None => new.push(prompt),
+        }
+    }
+    if !new.is_empty() {
+        let _memory = models.stage_memory();
+        let tokenizer = models.tokenizer()?;
+        let encoder = models.text_encoder(models.memory(plan, Stage::EncodeText)?.text_layers_streamed)?;
+        let tokens = new.iter().map(|p| Ok(tokenizer.encode_prompt(p)?.ids)).collect::<Result<Vec<_>>>()?;
+        let ids: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+        for (prompt, embeds) in new.into_iter().zip(encoder.encode_all(&ids, cancel)?) {
+            let embeds = embeds.to_device(&Device::Cpu)?;
+            check_finite("text encoding", &embeds)?;
+            remembered.put(prompt.to_string(), embeds.clone());
+            known.insert(prompt, embeds);
+        }
+    }
+    Ok(prompts.iter().map(|prompt| known[prompt].clone()).collect())
+}
+
+/// Embeddings of one image, or of both one after the other.
+///
+/// Source: Wan2.1 `wan/image2video.py`, `wan/first_last_frame2video.py`.
+fn encode_images(
+    models: &Models,
+    plan: &Plan,
+    first: &RgbImage,
+    last: Option<&RgbImage>,
+    observer: &dyn Observer,
+) -> Result<Tensor> {
     let start = Instant::now();
-    observer.on_event(&Event::Started { stage: Stage::EncodeImage, total: 1 });
+    let images: Vec<&RgbImage> = std::iter::once(first).chain(last).collect();
+    let total = images.len();
+    observer.on_event(&Event::Started { stage: Stage::EncodeImage, total });
+    let mut embeds = Vec::with_capacity(total);
+    for (index, image) in images.into_iter().enumerate() {
+        let begun = Instant::now();
+        let key = ImageKey::from(image);
+        let plain = models.remembered().image.get_or_make(key, || encode_image(models, image))?;
+        embeds.push((plain * plan.request.clip_embed_strength)?);
+        let took = begun.elapsed();
+        observer.on_event(&Event::Step { stage: Stage::EncodeImage, step: index + 1, total, took });
+    }
+    observer.on_event(&Event::Finished { stage: Stage::EncodeImage, took: start.elapsed() });
+    Ok(Tensor::cat(&embeds, 1)?)
+}
+
+/// `[1, 257, image_dim]` f32 on the CPU.
+fn encode_image(models: &Models, image: &RgbImage) -> Result<Tensor> {
     let _memory = models.stage_memory();
     let encoder = models.image_encoder()?;
     let (height, width) = (image.height() as usize, image.width() as usize);
     let pixels = wan_clip::preprocess_rgb8(image.data(), height, width, encoder.config().image_size)?;
-    let embeds = (encoder
-        .encode(&pixels.to_device(models.device())?)?
-        .to_device(&Device::Cpu)?
-        .to_dtype(DType::F32)?
-        * plan.request.clip_embed_strength)?;
+    let embeds = encoder.encode(&pixels.to_device(models.device())?)?;
+    let embeds = embeds.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
     check_finite("image encoding", &embeds)?;
-    let took = start.elapsed();
-    observer.on_event(&Event::Step { stage: Stage::EncodeImage, step: 1, total: 1, took });
-    observer.on_event(&Event::Finished { stage: Stage::EncodeImage, took });
     Ok(embeds)
 }
 
-/// `[1, 20, F, h, w]`: 4 mask channels (1 on the first latent frame) and the latents of the conditioning video,
-/// whose first frame is the image and whose other frames are 0, mid grey.
-///
-/// Source: Wan2.1 `wan/image2video.py`; ComfyUI-WanVideoWrapper, `WanVideoImageClipEncode`.
+/// `[1, 20, F, h, w]`: 4 mask channels and the latents of the conditioning video, whose first frame is the image, whose
+/// last is the end image if there is one, and whose other frames are 0, mid grey.
 fn encode_condition(
     models: &Models,
     plan: &Plan,
-    image: &RgbImage,
+    first: &RgbImage,
+    last: Option<&RgbImage>,
     observer: &dyn Observer,
     cancel: &CancelToken,
 ) -> Result<Tensor> {
     let start = Instant::now();
     let total = plan.latent.frames;
     observer.on_event(&Event::Started { stage: Stage::EncodeCondition, total });
+    let key = ConditionKey::new(plan, first, last);
+    let condition = models.remembered().condition.get_or_make(key, || {
+        let latents = encode_frames(models, plan, first, last, observer, cancel)?;
+        Ok::<_, crate::PipelineError>(Tensor::cat(&[frame_mask(plan, last.is_some())?, latents], 1)?)
+    })?;
+    observer.on_event(&Event::Finished { stage: Stage::EncodeCondition, took: start.elapsed() });
+    Ok(condition)
+}
+
+/// Latents of the conditioning video, `[1, 16, F, h, w]` f32 on the CPU.
+///
+/// Source: Wan2.1 `wan/image2video.py`, `wan/first_last_frame2video.py`; ComfyUI-WanVideoWrapper,
+/// `WanVideoImageClipEncode`.
+fn encode_frames(
+    models: &Models,
+    plan: &Plan,
+    first: &RgbImage,
+    last: Option<&RgbImage>,
+    observer: &dyn Observer,
+    cancel: &CancelToken,
+) -> Result<Tensor> {
+    let total = plan.latent.frames;
     let _memory = models.stage_memory();
     let vae = models.vae()?;
-    let mut first = image_tensor(image, plan.width, plan.height)?;
-    if plan.request.noise_aug_strength > 0.0 {
-        first = add_noise(&first, plan.request.noise_aug_strength, plan.request.seed)?;
-    }
-    let first = (first * plan.request.latent_strength)?.to_device(models.device())?; // [3, H, W]
-    let (h, w) = (plan.height, plan.width);
+    let first = conditioning_frame(models, plan, first, 1)?;
+    let last = last.map(|image| conditioning_frame(models, plan, image, 2)).transpose()?;
+    let grey =
+        |frames: usize| Tensor::zeros((1, 3, frames, plan.height, plan.width), DType::F32, models.device());
     let mut begun = Instant::now();
     let latents = vae.encode_chunks(
         total,
         |chunk| {
-            Ok(if chunk == 0 {
-                first.reshape((1, 3, 1, h, w))?
-            } else {
-                Tensor::zeros((1, 3, TEMPORAL_FACTOR, h, w), DType::F32, models.device())?
+            Ok(match &last {
+                _ if chunk == 0 => first.clone(),
+                Some(last) if chunk + 1 == total => Tensor::cat(&[&grey(TEMPORAL_FACTOR - 1)?, last], 2)?,
+                _ => grey(TEMPORAL_FACTOR)?,
             })
         },
         |step| {
@@ -164,13 +238,33 @@ fn encode_condition(
     )?;
     let latents = latents.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
     check_finite("conditioning encode", &latents)?;
-    let (_, channels, f, h, w) = latents.dims5()?;
-    debug_assert_eq!(channels, LATENT_CHANNELS);
-    let given = Tensor::ones((1, TEMPORAL_FACTOR, 1, h, w), DType::F32, &Device::Cpu)?;
-    let mask = given.pad_with_zeros(2, 0, f - 1)?;
-    let condition = Tensor::cat(&[mask, latents], 1)?;
-    observer.on_event(&Event::Finished { stage: Stage::EncodeCondition, took: start.elapsed() });
-    Ok(condition)
+    debug_assert_eq!(latents.dim(1)?, LATENT_CHANNELS);
+    Ok(latents)
+}
+
+/// An image as a frame of the conditioning video, `[1, 3, 1, H, W]`; `place` tells the noise of several apart.
+fn conditioning_frame(models: &Models, plan: &Plan, image: &RgbImage, place: u64) -> Result<Tensor> {
+    let request = &plan.request;
+    let mut frame = image_tensor(image, plan.width, plan.height)?;
+    if request.noise_aug_strength > 0.0 {
+        frame = add_noise(&frame, request.noise_aug_strength, request.seed.wrapping_add(place))?;
+    }
+    let frame = (frame * request.latent_strength)?.to_device(models.device())?;
+    Ok(frame.reshape((1, 3, 1, plan.height, plan.width))?)
+}
+
+/// Which frames are given: `[1, 4, F, h, w]`, a channel for each of a latent frame's four. The first frame counts four
+/// times; of the end image there is one.
+fn frame_mask(plan: &Plan, end_image: bool) -> Result<Tensor> {
+    let (frames, height, width) = (plan.latent.frames, plan.latent.height, plan.latent.width);
+    let last = TEMPORAL_FACTOR * frames - 1;
+    let given = (0..TEMPORAL_FACTOR * frames).map(|i| {
+        // Channel by channel; each has a value per latent frame.
+        let frame = i % frames * TEMPORAL_FACTOR + i / frames;
+        if frame < TEMPORAL_FACTOR || (end_image && frame == last) { 1f32 } else { 0.0 }
+    });
+    let mask = Tensor::from_iter(given, &Device::Cpu)?.reshape((1, TEMPORAL_FACTOR, frames, 1, 1))?;
+    Ok(mask.broadcast_as((1, TEMPORAL_FACTOR, frames, height, width))?.contiguous()?)
 }
 
 /// The image stretched to `width` x `height` by Pillow's Lanczos: `[3, height, width]` f32 in [-1, 1].
@@ -184,10 +278,10 @@ pub fn image_tensor(image: &RgbImage, width: usize, height: usize) -> Result<Ten
 
 /// `image + strength · noise`, except where a value is exactly -1.
 ///
-/// The reference draws from the process-wide generator, which nothing seeds; here one is seeded from the job's
-/// seed, apart from the initial noise's, so that the job can be repeated.
+/// The reference draws from the process-wide generator, which nothing seeds; here one is seeded, from the job's seed but
+/// apart from the initial noise's, so that the job can be repeated.
 fn add_noise(image: &Tensor, strength: f64, seed: u64) -> Result<Tensor> {
-    let noise = TorchRng::seed(seed.wrapping_add(1)).randn_tensor(image.shape(), image.device())?;
+    let noise = TorchRng::seed(seed).randn_tensor(image.shape(), image.device())?;
     let keep = image.ne(-1f64)?.to_dtype(DType::F32)?;
     Ok((image + ((noise * strength)? * keep)?)?)
 }

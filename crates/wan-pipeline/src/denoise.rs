@@ -3,14 +3,15 @@
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
+use wan_core::geometry::LatentSize;
 use wan_core::progress::{CancelToken, Event, Observer, Stage};
-use wan_dit::{DitInput, KeyCache};
+use wan_dit::{Context, DitInput, KeyCache};
 use wan_sampler::{SamplerState, TorchRng, classifier_free_guidance};
 
 use crate::finite::check_finite;
 use crate::preview::latent_preview;
 use crate::state::{DenoiseState, Job};
-use crate::swapping::Swapping;
+use crate::windows::{blended, repeat_shuffled};
 use crate::{Models, PipelineError, Plan, Result};
 
 impl DenoiseState {
@@ -22,7 +23,10 @@ impl DenoiseState {
         let shape = plan.latent_shape();
         let mut rng = TorchRng::seed(plan.request.seed);
         // Drawn even if not used, so that dpm++_sde's later draws do not depend on where the noise came from.
-        let drawn = rng.randn_tensor(&shape, &Device::Cpu)?;
+        let mut drawn = rng.randn_tensor(&shape, &Device::Cpu)?;
+        if let Some(windows) = plan.request.context.filter(|windows| windows.freenoise) {
+            drawn = repeat_shuffled(&drawn, &windows, &mut rng)?;
+        }
         let latents = match noise {
             None => drawn,
             Some(noise) if noise.dims() == shape || noise.dims() == &shape[1..] => {
@@ -56,8 +60,8 @@ pub(crate) fn denoise(
     sampler.restore(on_device(&state.sampler, models.device())?)?;
     let mut rng = TorchRng::from_state(&state.rng)?;
     if sampler.steps_taken() < total {
-        let (dit, swapped) = models.dit_for(plan)?;
-        let mut dit = Swapping::place(dit, swapped, observer)?;
+        let memory = models.memory(plan, Stage::Denoise)?;
+        let mut dit = models.kept().take(models, plan, &memory, observer)?;
         let device = models.device();
         let head_dim = dit.model().config().head_dim();
         if let Some(numerics) = wan_ops::numerics_in_use(device, plan.request.numerics(), head_dim)? {
@@ -67,7 +71,8 @@ pub(crate) fn denoise(
         let to_device = |t: &Tensor| t.to_device(device);
         let image = conditioning.image.as_ref().map(to_device).transpose()?;
         let condition = conditioning.condition.as_ref().map(to_device).transpose()?;
-        let mut texts = vec![to_device(&conditioning.text)?];
+        let mut texts = conditioning.texts().map(to_device).collect::<Result<Vec<_>, _>>()?;
+        let prompts = texts.len();
         if plan.uses_guidance() {
             let negative = conditioning.negative.as_ref().ok_or_else(|| {
                 PipelineError::request("cfg", plan.request.cfg, "1, or embeddings of a negative prompt")
@@ -78,25 +83,31 @@ pub(crate) fn denoise(
         let contexts = dit.run("keys of the prompts", observer, |dit| {
             Ok(dit.contexts(&texts, image.as_ref(), KeyCache::Keep)?)
         })?;
-        let contexts: Vec<_> = contexts.iter().collect();
-        let rope = dit.model().rope(plan.latent, plan.request.riflex_freq_index)?;
+        let (prompts, negative) = contexts.split_at(prompts);
+        let seen = LatentSize { frames: plan.window_frames(), ..plan.latent };
+        let rope = dit.model().rope(seen, plan.request.riflex_freq_index)?;
         let mut latents = to_device(&state.latents)?;
         while sampler.steps_taken() < total {
             let begun = Instant::now();
             let step = sampler.steps_taken();
             let stage = format!("denoise step {} of {total}", step + 1);
-            let input = DitInput {
-                latents: &latents,
-                condition: condition.as_ref(),
-                timestep: plan.schedule.timesteps()[step],
-                rope: &rope,
+            let mut velocity_of = |prompt: &Context, latents: &Tensor| -> Result<Tensor> {
+                let input = DitInput {
+                    latents,
+                    condition: condition.as_ref(),
+                    timestep: plan.schedule.timesteps()[step],
+                    rope: &rope,
+                };
+                let contexts: Vec<&Context> = std::iter::once(prompt).chain(negative).collect();
+                let velocities =
+                    dit.run(&stage, observer, |dit| Ok(dit.forward_lockstep(&input, &contexts, cancel)?))?;
+                guided(&velocities, plan.request.cfg)
             };
-            let velocities =
-                dit.run(&stage, observer, |dit| Ok(dit.forward_lockstep(&input, &contexts, cancel)?))?;
-            let velocity = match velocities.as_slice() {
-                [cond, uncond] => classifier_free_guidance(cond, uncond, plan.request.cfg)?,
-                [cond, ..] => cond.clone(),
-                [] => return Err(wan_core::Error::invalid("velocities", 0, "one per context").into()),
+            let velocity = match &plan.request.context {
+                None => velocity_of(&prompts[0], &latents)?,
+                Some(windows) => blended(windows, step, &latents, |window, part| {
+                    velocity_of(&prompts[prompt_of(window, plan.latent.frames, prompts.len())], part)
+                })?,
             };
             check_finite(&format!("{stage}: velocity"), &velocity)?;
             let noise =
@@ -116,9 +127,25 @@ pub(crate) fn denoise(
             let took = begun.elapsed();
             observer.on_event(&Event::Step { stage: Stage::Denoise, step: step + 1, total, took });
         }
+        models.kept().keep(dit, plan, &memory);
     }
     observer.on_event(&Event::Finished { stage: Stage::Denoise, took: start.elapsed() });
     Ok(())
+}
+
+/// One velocity of those of the prompt and, with guidance, of the negative prompt.
+fn guided(velocities: &[Tensor], cfg: f64) -> Result<Tensor> {
+    match velocities {
+        [cond, uncond] => Ok(classifier_free_guidance(cond, uncond, cfg)?),
+        [cond, ..] => Ok(cond.clone()),
+        [] => Err(wan_core::Error::invalid("velocities", 0, "one per context").into()),
+    }
+}
+
+/// Which of several prompts a window follows: each has an equal part of the video, and the window's last frame counts.
+fn prompt_of(window: &[usize], frames: usize, prompts: usize) -> usize {
+    let last = window.iter().copied().max().unwrap_or(0);
+    (last * prompts / frames).min(prompts - 1)
 }
 
 /// A solver's state with its history on `device`: a resumed one comes from a file.

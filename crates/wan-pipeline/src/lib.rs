@@ -14,14 +14,18 @@ mod decode;
 mod denoise;
 mod error;
 mod finite;
+mod images;
+mod kept;
 mod lora;
 mod memory;
 mod models;
 mod plan;
 mod preview;
+mod remembered;
 mod request;
 mod state;
 mod swapping;
+mod windows;
 
 use candle_core::{DType, Device, Tensor};
 use wan_core::progress::{CancelToken, Observer, Stage};
@@ -31,6 +35,7 @@ use wan_models::{ModelDescription, ModelFiles};
 pub use condition::{Conditioning, image_tensor};
 pub use decode::FrameSink;
 pub use error::{PipelineError, Result};
+pub use images::Images;
 pub use lora::LoraChoice;
 pub use memory::{
     BlocksToSwap, Budget, DecodeMode, DitSizes, ImageEncoderSizes, MemoryItem, MemoryLimits, MemoryPlan,
@@ -44,8 +49,10 @@ pub use state::{DenoiseState, Job, SavedJob, load_tensor, save_tensors};
 pub use wan_dit::{AttentionChoice, LoraReport, Numerics, Precision};
 pub use wan_ops::keep_tuning;
 pub use wan_vae::Tiling;
+pub use windows::{ContextWindows, WindowSchedule};
 
-/// A model that is ready to make videos on one device. Holds no weights between stages.
+/// A model that is ready to make videos on one device. Between jobs it keeps what its encoders made, and the next job on
+/// the same inputs begins with that; for the DiT see [`Self::keeping_dit`].
 pub struct Pipeline {
     models: Models,
 }
@@ -85,6 +92,12 @@ impl Pipeline {
         Self { models: self.models.with_limits(limits) }
     }
 
+    /// The same pipeline, which expects more jobs than one: after each its DiT stays where the memory plan has room for it
+    /// beside the other stages.
+    pub fn keeping_dit(self) -> Self {
+        Self { models: self.models.keeping_dit() }
+    }
+
     /// What the job will take on this machine from the stage `first` on, stage by stage, and the settings that follow:
     /// blocks that are swapped, how the VAE decodes. [`MemoryPlan::check`] refuses what does not fit.
     ///
@@ -102,25 +115,47 @@ impl Pipeline {
 
     /// Runs the encoders and makes the initial noise, or takes the caller's: `[16, F, h, w]` f32.
     ///
-    /// Errors: loading and computing; [`wan_core::Error::Cancelled`].
-    pub fn prepare(
+    /// Errors: an end image that the model has no place for; loading and computing; [`wan_core::Error::Cancelled`].
+    pub fn prepare<'a>(
         &self,
         plan: Plan,
-        image: Option<&RgbImage>,
+        images: impl Into<Images<'a>>,
         noise: Option<&Tensor>,
         observer: &dyn Observer,
         cancel: &CancelToken,
     ) -> Result<Job> {
+        let images = images.into();
         self.check_riflex(&plan)?;
+        self.check_end_image(images)?;
+        let plan = plan.with_end_image(images.last.is_some())?;
         let state = DenoiseState::start(&plan, noise)?;
+        self.models.make_room(&plan)?;
         self.models.copy_dit_ahead(&plan)?;
-        match condition::condition(&self.models, &plan, image, observer, cancel) {
+        match condition::condition(&self.models, &plan, images, observer, cancel) {
             Ok(conditioning) => Ok(Job { plan, conditioning, state }),
             Err(error) => {
                 self.models.forget_dit();
                 Err(error)
             }
         }
+    }
+
+    /// Whether the model makes the video between two images.
+    ///
+    /// Errors: weights that cannot be read.
+    pub fn takes_end_image(&self) -> Result<bool> {
+        self.models.takes_end_image()
+    }
+
+    fn check_end_image(&self, images: Images<'_>) -> Result<()> {
+        if images.last.is_none() || self.takes_end_image()? {
+            return Ok(());
+        }
+        let expected = format!(
+            "none: {} has no place for a second image; a first-and-last-frame model (FLF2V) has",
+            self.model().name
+        );
+        Err(PipelineError::request("end-image", "an image", expected))
     }
 
     /// The DiT uses the index only after the encoders have run: too late to learn that there is no such frequency.

@@ -10,19 +10,25 @@ use wan_umt5::tokenizer::Tokenizer;
 use wan_vae::Vae;
 
 use crate::ahead::Ahead;
+use crate::kept::KeptDit;
 use crate::memory::stored_bytes;
+use crate::remembered::Remembered;
 use crate::{
     Budget, DitSizes, ImageEncoderSizes, LoraChoice, MemoryLimits, MemoryPlan, ModelSizes, PipelineError,
     Plan, Processor, Request, Result, TextEncoderSizes, VaeSizes,
 };
 
 /// The components of one model, each loaded when a stage asks for it and released when the stage drops it. This
-/// is the only place that loads; no two large components are in memory together.
+/// is the only place that loads; no two large components are in memory together, but for a DiT that is kept.
 pub(crate) struct Models {
     files: ModelFiles,
     device: Device,
     dtype: DType,
     limits: MemoryLimits,
+    /// What the encoders made for earlier jobs.
+    remembered: Remembered,
+    /// The DiT between jobs.
+    kept: KeptDit,
     /// The DiT of the job that is being prepared, and how many of its blocks are being copied to pinned memory.
     dit_ahead: Ahead<DitKey, (Dit, usize)>,
 }
@@ -44,8 +50,15 @@ impl Models {
     /// Looks at every component once, so that a wrong file is found in milliseconds and not after the stages
     /// before it. Weights stay mapped; nothing is kept.
     pub fn open(files: ModelFiles, device: Device, dtype: DType) -> Result<Self> {
-        let limits = MemoryLimits::default();
-        let on_host = Self { files, device: Device::Cpu, dtype, limits, dit_ahead: Ahead::none() };
+        let on_host = Self {
+            files,
+            device: Device::Cpu,
+            dtype,
+            limits: MemoryLimits::default(),
+            remembered: Remembered::default(),
+            kept: KeptDit::default(),
+            dit_ahead: Ahead::none(),
+        };
         on_host.tokenizer()?;
         on_host.text_encoder(false)?;
         if on_host.files.image_encoder.is_some() {
@@ -123,9 +136,9 @@ impl Models {
     }
 
     /// Opens the DiT of a job whose encoders are about to run, and starts to copy the blocks that will be swapped.
-    /// Nothing where none will be.
+    /// Nothing where none will be, or where one was kept.
     pub fn copy_dit_ahead(&self, plan: &Plan) -> Result<()> {
-        let swapped = match self.device.is_cuda() {
+        let swapped = match self.device.is_cuda() && !self.kept.is_some() {
             true => self.memory(plan, Stage::EncodeText)?.swapped_blocks,
             false => 0,
         };
@@ -146,13 +159,39 @@ impl Models {
     }
 
     /// The DiT of a job, as its numerics ask, and how many of its blocks shall be swapped: those that are being copied
-    /// already, else what the memory allows now.
-    pub fn dit_for(&self, plan: &Plan) -> Result<(Dit, usize)> {
+    /// already, else those of `memory`.
+    pub fn dit_for(&self, plan: &Plan, memory: &MemoryPlan) -> Result<(Dit, usize)> {
         let (dit, swapped) = match self.dit_ahead.take(&DitKey::of(plan)) {
             Some(ahead) => ahead,
-            None => (self.dit(&plan.request.loras)?, self.memory(plan, Stage::Denoise)?.swapped_blocks),
+            None => (self.dit(&plan.request.loras)?, memory.swapped_blocks),
         };
         Ok((dit.with_numerics(plan.request.numerics()), swapped))
+    }
+
+    /// Whether the DiT has positions for the tokens of two images.
+    pub fn takes_end_image(&self) -> Result<bool> {
+        Ok(self.dit(&[])?.takes_end_image())
+    }
+
+    /// What the encoders made for earlier jobs.
+    pub fn remembered(&self) -> &Remembered {
+        &self.remembered
+    }
+
+    /// Expects more jobs: the DiT may stay after each.
+    pub fn keeping_dit(self) -> Self {
+        Self { kept: KeptDit::wanted(), ..self }
+    }
+
+    /// The DiT between jobs.
+    pub fn kept(&self) -> &KeptDit {
+        &self.kept
+    }
+
+    /// Releases what earlier jobs left and `plan` has no room for or no use of.
+    pub fn make_room(&self, plan: &Plan) -> Result<()> {
+        self.kept.make_room(plan, &self.memory(plan, Stage::EncodeText)?);
+        Ok(())
     }
 
     pub fn with_limits(self, limits: MemoryLimits) -> Self {
@@ -165,10 +204,11 @@ impl Models {
         StageMemory { device: &self.device }
     }
 
-    /// What a job may use on this machine.
+    /// What a job may use on this machine. A DiT that is kept counts as free: it is used, or it goes.
     pub fn budget(&self) -> Budget {
         let processor = if self.device.is_cuda() { Processor::Gpu } else { Processor::Cpu };
-        Budget::of_this_machine(processor, self.limits, device::free_bytes(&self.device))
+        let free = device::free_bytes(&self.device).map(|free| free + self.kept.device_bytes());
+        Budget::of_this_machine(processor, self.limits, free)
     }
 
     /// What `plan` takes from stage `first` on, and how it is made to fit.

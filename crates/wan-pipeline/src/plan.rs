@@ -20,6 +20,8 @@ pub struct Plan {
     pub latent: LatentSize,
     /// Sigmas and timesteps.
     pub schedule: Schedule,
+    /// Whether the last frame is given as well as the first.
+    pub end_image: bool,
     /// What was adjusted, and hints; one line each.
     pub notes: Vec<String>,
     /// How width and height follow from those asked for.
@@ -115,7 +117,12 @@ impl Plan {
             notes
                 .push(format!("hint: the image has {w}x{h} pixels; at least 512 a side gives better videos"));
         }
-        if frames > 81 {
+        if model == ModelType::I2v && request.context.is_some() {
+            let expected =
+                "none: context windows are for text-to-video models; --extend continues an image's video";
+            return Err(PipelineError::request("context-schedule", "context windows", expected));
+        }
+        if frames > 81 && request.context.is_none() {
             notes.push(format!("hint: the model was trained on 81 frames; {frames} may drift or repeat"));
         }
         if request.denoise_strength < 1.0 {
@@ -141,6 +148,7 @@ impl Plan {
             frames,
             latent,
             schedule,
+            end_image: false,
             notes: Vec::new(),
             sizing: Sizing::Fixed,
         })
@@ -155,6 +163,27 @@ impl Plan {
         };
         let size = (width * geometry::SPATIAL_FACTOR, height * geometry::SPATIAL_FACTOR);
         Self::for_size(request, size, geometry::pixel_frames(frames))
+    }
+
+    /// The plan with its last frame given, or not.
+    ///
+    /// Errors: [`PipelineError::Request`] for a video of a single frame, which has no other one.
+    pub fn with_end_image(self, end_image: bool) -> Result<Self> {
+        if end_image && self.frames == 1 {
+            return Err(PipelineError::request("frames", 1, "at least 5 with an end image"));
+        }
+        Ok(Self { end_image, ..self })
+    }
+
+    /// Latent frames that the DiT sees at a time.
+    pub(crate) fn window_frames(&self) -> usize {
+        let all = self.latent.frames;
+        self.request.context.map_or(all, |windows| windows.latent_frames().min(all))
+    }
+
+    /// Images that the DiT attends to.
+    pub(crate) fn images(&self) -> usize {
+        if self.end_image { 2 } else { 1 }
     }
 
     /// Whether each step runs the model on the negative prompt as well.

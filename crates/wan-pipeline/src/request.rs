@@ -4,7 +4,7 @@ use wan_models::Defaults;
 use wan_sampler::SchedulerKind;
 use wan_vae::Tiling;
 
-use crate::{BlocksToSwap, LoraChoice, PipelineError, Result};
+use crate::{BlocksToSwap, ContextWindows, LoraChoice, PipelineError, Result};
 
 /// What is asked of the engine, up to and including the decoded frames. How they are stored is
 /// [`wan_media::VideoOptions`]'s.
@@ -54,6 +54,9 @@ pub struct Request {
     pub tile: Tiling,
     /// How the decoder's values become brightness.
     pub output_range: OutputRange,
+    /// Denoising in windows, for videos longer than the model's own length; text-to-video only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<ContextWindows>,
     /// LoRA files; their changes add up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loras: Vec<LoraChoice>,
@@ -113,9 +116,17 @@ impl Request {
             vae_tiling: TilingChoice::Auto,
             tile: Tiling::default(),
             output_range: OutputRange::Clamp,
+            context: None,
             loras: Vec::new(),
             blocks_to_swap: BlocksToSwap::Auto,
         })
+    }
+
+    /// The prompts that parts of the video follow, in order: with context windows the parts between `|`, else only the
+    /// first of them.
+    pub fn prompts(&self) -> Vec<&str> {
+        let parts = self.prompt.split('|').map(str::trim);
+        parts.take(if self.context.is_some() { usize::MAX } else { 1 }).collect()
     }
 
     /// How the DiT computes on a GPU.
@@ -164,6 +175,7 @@ impl Request {
                 return Err(PipelineError::request(field, value, "a finite number"));
             }
         }
+        self.context.iter().try_for_each(ContextWindows::check)?;
         self.loras.iter().try_for_each(LoraChoice::check)?;
         self.tile.check().map_err(|e| PipelineError::request("tile", e, "tile sizes that fit"))
     }

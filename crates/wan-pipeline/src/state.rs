@@ -55,6 +55,8 @@ struct Header {
     width: usize,
     height: usize,
     frames: usize,
+    #[serde(default)]
+    end_image: bool,
     scheduler: SchedulerKind,
     step: usize,
     rng: RngState,
@@ -76,6 +78,7 @@ impl SavedJob {
             width: plan.width,
             height: plan.height,
             frames: plan.frames,
+            end_image: plan.end_image,
             scheduler: state.sampler.kind,
             step: state.sampler.step,
             rng: state.rng.clone(),
@@ -112,7 +115,8 @@ impl SavedJob {
         let latents =
             tensors.get("latents").ok_or_else(|| resume_error(path, "no tensor `latents`"))?.clone();
         let conditioning = Conditioning::from_tensors(&tensors).map_err(|e| resume_error(path, e))?;
-        let plan = Plan::for_size(header.request, (header.width, header.height), header.frames)?;
+        let plan = Plan::for_size(header.request, (header.width, header.height), header.frames)?
+            .with_end_image(header.end_image)?;
         if latents.dims() != plan.latent_shape() {
             let (found, expected) = (latents.dims(), plan.latent_shape());
             return Err(resume_error(path, format!("latents {found:?}, expected {expected:?}")));

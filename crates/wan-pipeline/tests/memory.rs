@@ -67,10 +67,16 @@ fn check(name: &str, pipeline: &Pipeline, case: &Case) {
     let plan = pipeline.plan(request, Some(&image)).unwrap();
     let planned = pipeline.memory(&plan, Stage::EncodeText).unwrap();
     assert_eq!(planned.decode, case.decode);
-    let (stages, cancel) = (Stages::default(), CancelToken::new());
-    pipeline.generate(plan, Some(&image), &mut |_| Ok(()), &stages, &cancel).unwrap();
-    let measured = stages.0.into_inner().unwrap().1;
+    let run = || {
+        let (stages, cancel) = (Stages::default(), CancelToken::new());
+        pipeline.generate(plan.clone(), Some(&image), &mut |_| Ok(()), &stages, &cancel).unwrap();
+        stages.0.into_inner().unwrap().1
+    };
+    let measured = run();
     assert_eq!(measured.len(), planned.items.len());
+    for ((stage, bytes), item) in run().into_iter().zip(&planned.items) {
+        assert!(bytes as u64 <= item.host_bytes, "{name}, {} again: {bytes} bytes", stage.name());
+    }
     for ((stage, bytes), item) in measured.into_iter().zip(&planned.items) {
         assert_eq!(stage, item.stage);
         let (found, promised) = (bytes as f64, item.host_bytes as f64);
@@ -89,20 +95,20 @@ fn check(name: &str, pipeline: &Pipeline, case: &Case) {
 fn stages_allocate_what_is_planned() {
     let registry = Registry::builtin().unwrap();
     let tiny = registry.resolve(&registry.find("tiny").unwrap(), &Places::default()).unwrap();
-    let open = |files| Pipeline::open(files, Device::Cpu, DType::F32).unwrap();
-    let pipeline = open(tiny.clone());
+    let open = |files| Pipeline::open(files, Device::Cpu, DType::F32).unwrap().keeping_dit();
     use DecodeMode::{TileOuter, TimeOuter, Whole};
     for (size, frames, cfg, range, decode) in [
         (64, 5, 6.0, OutputRange::Clamp, Whole),
         (192, 17, 6.0, OutputRange::Minmax, Whole),
         (192, 17, 1.0, OutputRange::Clamp, TimeOuter),
     ] {
-        check("tiny", &pipeline, &Case { size, frames, cfg, range, decode });
+        // Nothing is remembered of the case before.
+        check("tiny", &open(tiny.clone()), &Case { size, frames, cfg, range, decode });
     }
     // Where nothing fits, the least is taken.
     let none = MemoryLimits { ram: Some(1), vram: None };
-    let cramped = open(tiny.clone()).with_limits(none);
     for range in [OutputRange::Clamp, OutputRange::Minmax] {
+        let cramped = open(tiny.clone()).with_limits(none);
         check("cramped", &cramped, &Case { size: 192, frames: 17, cfg: 1.0, range, decode: TileOuter });
     }
 

@@ -38,6 +38,8 @@ pub enum Command {
     Probe(Box<ProbeArgs>),
     /// Show devices, memory, models, and what a job with these options will take.
     Info(Box<InfoArgs>),
+    /// Look whether this machine can make videos, and say what to do where it cannot; for bug reports.
+    Doctor(Box<crate::doctor::DoctorArgs>),
     /// List, fetch, check, inspect, convert and remove models.
     Models {
         /// What to do.
@@ -154,11 +156,14 @@ pub struct InfoArgs {
 }
 
 /// Options of `generate`.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct GenerateArgs {
     /// Input image: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF.
     #[arg(long, short, value_name = "FILE")]
     pub image: Option<PathBuf>,
+    /// The video's last frame, for models that make the video between two images (FLF2V).
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "from_latents", "looped"])]
+    pub end_image: Option<PathBuf>,
     /// Video to write; without it, the first free PREFIX_NNNNN.EXT is taken. Its extension decides the format.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -175,6 +180,19 @@ pub struct GenerateArgs {
     /// What the workflow does with its image.
     #[arg(skip)]
     pub image_input: Option<wan_workflow::ImageInput>,
+    /// Make N videos, each with the next seed; an output NAME.mp4 becomes NAME-0001.mp4 and so on.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["batch", "extend", "resume", "from_latents"])]
+    pub count: Option<u32>,
+    /// Make a video of each line: a JSON object whose keys are option names, over the options given here. A line that
+    /// fails is reported and the others go on; run again, lines that are done are skipped.
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = ["output", "extend", "resume", "from_latents", "save_latents", "contact_sheet"])]
+    pub batch: Option<PathBuf>,
+    /// Continue a video from its last frame; the output has both. Its own parameters, if it has any, are the defaults.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "end_image", "workflow", "from_video", "resume", "from_latents", "noise", "save_latents", "looped", "width", "height", "no_adjust_resolution"])]
+    pub extend: Option<PathBuf>,
+    /// How many times --extend continues; each time with the next seed.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "extend")]
+    pub segments: Option<u32>,
     /// Defaults file instead of the user's own ($XDG_CONFIG_HOME/wan-run/config.toml).
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,

@@ -3,102 +3,181 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
-use wan_core::device::compute_dtype;
-use wan_core::progress::{CancelToken, Event, Observer, Stage};
-use wan_media::{
-    ContactSheet, OutputFormat, Reservation, RgbImage, VideoOptions, VideoWriter, load_image, read_metadata,
-};
-use wan_models::Registry;
-use wan_pipeline::{Job, MemoryPlan, Pipeline, Plan, Processor, SavedJob, load_tensor, save_tensors};
+use wan_core::progress::{CancelToken, Stage};
+use wan_media::{OutputFormat, Reservation, RgbImage, VideoOptions, load_image, read_metadata};
+use wan_pipeline::{Images, MemoryPlan, Pipeline, Plan, Processor, SavedJob, load_tensor};
 
 use crate::cli::GenerateArgs;
-use crate::error::{Failure, INTERRUPTED, Outcome, RUN, USAGE};
+use crate::error::{Failure, INTERRUPTED, Outcome};
+use crate::finish::{finish, write_video};
 use crate::options::{Options, Record, resolve, user_defaults};
-use crate::output;
 use crate::progress::Reporter;
+use crate::session::Session;
 use crate::settings::Settings;
-
-/// Frames on a contact sheet: two full rows of five.
-const SHEET_FRAMES: usize = 10;
+use crate::{batch, extend, output};
 
 /// What a resume file remembers besides the job itself.
 #[derive(Debug, Serialize, Deserialize)]
-struct ResumeExtra {
+pub struct ResumeExtra {
+    /// Where the video goes.
     #[serde(serialize_with = "crate::settings::path_as_text")]
-    output: PathBuf,
-    settings: Settings,
-    image: Option<String>,
+    pub output: PathBuf,
+    /// Parameters as they were settled.
+    pub settings: Settings,
+    /// Name of the image.
+    pub image: Option<String>,
+    /// Name of the end image.
+    #[serde(default)]
+    pub end_image: Option<String>,
 }
 
 /// Runs the command.
 pub fn run(args: GenerateArgs, cancel: &CancelToken) -> Outcome {
     let args = crate::workflow::apply(args)?;
     let reporter = Reporter::new(args.progress, args.quiet, args.preview.clone());
-    match (&args.resume, &args.from_latents) {
-        (Some(file), _) => resume(&args, file, &reporter, cancel),
-        (None, Some(file)) => decode_only(&args, file, &reporter, cancel),
-        (None, None) => generate(&args, &reporter, cancel),
+    let several = args.batch.is_some() || args.count.is_some() || args.extend.is_some();
+    let session = Session::new(&reporter, cancel, several)?;
+    match (&args.batch, args.count, &args.extend) {
+        (Some(file), ..) => batch::of_file(&args, file, &session),
+        (None, Some(count), _) => batch::of_seeds(&args, count, &session),
+        (None, None, Some(clip)) => extend::run(&args, clip, &session),
+        (None, None, None) => one(&args, &session, &|_| Ok(())),
     }
 }
 
+/// Runs one job. `begun` is told the output before any work is done; its error stops the job.
+pub fn one(args: &GenerateArgs, session: &Session<'_>, begun: Begun<'_>) -> Outcome {
+    match (&args.resume, &args.from_latents) {
+        (Some(file), _) => resume(args, file, session, begun),
+        (None, Some(file)) => decode_only(args, file, session, begun),
+        (None, None) => generate(args, session, begun),
+    }
+}
+
+/// Learns where the output of a job goes.
+pub type Begun<'a> = &'a dyn Fn(&Path) -> Outcome;
+
 /// Everything the last stages need to know about the output.
-struct Target<'a> {
-    args: &'a GenerateArgs,
-    output: PathBuf,
+pub struct Target<'a> {
+    /// The command.
+    pub args: &'a GenerateArgs,
+    /// The video.
+    pub output: PathBuf,
     _reserved: Reservation,
-    video: VideoOptions,
-    record: Option<Record>,
-    reporter: &'a Reporter,
-    cancel: &'a CancelToken,
-    started: Instant,
+    /// How it is stored.
+    pub video: VideoOptions,
+    /// Whether it ends before its last frame, which is the first one again.
+    pub looped: bool,
+    /// Name of the image, without its folder.
+    pub image: Option<String>,
+    /// Name of the end image.
+    pub end_image: Option<String>,
+    /// What the video says about how it was made, the images aside.
+    pub record: Option<Record>,
+    /// Shows progress.
+    pub reporter: &'a Reporter,
+    /// The user's wish to stop.
+    pub cancel: &'a CancelToken,
+    /// When the job began.
+    pub started: Instant,
 }
 
 impl Target<'_> {
+    /// How the video is stored, with `metadata` where the format has a place for it.
+    pub fn options_with(&self, metadata: Option<String>) -> VideoOptions {
+        let bare = self.video.format == OutputFormat::Rgb;
+        VideoOptions { metadata: metadata.filter(|_| !bare), ..self.video.clone() }
+    }
+
     /// Checks the video's options together with its size, before any work is done.
     fn check_size(&self, plan: &Plan) -> Outcome {
         Ok(self.video.check(plan.width as u32, plan.height as u32)?)
     }
 }
 
-fn generate(args: &GenerateArgs, reporter: &Reporter, cancel: &CancelToken) -> Outcome {
+fn generate(args: &GenerateArgs, session: &Session<'_>, begun: Begun<'_>) -> Outcome {
     let started = Instant::now();
+    let (reporter, cancel) = (session.reporter, session.cancel);
     let settings = settings(args)?;
-    let registry = Registry::builtin()?;
-    let options = resolve(settings.clone(), &registry)?;
-    let target = target(args, &options, reporter, cancel, started)?;
+    let options = resolve(settings.clone(), &session.registry)?;
+    if options.looped && args.end_image.is_some() {
+        return Err(Failure::usage(
+            "--end-image: found one beside --loop, whose end image is the image: expected one of the two",
+        ));
+    }
+    let target = target(args, &options, session, started)?;
     options.request.check()?;
-    if args.image.is_none() && options.model.model_type == wan_models::ModelType::I2v {
+    let model_type = options.model.model_type;
+    if args.image.is_none() && model_type == wan_models::ModelType::I2v {
         // Reported before the model's files are looked for.
-        Plan::new(options.request.clone(), options.model.model_type, None)?;
+        Plan::new(options.request.clone(), model_type, None)?;
     }
     let image = args.image.as_deref().map(|path| load_image(path, options.alpha)).transpose()?;
     let image = match (image, &args.image_input) {
         (Some(image), Some(input)) => Some(input.scaled(image)?),
         (image, _) => image,
     };
+    let end_image = args.end_image.as_deref().map(|path| load_image(path, options.alpha)).transpose()?;
     let noise = args.noise.as_deref().map(|path| load_tensor(path, "noise")).transpose()?;
     let size = image.as_ref().map(|i| (i.width() as usize, i.height() as usize));
-    let plan = Plan::new(options.request.clone(), options.model.model_type, size)?;
+    let last = if options.looped { image.as_ref() } else { end_image.as_ref() };
+    let plan = Plan::new(options.request.clone(), model_type, size)?.with_end_image(last.is_some())?;
     target.check_size(&plan)?;
-    let pipeline = open(&options, &registry, reporter)?;
+    let pipeline = session.open(&options)?;
+    check_end_image(&options, &pipeline, options.looped || last.is_some())?;
+    if let (Some(first), Some(last)) = (&image, &end_image) {
+        note_shapes(first, last, reporter);
+    }
+    begun(&target.output)?;
     announce(&plan, &options, &pipeline, reporter)?;
+    let images = Images { first: image.as_ref(), last };
     let job =
-        pipeline.prepare(plan, image.as_ref(), noise.as_ref(), reporter, cancel).map_err(
-            |error| match error.is_cancelled() {
+        pipeline.prepare(plan, images, noise.as_ref(), reporter, cancel).map_err(|error| {
+            match error.is_cancelled() {
                 true => Failure {
                     message: "stopped before the first step; nothing is kept".into(),
                     code: INTERRUPTED,
                 },
                 false => error.into(),
-            },
-        )?;
-    finish(&pipeline, job, target, settings, image_name(args.image.as_deref()))
+            }
+        })?;
+    finish(&pipeline, job, target, settings)
 }
 
-fn resume(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &CancelToken) -> Outcome {
+/// Says that the end image will be stretched, where it has another shape than the image.
+fn note_shapes(first: &RgbImage, last: &RgbImage, reporter: &Reporter) {
+    let aspect = |image: &RgbImage| f64::from(image.width()) / f64::from(image.height());
+    if (aspect(last) / aspect(first) - 1.0).abs() > 0.01 {
+        reporter.note(&format!(
+            "the end image ({}x{}) is stretched to the shape of the image ({}x{})",
+            last.width(),
+            last.height(),
+            first.width(),
+            first.height()
+        ));
+    }
+}
+
+/// Refuses a second image, or a loop, which is one, for a model that has no place for it.
+fn check_end_image(options: &Options, pipeline: &Pipeline, end_image: bool) -> Outcome {
+    if !end_image || pipeline.takes_end_image()? {
+        return Ok(());
+    }
+    let (option, instead) = match options.looped {
+        true => ("--loop", "; --pingpong plays the video of any model forwards and backwards"),
+        false => ("--end-image", ""),
+    };
+    Err(Failure::usage(format!(
+        "{option}: found the model {}, which takes one image, expected one that makes the video between two, such as \
+         wan2.1-flf2v-14b-720p-fp8{instead}",
+        pipeline.model().name
+    )))
+}
+
+fn resume(args: &GenerateArgs, file: &Path, session: &Session<'_>, begun: Begun<'_>) -> Outcome {
     let started = Instant::now();
+    let reporter = session.reporter;
     let here = Settings {
         device: None,
         blocks_to_swap: None,
@@ -128,8 +207,7 @@ fn resume(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &Cancel
     if let Some(blocks) = args.settings.blocks_to_swap {
         saved.job.plan.request.blocks_to_swap = blocks;
     }
-    let registry = Registry::builtin()?;
-    let options = resolve(settings.clone(), &registry)?;
+    let options = resolve(settings.clone(), &session.registry)?;
     let args = &GenerateArgs {
         output: Some(args.output.clone().unwrap_or(extra.output)),
         overwrite: args.overwrite,
@@ -140,12 +218,13 @@ fn resume(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &Cancel
         quiet: args.quiet,
         ..GenerateArgs::default()
     };
-    let mut target = target(args, &options, reporter, cancel, started)?;
+    let mut target = target(args, &options, session, started)?;
     if let Some(record) = target.record.as_mut() {
         record.request = saved.job.plan.request.clone();
-        record.image = extra.image.clone();
     }
-    let pipeline = open(&options, &registry, reporter)?;
+    (target.image, target.end_image) = (extra.image, extra.end_image);
+    let pipeline = session.open(&options)?;
+    begun(&target.output)?;
     note_loras(&pipeline, &saved.job.plan, reporter)?;
     check_memory(&pipeline, &saved.job.plan, Stage::Denoise, &options, reporter)?;
     reporter.note(&format!(
@@ -153,26 +232,26 @@ fn resume(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &Cancel
         saved.job.state.sampler.step,
         saved.job.plan.schedule.steps()
     ));
-    finish(&pipeline, saved.job, target, settings, extra.image)
+    finish(&pipeline, saved.job, target, settings)
 }
 
-fn decode_only(args: &GenerateArgs, file: &Path, reporter: &Reporter, cancel: &CancelToken) -> Outcome {
+fn decode_only(args: &GenerateArgs, file: &Path, session: &Session<'_>, begun: Begun<'_>) -> Outcome {
     let started = Instant::now();
-    let registry = Registry::builtin()?;
-    let options = resolve(settings(args)?, &registry)?;
-    let target = target(args, &options, reporter, cancel, started)?;
+    let options = resolve(settings(args)?, &session.registry)?;
+    let target = target(args, &options, session, started)?;
     let latents = load_tensor(file, "latents")?;
     let latents = if latents.dims().len() == 4 { latents.unsqueeze(0)? } else { latents };
     let plan = Plan::for_latents(options.request.clone(), &latents)
         .map_err(|e| Failure::run(format!("{}: {e}", file.display())))?;
     target.check_size(&plan)?;
-    let pipeline = open(&options, &registry, reporter)?;
-    check_memory(&pipeline, &plan, Stage::Decode, &options, reporter)?;
+    let pipeline = session.open(&options)?;
+    begun(&target.output)?;
+    check_memory(&pipeline, &plan, Stage::Decode, &options, session.reporter)?;
     write_video(&pipeline, &plan, &latents, &target)
 }
 
 /// Flags over the parameters of `--from-video` over the user's defaults.
-fn settings(args: &GenerateArgs) -> Outcome<Settings> {
+pub fn settings(args: &GenerateArgs) -> Outcome<Settings> {
     let mut base = user_defaults(args.config.as_deref())?;
     if let Some(path) = &args.from_video {
         let text = read_metadata(path)?.ok_or_else(|| {
@@ -191,11 +270,10 @@ fn settings(args: &GenerateArgs) -> Outcome<Settings> {
 }
 
 /// Chooses and checks every output before any work is done.
-fn target<'a>(
+pub fn target<'a>(
     args: &'a GenerateArgs,
     options: &Options,
-    reporter: &'a Reporter,
-    cancel: &'a CancelToken,
+    session: &Session<'a>,
     started: Instant,
 ) -> Outcome<Target<'a>> {
     let video = VideoOptions { overwrite: args.overwrite, ..options.video.clone() };
@@ -217,37 +295,35 @@ fn target<'a>(
             ("the resume file", Some(kept.as_path())),
             ("--resume", args.resume.as_deref()),
             ("--image", args.image.as_deref()),
+            ("--end-image", args.end_image.as_deref()),
             ("--noise", args.noise.as_deref()),
             ("--from-latents", args.from_latents.as_deref()),
+            ("--extend", args.extend.as_deref()),
             ("--config", args.config.as_deref()),
         ],
     )?;
-    let record = options.metadata.then(|| Record {
-        version: env!("CARGO_PKG_VERSION").into(),
-        model: options.model.name.clone(),
-        image: image_name(args.image.as_deref()),
-        request: options.request.clone(),
-        fps: video.fps.to_string(),
-        crf: video.crf,
-        pix_fmt: video.pixel_format.to_string(),
-        pingpong: video.pingpong,
-        loop_count: video.loop_count,
-    });
-    Ok(Target { args, output, _reserved: reserved, video, record, reporter, cancel, started })
+    let record = options.metadata.then(|| Record::new(options));
+    Ok(Target {
+        args,
+        output,
+        _reserved: reserved,
+        video,
+        looped: options.looped,
+        image: file_name(args.image.as_deref()),
+        end_image: file_name(args.end_image.as_deref()),
+        record,
+        reporter: session.reporter,
+        cancel: session.cancel,
+        started,
+    })
 }
 
-fn image_name(path: Option<&Path>) -> Option<String> {
+fn file_name(path: Option<&Path>) -> Option<String> {
     Some(path?.file_name()?.to_string_lossy().into_owned())
 }
 
-fn open(options: &Options, registry: &Registry, reporter: &Reporter) -> Outcome<Pipeline> {
-    let files = registry.resolve(&options.model, &options.places()?)?;
-    let device = options.open_device(|line| reporter.note(line))?;
-    let dtype = compute_dtype(&device);
-    Ok(Pipeline::open(files, device, dtype)?.with_limits(options.limits))
-}
-
-fn announce(plan: &Plan, options: &Options, pipeline: &Pipeline, reporter: &Reporter) -> Outcome {
+/// Says what will be made and what it takes, and refuses what does not fit.
+pub fn announce(plan: &Plan, options: &Options, pipeline: &Pipeline, reporter: &Reporter) -> Outcome {
     for note in &plan.notes {
         reporter.note(note);
     }
@@ -296,99 +372,5 @@ fn note_loras(pipeline: &Pipeline, plan: &Plan, reporter: &Reporter) -> Outcome 
     for report in pipeline.loras(plan)? {
         reporter.note(&report.to_string());
     }
-    Ok(())
-}
-
-/// Denoises what is left, decodes, writes. Whatever stops it, the job is kept as a resume file.
-fn finish(
-    pipeline: &Pipeline,
-    mut job: Job,
-    target: Target<'_>,
-    settings: Settings,
-    image: Option<String>,
-) -> Outcome {
-    let outcome = pipeline
-        .denoise(&mut job, target.reporter, target.cancel)
-        .map_err(Failure::from)
-        .and_then(|()| save_latents(&job.plan, &job.state.latents, &target))
-        .and_then(|()| write_video(pipeline, &job.plan, &job.state.latents, &target));
-    let Err(failure) = outcome else { return Ok(()) };
-    let extra = ResumeExtra { output: target.output.clone(), settings, image };
-    let extra = serde_json::to_value(extra).map_err(Failure::run)?;
-    Err(keep(pipeline, job, &target.output, extra, failure))
-}
-
-/// Writes the resume file and says so in the failure's message.
-fn keep(pipeline: &Pipeline, job: Job, output: &Path, extra: serde_json::Value, failure: Failure) -> Failure {
-    let (step, steps) = (job.state.sampler.step, job.plan.schedule.steps());
-    let saved = SavedJob { job, model: pipeline.model().name.clone(), extra };
-    let reason = if failure.code == INTERRUPTED {
-        format!("stopped after step {step} of {steps}")
-    } else {
-        failure.line()
-    };
-    // Where the video could not be written the file may not be either: then it goes to the temporary folder.
-    let beside = output::resume_file(output);
-    let elsewhere = beside.file_name().map(|name| {
-        let name = format!("wan-run-{}-{}", std::process::id(), name.display());
-        std::env::temp_dir().join(name)
-    });
-    let kept = match saved.save(&beside) {
-        Ok(()) => Ok(beside),
-        Err(error) => match elsewhere {
-            Some(path) if saved.save(&path).is_ok() => Ok(path),
-            _ => Err(error),
-        },
-    };
-    let message = match kept {
-        Ok(path) => {
-            format!("{reason}; the latents are kept: go on with wan-run --resume {}", output::quoted(&path))
-        }
-        Err(error) => format!("{reason}; the latents could not be kept: {error}"),
-    };
-    // A job that has run was no usage error, even if its output has appeared meanwhile.
-    let code = if failure.code == USAGE { RUN } else { failure.code };
-    Failure { message, code }
-}
-
-fn save_latents(plan: &Plan, latents: &Tensor, target: &Target<'_>) -> Outcome {
-    let Some(path) = &target.args.save_latents else { return Ok(()) };
-    let request = serde_json::to_string(&plan.request).map_err(Failure::run)?;
-    let metadata = [("wan-run-request".to_string(), request)].into();
-    Ok(save_tensors(path, &[("latents".to_string(), latents.clone())].into(), metadata)?)
-}
-
-/// Decodes into the encoder, frame by frame; the video appears when it is whole.
-fn write_video(pipeline: &Pipeline, plan: &Plan, latents: &Tensor, target: &Target<'_>) -> Outcome {
-    let metadata = target.record.as_ref().map(serde_json::to_string).transpose().map_err(Failure::run)?;
-    let mut video = VideoOptions { metadata: metadata.clone(), ..target.video.clone() };
-    if video.format == OutputFormat::Rgb {
-        video.metadata = None; // bare frames have no place for it
-    }
-    let (width, height) = (plan.width as u32, plan.height as u32);
-    let mut writer = VideoWriter::create(&target.output, width, height, video)?;
-    let mut sheet = target
-        .args
-        .contact_sheet
-        .as_ref()
-        .map(|_| ContactSheet::new(plan.frames, SHEET_FRAMES))
-        .transpose()?;
-    let mut index = 0;
-    let mut sink = |frame: &[u8]| {
-        if let Some(sheet) = sheet.as_mut() {
-            sheet.add(index, &RgbImage::new(width, height, frame.to_vec())?)?;
-        }
-        index += 1;
-        Ok(writer.push(frame)?)
-    };
-    pipeline.decode(plan, latents, &mut sink, target.reporter, target.cancel)?;
-    let start = Instant::now();
-    target.reporter.on_event(&Event::Started { stage: Stage::Encode, total: 1 });
-    let summary = writer.finish()?;
-    target.reporter.on_event(&Event::Finished { stage: Stage::Encode, took: start.elapsed() });
-    if let (Some(sheet), Some(path)) = (&sheet, &target.args.contact_sheet) {
-        sheet.write(path, metadata.as_deref())?;
-    }
-    target.reporter.done(&summary.path, summary.frames, target.started.elapsed());
     Ok(())
 }

@@ -1,7 +1,12 @@
 //! The `wan-run` command: parse, dispatch, exit code.
 
+mod batch;
 mod cli;
+mod doctor;
+
 mod error;
+mod extend;
+mod finish;
 mod generate;
 mod hub;
 mod info;
@@ -13,6 +18,7 @@ mod probe;
 mod progress;
 mod pull_progress;
 mod serve;
+mod session;
 mod settings;
 mod workflow;
 
@@ -55,6 +61,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Some(Command::Serve(args)) => serve::run(*args),
         Some(Command::Probe(args)) => probe::run(&args),
         Some(Command::Info(args)) => info::run(&args),
+        Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::Models { command }) => models::run(command, &interruptible()),
         Some(Command::Sample { output, overwrite }) => sample(&output, overwrite),
         Some(Command::Completions { shell }) => {

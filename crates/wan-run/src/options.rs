@@ -10,7 +10,8 @@ use wan_core::device::DeviceChoice;
 use wan_media::{Alpha, FrameRate, OutputFormat, PixelFormat, VideoOptions};
 use wan_models::{ModelDescription, Places, Registry};
 use wan_pipeline::{
-    LoraChoice, MemoryLimits, Numerics, OutputRange, PipelineError, Request, TilingChoice, keep_tuning,
+    ContextWindows, LoraChoice, MemoryLimits, Numerics, OutputRange, PipelineError, Request, TilingChoice,
+    keep_tuning,
 };
 
 use crate::error::{Failure, Outcome};
@@ -44,6 +45,8 @@ pub struct Options {
     pub alpha: Alpha,
     /// Whether parameters are stored in the video.
     pub metadata: bool,
+    /// Whether the video ends before its last frame, which is the first one again.
+    pub looped: bool,
     /// Whether the seed was chosen here.
     pub seed_is_random: bool,
 }
@@ -81,6 +84,15 @@ pub struct Record {
     /// File name of the input image, without its folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// File name of the end image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_image: Option<String>,
+    /// File name of the video that it continues.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extends: Option<String>,
+    /// Whether the end image is the first one again.
+    #[serde(default, rename = "loop", skip_serializing_if = "std::ops::Not::not")]
+    pub looped: bool,
     /// What was asked.
     #[serde(flatten)]
     pub request: Request,
@@ -97,6 +109,24 @@ pub struct Record {
 }
 
 impl Record {
+    /// What a video made with `options` says, the names of its images aside.
+    pub fn new(options: &Options) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            model: options.model.name.clone(),
+            image: None,
+            end_image: None,
+            extends: None,
+            looped: options.looped,
+            request: options.request.clone(),
+            fps: options.video.fps.to_string(),
+            crf: options.video.crf,
+            pix_fmt: options.video.pixel_format.to_string(),
+            pingpong: options.video.pingpong,
+            loop_count: options.video.loop_count,
+        }
+    }
+
     /// The settings that make this video again.
     pub fn settings(self) -> Outcome<Settings> {
         let r = self.request;
@@ -131,6 +161,12 @@ impl Record {
             tile_stride_height: Some(r.tile.stride_height),
             tile_stride_width: Some(r.tile.stride_width),
             output_range: name(serde_json::to_value(r.output_range)),
+            context_schedule: r.context.map(|c| c.schedule.to_string()),
+            context_frames: r.context.map(|c| c.frames),
+            context_stride: r.context.map(|c| c.stride),
+            context_overlap: r.context.map(|c| c.overlap),
+            context_freenoise: r.context.map(|c| c.freenoise),
+            looped: self.looped.then_some(true),
             fps: Some(fps.as_f64()),
             crf: Some(self.crf),
             pix_fmt: Some(self.pix_fmt),
@@ -196,6 +232,7 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
     set(&mut request.noise_aug_strength, s.noise_aug_strength);
     set(&mut request.latent_strength, s.latent_strength);
     set(&mut request.clip_embed_strength, s.clip_embed_strength);
+    request.context = context_windows(&s)?;
     request.prompt = s.prompt.unwrap_or_default();
     request.negative_prompt = s.negative_prompt.unwrap_or_default();
     request.adjust_resolution = !s.no_adjust_resolution.unwrap_or(false);
@@ -251,12 +288,32 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
         extra_model_paths: s.extra_model_paths,
         output_prefix: s.output_prefix.unwrap_or_else(|| crate::output::DEFAULT_PREFIX.into()),
         metadata: !s.no_metadata.unwrap_or(false),
+        looped: s.looped.unwrap_or(false),
         seed_is_random: s.seed.is_none(),
         request,
         model,
         video,
         alpha,
     })
+}
+
+/// The windows that the options ask for: any of them without a schedule is the default schedule's.
+fn context_windows(s: &Settings) -> Outcome<Option<ContextWindows>> {
+    let plain = ContextWindows::default();
+    let asked = s.context_frames.is_some() || s.context_stride.is_some() || s.context_overlap.is_some();
+    let schedule = match s.context_schedule.as_deref() {
+        Some("none") => return Ok(None),
+        None if !asked && s.context_freenoise.is_none() => return Ok(None),
+        Some(name) => name.parse()?,
+        None => plain.schedule,
+    };
+    Ok(Some(ContextWindows {
+        schedule,
+        frames: s.context_frames.unwrap_or(plain.frames),
+        stride: s.context_stride.unwrap_or(plain.stride),
+        overlap: s.context_overlap.unwrap_or(plain.overlap),
+        freenoise: s.context_freenoise.unwrap_or(plain.freenoise),
+    }))
 }
 
 /// The value of this name, else `default`.
@@ -299,7 +356,7 @@ fn loras(texts: Vec<String>, models_dir: &Path) -> Outcome<Vec<LoraChoice>> {
 }
 
 /// A seed that differs from run to run, small enough to be typed again.
-fn random_seed() -> u64 {
+pub fn random_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     // The standard library seeds its hash maps from the system's randomness.
     RandomState::new().hash_one(0u8) >> 32

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use wan_core::progress::{Event, Observer, Stage};
 use wan_media::preview::{LATENT_STRIDE, Upscale, upscale};
 use wan_media::{RgbImage, write_png};
@@ -27,6 +27,8 @@ enum Style {
 pub struct Reporter {
     style: Style,
     preview: Option<PathBuf>,
+    /// Entries that every JSON event has, such as which line of a batch it belongs to.
+    scope: Mutex<Map<String, Value>>,
 }
 
 impl Reporter {
@@ -39,7 +41,30 @@ impl Reporter {
             ProgressMode::Auto if std::io::stderr().is_terminal() => Style::Bars(Mutex::new(None)),
             ProgressMode::Auto => Style::Lines,
         };
-        Self { style, preview }
+        Self { style, preview, scope: Mutex::default() }
+    }
+
+    /// Puts `entries` into every JSON event from now on, instead of those before.
+    pub fn set_scope(&self, entries: Map<String, Value>) {
+        *self.scope.lock().unwrap_or_else(|e| e.into_inner()) = entries;
+    }
+
+    /// An event of the caller's: an object for JSON, a line for people where they are told anything.
+    pub fn tell(&self, event: &Value, text: Option<&str>) {
+        match (&self.style, text) {
+            (Style::Json, _) => self.print_json(event),
+            (_, Some(text)) => self.note(text),
+            _ => {}
+        }
+    }
+
+    fn print_json(&self, event: &Value) {
+        let mut event = event.clone();
+        if let Value::Object(entries) = &mut event {
+            let scope = self.scope.lock().unwrap_or_else(|e| e.into_inner());
+            entries.extend(scope.iter().map(|(k, v)| (k.clone(), v.clone())));
+        }
+        print_line(&event.to_string());
     }
 
     /// A line for the user, such as an adjusted value.
@@ -50,14 +75,12 @@ impl Reporter {
     /// The job's end: the path on standard output, or the last JSON event.
     pub fn done(&self, output: &std::path::Path, frames: u64, took: Duration) {
         let path = output.display().to_string();
-        let line = match self.style {
-            Style::Json => {
-                json!({"event": "done", "output": path, "frames": frames, "seconds": seconds(took)})
-                    .to_string()
-            }
-            _ => path,
-        };
-        print_line(&line);
+        match self.style {
+            Style::Json => self.print_json(
+                &json!({"event": "done", "output": path, "frames": frames, "seconds": seconds(took)}),
+            ),
+            _ => print_line(&path),
+        }
     }
 
     fn write_preview(&self, step: usize, width: usize, height: usize, frames: &[Vec<u8>]) {
@@ -78,7 +101,7 @@ impl Observer for Reporter {
             Style::Silent => {}
             Style::Json => {
                 if let Some(value) = json_event(event) {
-                    print_line(&value.to_string());
+                    self.print_json(&value);
                 }
             }
             Style::Lines => lines(event),

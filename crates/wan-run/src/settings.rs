@@ -125,6 +125,27 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_embed_strength: Option<f64>,
 
+    /// Denoise a long text-to-video in windows that lie so: uniform_standard, static_standard or none [default: none].
+    #[arg(long, value_parser = ["uniform_standard", "static_standard", "none"], value_name = "NAME", help_heading = "Context windows")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_schedule: Option<String>,
+    /// Frames of a window [default: 81].
+    #[arg(long, value_name = "N", help_heading = "Context windows", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_frames: Option<usize>,
+    /// With uniform_standard, 8 and more add windows that skip frames [default: 4].
+    #[arg(long, value_name = "N", help_heading = "Context windows", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_stride: Option<usize>,
+    /// Frames that two windows have in common [default: 16].
+    #[arg(long, value_name = "N", help_heading = "Context windows", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_overlap: Option<usize>,
+    /// Whether later windows begin with the first one's noise in another order [default: true].
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Context windows")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_freenoise: Option<bool>,
+
     /// Decode in tiles: auto (if memory is short), on or off.
     #[arg(long, value_parser = ["auto", "on", "off"], value_name = "WHEN", help_heading = "Decoding")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,6 +195,11 @@ pub struct Settings {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Video")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pingpong: Option<bool>,
+    /// Make a video that ends where it began: the image is its last frame too, and is shown once. For models that make
+    /// the video between two images (FLF2V).
+    #[arg(long = "loop", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Video")]
+    #[serde(rename = "loop", skip_serializing_if = "Option::is_none")]
+    pub looped: Option<bool>,
     /// Repeat the video this many more times.
     #[arg(long, value_name = "N", help_heading = "Video", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -234,6 +260,11 @@ impl Settings {
             noise_aug_strength,
             latent_strength,
             clip_embed_strength,
+            context_schedule,
+            context_frames,
+            context_stride,
+            context_overlap,
+            context_freenoise,
             vae_tiling,
             tile_height,
             tile_width,
@@ -246,6 +277,7 @@ impl Settings {
             crf,
             pix_fmt,
             pingpong,
+            looped,
             loop_count,
             no_metadata,
         )

@@ -71,6 +71,18 @@ impl TorchRng {
         Ok(Tensor::from_vec(values, shape, device)?)
     }
 
+    /// `torch.randperm(n)`: 0 to `n - 1` in random order. `n` below 214 million, from where on torch draws otherwise.
+    ///
+    /// Source: PyTorch `aten/src/ATen/native/TensorFactories.cpp`, `randperm_cpu`.
+    pub fn permutation(&mut self, n: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..n).collect();
+        for i in 0..n.saturating_sub(1) {
+            let other = i + self.engine.next_u32() as usize % (n - i);
+            order.swap(i, other);
+        }
+        order
+    }
+
     /// Everything that later draws depend on.
     pub fn state(&self) -> RngState {
         let (words, next) = self.engine.parts();

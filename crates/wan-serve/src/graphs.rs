@@ -171,6 +171,6 @@ impl Backend for ModelBackend {
             .filter(|(model, _)| *model == job.model)
             .ok_or_else(|| missing(format!("no job with `{}`", job.model)))?;
         let files = self.library.files(choice).map_err(missing)?;
-        Pipeline::open(files, self.device.clone(), compute_dtype(&self.device))
+        Pipeline::open(files, self.device.clone(), compute_dtype(&self.device)).map(Pipeline::keeping_dit)
     }
 }

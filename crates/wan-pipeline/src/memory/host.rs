@@ -107,8 +107,8 @@ pub(super) fn tokenizer_heap(sizes: &ModelSizes) -> u64 {
 /// What a forward has to hold, apart from weights.
 pub(super) fn dit_job(sizes: &ModelSizes, job: &JobShape) -> MemoryJob {
     MemoryJob {
-        tokens: job.latent().tokens(),
-        image_tokens: sizes.image_encoder.as_ref().map_or(0, |e| e.config.tokens()),
+        tokens: job.tokens(),
+        image_tokens: sizes.image_encoder.as_ref().map_or(0, |e| e.config.tokens() * job.images),
         contexts: job.contexts,
         dtype: sizes.dtype,
         cache: KeyCache::Keep,

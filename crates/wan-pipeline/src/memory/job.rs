@@ -19,6 +19,10 @@ pub(crate) struct JobShape {
     pub frames: usize,
     /// Prompts that the DiT runs for.
     pub contexts: usize,
+    /// Latent frames of a context window, if the DiT sees the video in windows.
+    pub window: Option<usize>,
+    /// Images that the DiT attends to, where it attends to any.
+    pub images: usize,
     /// Whether and when the VAE decodes in tiles.
     pub tiling: TilingChoice,
     /// Sizes of the tiles.
@@ -44,7 +48,9 @@ impl JobShape {
             width: plan.width,
             height: plan.height,
             frames: plan.frames,
-            contexts: if plan.uses_guidance() { 2 } else { 1 },
+            contexts: request.prompts().len() + usize::from(plan.uses_guidance()),
+            window: request.context.map(|_| plan.window_frames()),
+            images: plan.images(),
             tiling: request.vae_tiling,
             tile: request.tile,
             keeps_frames: request.output_range == OutputRange::Minmax,
@@ -58,6 +64,12 @@ impl JobShape {
     /// Size of the latents.
     pub fn latent(&self) -> LatentSize {
         LatentSize::of_video(self.frames, self.width, self.height)
+    }
+
+    /// Video tokens that the DiT sees at a time.
+    pub fn tokens(&self) -> usize {
+        let latent = self.latent();
+        LatentSize { frames: self.window.map_or(latent.frames, |w| w.min(latent.frames)), ..latent }.tokens()
     }
 
     /// Whether the size may still be chosen, which that of latents in hand may not.

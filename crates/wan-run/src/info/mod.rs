@@ -89,8 +89,9 @@ pub fn run(args: &InfoArgs) -> Outcome {
     crate::print(text.as_bytes())
 }
 
+/// Vector instructions that this processor has.
 #[cfg(target_arch = "x86_64")]
-fn instruction_sets() -> Vec<&'static str> {
+pub fn instruction_sets() -> Vec<&'static str> {
     let sets = [
         ("AVX2", std::arch::is_x86_feature_detected!("avx2")),
         ("FMA", std::arch::is_x86_feature_detected!("fma")),
@@ -99,8 +100,9 @@ fn instruction_sets() -> Vec<&'static str> {
     sets.iter().filter(|(_, has)| *has).map(|(name, _)| *name).collect()
 }
 
+/// Vector instructions that this processor has.
 #[cfg(not(target_arch = "x86_64"))]
-fn instruction_sets() -> Vec<&'static str> {
+pub fn instruction_sets() -> Vec<&'static str> {
     Vec::new()
 }
 

@@ -141,6 +141,7 @@ fn request(
         vae_tiling: TilingChoice::Auto,
         tile: Tiling::default(),
         output_range: OutputRange::Clamp,
+        context: None,
         loras: Vec::new(),
         precision: transformer.numerics.precision,
         attention: transformer.numerics.attention,

@@ -1,0 +1,172 @@
+//! Many videos from one command, with the model kept open: `--batch FILE.jsonl` and `--count N`.
+
+mod line;
+mod seeds;
+mod state;
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::cli::GenerateArgs;
+use crate::error::{Failure, INTERRUPTED, Outcome, USAGE};
+use crate::generate::{self, Begun};
+use crate::progress::say;
+use crate::session::Session;
+
+use line::Line;
+use state::{Known, State};
+
+/// One job of several.
+struct Entry {
+    /// Its name for people, such as `line 3`.
+    name: String,
+    /// Its entries in JSON events.
+    scope: Map<String, Value>,
+}
+
+impl Entry {
+    fn new(kind: &str, number: usize, of: usize) -> Self {
+        let scope = [(kind.to_string(), number.into()), ("of".to_string(), of.into())];
+        Self { name: format!("{kind} {number}"), scope: scope.into_iter().collect() }
+    }
+}
+
+/// How the jobs ended.
+#[derive(Default)]
+struct Tally {
+    done: usize,
+    skipped: usize,
+    failed: Vec<(String, String)>,
+}
+
+impl Tally {
+    /// Runs one job. Its failure is told and noted; only Ctrl-C is handed on.
+    fn run(&mut self, entry: &Entry, session: &Session<'_>, job: impl FnOnce() -> Outcome) -> Outcome {
+        let reporter = session.reporter;
+        reporter.set_scope(entry.scope.clone());
+        reporter.tell(&json!({"event": "begun"}), Some(&entry.name));
+        match job() {
+            Ok(()) => self.done += 1,
+            Err(failure) if failure.code == INTERRUPTED => return Err(failure),
+            Err(failure) => {
+                let error = failure.line();
+                say(&format!("wan-run: {}: {error}", entry.name));
+                reporter.tell(&json!({"event": "failed", "error": error}), None);
+                self.failed.push((entry.name.clone(), error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells how the jobs ended.
+    ///
+    /// Errors: exit 1 if one failed.
+    fn end(self, what: &str, advice: &str, session: &Session<'_>) -> Outcome {
+        let Self { done, skipped, failed } = self;
+        session.reporter.set_scope(Map::new());
+        let errors: Vec<Value> =
+            failed.iter().map(|(job, error)| json!({"job": job, "error": error})).collect();
+        let before = if skipped > 0 { format!(", {skipped} done before") } else { String::new() };
+        session.reporter.tell(
+            &json!({"event": "summary", "done": done, "skipped": skipped, "failed": errors}),
+            Some(&format!("{what}: {done} done{before}, {} failed", failed.len())),
+        );
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let all = done + skipped + failed.len();
+        let names = failed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+        Err(Failure::run(format!("{what}: {} of {all} failed ({names}){advice}", failed.len())))
+    }
+}
+
+/// `--batch`: one job a line.
+///
+/// Errors: exit 2 if the file cannot be read or another run works on it; exit 1 if a line failed; 130 after Ctrl-C.
+pub fn of_file(args: &GenerateArgs, file: &Path, session: &Session<'_>) -> Outcome {
+    let what = format!("batch {}", file.display());
+    let text = std::fs::read_to_string(file).map_err(|e| Failure::usage(format!("{what}: {e}")))?;
+    let lines: Vec<(usize, &str)> =
+        (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()).collect();
+    if lines.is_empty() {
+        return Err(Failure::usage(format!("{what}: found no lines, expected a JSON object on each")));
+    }
+    let state = State::open(file)?;
+    let mut tally = Tally::default();
+    for (number, text) in &lines {
+        let entry = Entry::new("line", *number, lines.len());
+        session.cancel.check().map_err(|_| stopped(&what, &entry, "not begun"))?;
+        let line = match Line::read(text, args) {
+            Ok(line) => line,
+            Err(failure) => {
+                tally.run(&entry, session, || Err(failure))?;
+                continue;
+            }
+        };
+        let ran = match state.known(&line.key) {
+            Some(Known::Done(output)) => {
+                session.reporter.set_scope(entry.scope.clone());
+                let text = format!("{}: done before: {}", entry.name, output.display());
+                let event = json!({"event": "skipped", "output": output.display().to_string()});
+                session.reporter.tell(&event, Some(&text));
+                tally.skipped += 1;
+                Ok(())
+            }
+            Some(Known::Stopped(resume)) => {
+                let again = line.resumed(&resume);
+                tally.run(&entry, session, || run_line(&again, &line, &state, session)).inspect(|()| {
+                    if state.is_done(&line.key) {
+                        // It has served; left behind, it would do no harm.
+                        let _ = std::fs::remove_file(&resume);
+                    }
+                })
+            }
+            None => tally.run(&entry, session, || run_line(&line.args, &line, &state, session)),
+        };
+        ran.map_err(|failure| stopped(&what, &entry, &failure.message))?;
+    }
+    tally.end(&what, "; correct them and give the same command again: what is done is skipped", session)
+}
+
+/// Runs a line and keeps in the state file how far it got.
+fn run_line(args: &GenerateArgs, line: &Line, state: &State, session: &Session<'_>) -> Outcome {
+    let begun: Begun<'_> = &|output| state.begun(&line.key, output);
+    generate::one(args, session, begun)?;
+    state.done(&line.key)
+}
+
+fn stopped(what: &str, entry: &Entry, why: &str) -> Failure {
+    let message = format!("{what}: {}: {why}; the same command again goes on from here", entry.name);
+    Failure { message, code: INTERRUPTED }
+}
+
+/// `--count`: the same job with one seed after the other.
+///
+/// Errors: exit 2 if the first job makes no sense; exit 1 if one failed; 130 after Ctrl-C.
+pub fn of_seeds(args: &GenerateArgs, count: u32, session: &Session<'_>) -> Outcome {
+    let jobs = seeds::jobs(args, count)?;
+    let mut tally = Tally::default();
+    for (index, (seed, job)) in jobs.iter().enumerate() {
+        let entry = Entry::new("video", index + 1, jobs.len());
+        let left = jobs.len() - index;
+        let left = format!("; {left} of {} are left: --seed {seed} --count {left}", jobs.len());
+        let interrupted = |why: &str| {
+            let message = format!("{}: {why}{left}", entry.name);
+            Failure { message, code: INTERRUPTED }
+        };
+        session.cancel.check().map_err(|_| interrupted("not begun"))?;
+        let mut senseless = None;
+        let ran = tally.run(&entry, session, || {
+            generate::one(job, session, &|_| Ok(())).inspect_err(|failure| {
+                // What is wrong with the first job is wrong with all of them.
+                senseless = (failure.code == USAGE && index == 0).then(|| failure.message.clone());
+            })
+        });
+        if let Some(message) = senseless {
+            return Err(Failure::usage(message));
+        }
+        ran.map_err(|failure| interrupted(&failure.message))?;
+    }
+    tally.end("count", "", session)
+}

@@ -1,0 +1,236 @@
+//! Many videos from one command: the same bytes as one by one, failures that stop nothing, and going on.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::support::{Sandbox, assert_fails, sample_image, stderr, stdout, tiny_args};
+
+fn read(sandbox: &Sandbox, name: &str) -> Vec<u8> {
+    std::fs::read(sandbox.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// Arguments of a batch over a small job.
+fn batch(file: &str, more: &[&str]) -> Vec<String> {
+    tiny_args(&[&["!--output", "!--prompt", "--batch", file], more].concat())
+}
+
+fn write(sandbox: &Sandbox, lines: &[&str]) {
+    std::fs::write(sandbox.path("jobs.jsonl"), lines.join("\n")).unwrap();
+}
+
+/// Runs until a line with `text` is said, does something meanwhile, interrupts, and returns the last line.
+fn interrupted(sandbox: &Sandbox, args: &[String], text: &str, meanwhile: impl FnOnce()) -> String {
+    let mut child = sandbox
+        .command()
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("wan-run starts");
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(said.by_ref().any(|line| line.contains(text)), "`{text}` was never said");
+    meanwhile();
+    let id = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let last = said.last().unwrap_or_default();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{last}");
+    crate::troubleshooting::assert_covered(&last);
+    last
+}
+
+#[test]
+fn seeds_that_are_left_are_named() {
+    let sandbox = Sandbox::new();
+    let args = tiny_args(&["--count", "3", "--seed", "7", "--steps", "40", "--output", "a.mp4"]);
+    let last = interrupted(&sandbox, &args, "video 2", || {});
+    assert!(last.ends_with("; 2 of 3 are left: --seed 8 --count 2"), "{last}");
+    assert!(sandbox.names().contains(&"a-0001.mp4".into()), "{:?}", sandbox.names());
+}
+
+#[test]
+fn count_makes_a_video_of_each_seed() {
+    let sandbox = Sandbox::new();
+    let args = ["--count", "3", "--seed", "7", "--output", "a.mp4", "--save-latents", "l.safetensors"];
+    let output = sandbox.ok(&tiny_args(&args));
+    assert_eq!(stdout(&output), "a-0001.mp4\na-0002.mp4\na-0003.mp4\n");
+    for (index, seed) in ["7", "8", "9"].iter().enumerate() {
+        let name = format!("one-{index}.mp4");
+        sandbox.ok(&tiny_args(&[
+            "--seed",
+            seed,
+            "--output",
+            &name,
+            "--save-latents",
+            "one.safetensors",
+            "--overwrite",
+        ]));
+        assert!(read(&sandbox, &name) == read(&sandbox, &format!("a-{:04}.mp4", index + 1)), "seed {seed}");
+        assert!(
+            read(&sandbox, "one.safetensors") == read(&sandbox, &format!("l-{:04}.safetensors", index + 1))
+        );
+    }
+    let numbered = ["!--output", "--output-prefix", "clip", "--count", "2", "!--seed", "--quiet"];
+    assert_eq!(stdout(&sandbox.ok(&tiny_args(&numbered))), "clip_00001.mp4\nclip_00002.mp4\n");
+    assert!(read(&sandbox, "clip_00001.mp4") != read(&sandbox, "clip_00002.mp4"));
+
+    let before = sandbox.names();
+    assert_fails(&sandbox.tiny(&["--count", "3", "--steps", "0"]), 2, "steps: found 0");
+    assert_fails(&sandbox.tiny(&["--count", "0"]), 2, "--count");
+    let largest = u64::MAX.to_string();
+    assert_fails(&sandbox.tiny(&["--count", "2", "--seed", &largest]), 2, "found 2 seeds");
+    assert_eq!(sandbox.names(), before);
+}
+
+/// Lines differ in everything that is remembered between jobs: prompt, image, size, seed, LoRA.
+#[test]
+fn a_batch_equals_single_runs_byte_for_byte() {
+    let sandbox = Sandbox::new();
+    let lora = crate::lora::write(&sandbox, "a.safetensors");
+    let lora = lora.to_str().unwrap();
+    let mirrored = image::open(sample_image()).unwrap().fliph();
+    mirrored.save(sandbox.path("mirrored.png")).unwrap();
+    let jobs: [&[(&str, &str)]; 7] = [
+        &[("prompt", "a red balloon")],
+        &[("prompt", "a red balloon"), ("seed", "5")],
+        &[("prompt", "a blue square"), ("image", "mirrored.png")],
+        &[("prompt", "a red balloon"), ("lora", lora)],
+        &[("prompt", "a red balloon"), ("image", "mirrored.png"), ("width", "96")],
+        &[("prompt", "a red balloon"), ("noise-aug-strength", "0.3"), ("seed", "6")],
+        &[
+            ("prompt", "a red balloon"),
+            ("latent-strength", "0.5"),
+            ("clip-embed-strength", "0.5"),
+            ("cfg", "1"),
+        ],
+    ];
+    let lines: Vec<String> = (0..)
+        .zip(jobs)
+        .map(|(index, job)| {
+            let value = |text: &str| text.parse::<Value>().unwrap_or_else(|_| text.into());
+            let mut line: serde_json::Map<String, Value> = job
+                .iter()
+                .map(|(key, text)| {
+                    let value = if *key == "lora" { vec![text.to_string()].into() } else { value(text) };
+                    (key.to_string(), value)
+                })
+                .collect();
+            line.insert("output".into(), format!("batch-{index}.mp4").into());
+            line.insert("save-latents".into(), format!("batch-{index}.safetensors").into());
+            Value::Object(line).to_string()
+        })
+        .collect();
+    write(&sandbox, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+    let output = sandbox.ok(&batch("jobs.jsonl", &[]));
+    assert_eq!(stdout(&output).lines().count(), jobs.len());
+    assert!(stderr(&output).contains("batch jobs.jsonl: 7 done, 0 failed"), "{}", stderr(&output));
+    for (index, job) in jobs.iter().enumerate() {
+        let (video, latents) = (format!("one-{index}.mp4"), format!("one-{index}.safetensors"));
+        let options: Vec<(String, &str)> = job.iter().map(|(k, v)| (format!("--{k}"), *v)).collect();
+        let mut args: Vec<&str> = options.iter().flat_map(|(k, v)| [k.as_str(), v]).collect();
+        args.extend(["--output", &video, "--save-latents", &latents]);
+        sandbox.ok(&tiny_args(&args));
+        assert!(read(&sandbox, &video) == read(&sandbox, &format!("batch-{index}.mp4")), "{job:?}");
+        assert!(read(&sandbox, &latents) == read(&sandbox, &format!("batch-{index}.safetensors")), "{job:?}");
+    }
+}
+
+#[test]
+fn a_failed_line_is_reported_and_the_rest_goes_on() {
+    let sandbox = Sandbox::new();
+    let lines = [
+        r#"{"prompt": "one"}"#,
+        r#"{"prompt": "two", "stepz": 3}"#,
+        "",
+        "no JSON",
+        r#"{"prompt": "three", "image": "absent.png"}"#,
+        r#"{"prompt": "four", "steps": 0}"#,
+        r#"{"prompt": "five"}"#,
+    ];
+    write(&sandbox, &lines);
+    let output = sandbox.run(&batch("jobs.jsonl", &["--output-prefix", "clip", "--progress", "json"]));
+    assert_fails(
+        &output,
+        1,
+        "batch jobs.jsonl: 4 of 6 failed (line 2, line 4, line 5, line 6); correct them and give the same command again",
+    );
+    let errors = stderr(&output);
+    for part in [
+        "line 2: not a job: unknown field `stepz`",
+        "line 5: absent.png: no such file",
+        "line 6: steps: found 0",
+    ] {
+        assert!(errors.contains(part), "{part} in {errors}");
+    }
+    let text = stdout(&output);
+    let events: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let of = |kind: &str| -> Vec<u64> {
+        let events = events.iter().filter(|e| e["event"] == kind);
+        events.map(|e| e["line"].as_u64().unwrap_or_default()).collect()
+    };
+    assert_eq!(of("begun"), [1, 2, 4, 5, 6, 7]);
+    assert_eq!(of("done"), [1, 7]);
+    assert_eq!(of("failed"), [2, 4, 5, 6]);
+    assert!(events.iter().filter(|e| e["event"] == "step").all(|e| e["of"] == 6 && e["line"].is_number()));
+    let summary = events.last().unwrap();
+    assert_eq!((&summary["event"], &summary["done"]), (&"summary".into(), &2.into()));
+    assert_eq!(summary["failed"].as_array().unwrap().len(), 4);
+
+    // Corrected, only what failed is made.
+    write(&sandbox, &[lines[0], r#"{"prompt": "two", "steps": 3}"#, lines[6]]);
+    let output = sandbox.ok(&batch("jobs.jsonl", &["--output-prefix", "clip"]));
+    assert_eq!(stdout(&output), "clip_00003.mp4\n");
+    assert!(stderr(&output).contains("1 done, 2 done before, 0 failed"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("line 1: done before: "));
+    // A video that was deleted is made again, under the next number.
+    std::fs::remove_file(sandbox.path("clip_00001.mp4")).unwrap();
+    assert_eq!(stdout(&sandbox.ok(&batch("jobs.jsonl", &["--output-prefix", "clip"]))), "clip_00004.mp4\n");
+    // And so is everything for another command.
+    let output = sandbox.ok(&batch("jobs.jsonl", &["--output-prefix", "clip", "--steps", "1", "--quiet"]));
+    assert_eq!(stdout(&output).lines().count(), 2, "the line with steps of its own is the same");
+}
+
+#[test]
+fn a_batch_that_was_stopped_goes_on_within_the_line() {
+    let sandbox = Sandbox::new();
+    write(
+        &sandbox,
+        &[
+            r#"{"prompt": "one", "output": "one.mp4", "steps": 1}"#,
+            r#"{"prompt": "two", "output": "two.mp4", "steps": 60}"#,
+            r#"{"prompt": "three", "output": "three.mp4", "steps": 1}"#,
+        ],
+    );
+    let last = interrupted(&sandbox, &batch("jobs.jsonl", &[]), "step 3 of 60", || {
+        let again = sandbox.run(&batch("jobs.jsonl", &[]));
+        assert_fails(&again, 2, "batch jobs.jsonl: another run is working on it");
+    });
+    assert!(
+        last.contains("batch jobs.jsonl: line 2: stopped after step")
+            && last.contains("the same command again goes on"),
+        "{last}"
+    );
+    assert_eq!(sandbox.names(), ["jobs.jsonl", "jobs.state.jsonl", "one.mp4", "two.resume.safetensors"]);
+
+    let output = sandbox.ok(&batch("jobs.jsonl", &[]));
+    let text = stderr(&output);
+    assert!(text.contains("line 1: done before") && text.contains("resuming after step"), "{text}");
+    assert_eq!(sandbox.names(), ["jobs.jsonl", "jobs.state.jsonl", "one.mp4", "three.mp4", "two.mp4"]);
+    let whole = ["--prompt", "two", "--steps", "60", "--output", "whole.mp4"];
+    sandbox.ok(&tiny_args(&whole));
+    assert!(read(&sandbox, "two.mp4") == read(&sandbox, "whole.mp4"));
+    assert_eq!(stdout(&sandbox.ok(&batch("jobs.jsonl", &["--quiet"]))), "", "all is done");
+}
+
+#[test]
+fn a_batch_without_jobs_is_refused() {
+    let sandbox = Sandbox::new();
+    assert_fails(&sandbox.run(&batch("absent.jsonl", &[])), 2, "batch absent.jsonl: ");
+    write(&sandbox, &["", "  "]);
+    assert_fails(&sandbox.run(&batch("jobs.jsonl", &[])), 2, "found no lines");
+    for more in [["--output", "a.mp4"], ["--count", "2"], ["--save-latents", "l"]] {
+        assert_fails(&sandbox.run(&batch("jobs.jsonl", &more)), 2, "cannot be used with");
+    }
+    assert_eq!(sandbox.names(), ["jobs.jsonl"]);
+}

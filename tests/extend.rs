@@ -1,0 +1,135 @@
+//! More of a video, from its last frame on.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use wan_media::probe::{decode_frames, probe};
+use wan_media::write_png;
+
+use crate::support::{Sandbox, assert_fails, stderr, tiny_args};
+
+const FRAME: usize = 64 * 64 * 3;
+
+/// A sandbox with a video `clip.mp4` of 5 frames at 8 frames per second.
+fn with_clip() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&tiny_args(&["--output", "clip.mp4", "--fps", "8"]));
+    sandbox
+}
+
+fn read(sandbox: &Sandbox, name: &str) -> Vec<u8> {
+    std::fs::read(sandbox.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+#[test]
+fn segments_follow_without_a_repeated_frame() {
+    let sandbox = with_clip();
+    sandbox.ok(&["--extend", "clip.mp4", "--segments", "2", "--seed", "9", "--output", "long.rgb"]);
+    let long = read(&sandbox, "long.rgb");
+    assert_eq!(long.len(), (5 + 4 + 4) * FRAME);
+    let frames = decode_frames(&sandbox.path("clip.mp4")).unwrap();
+    let clip: Vec<u8> = frames.iter().flat_map(|frame| frame.data().to_vec()).collect();
+    assert!(long[..5 * FRAME] == clip, "the clip comes first, as it is");
+
+    // Each segment is the video of the frame before it, with the clip's own parameters and the next seed.
+    write_png(&sandbox.path("last.png"), &frames[4], None).unwrap();
+    let single = |image: &str, seed: &str, output: &str| {
+        sandbox.ok(&tiny_args(&[
+            "--image",
+            image,
+            "--seed",
+            seed,
+            "--no-adjust-resolution",
+            "--output",
+            output,
+        ]));
+        read(&sandbox, output)
+    };
+    let first = single("last.png", "9", "first.rgb");
+    assert!(long[5 * FRAME..9 * FRAME] == first[FRAME..]);
+    let last = wan_media::RgbImage::new(64, 64, first[4 * FRAME..].to_vec()).unwrap();
+    write_png(&sandbox.path("last.png"), &last, None).unwrap();
+    assert!(long[9 * FRAME..] == single("last.png", "10", "second.rgb")[FRAME..]);
+}
+
+#[test]
+fn the_output_is_one_video_with_a_record() {
+    let sandbox = with_clip();
+    let output = sandbox.ok(&["--extend", "clip.mp4", "--output", "long.mp4", "--prompt", "it falls"]);
+    let text = stderr(&output);
+    assert!(text.contains("seed ") && text.contains("colours may drift"), "{text}");
+    let facts = probe(&sandbox.path("long.mp4")).unwrap();
+    assert_eq!((facts.width, facts.height, facts.frames, facts.fps), (64, 64, 9, (8, 1)));
+    let record = wan_media::read_metadata(&sandbox.path("long.mp4")).unwrap().unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    assert_eq!((record["extends"].as_str(), record["prompt"].as_str()), (Some("clip.mp4"), Some("it falls")));
+
+    // A video of another program: parameters come from the options.
+    sandbox.ok(&tiny_args(&["--no-metadata", "--output", "bare.mp4"]));
+    let more = ["--extend", "bare.mp4", "--model", "tiny", "--prompt", "x", "--frames", "5", "--steps", "1"];
+    sandbox.ok(&[&more[..], &["--output", "more.mp4"]].concat());
+    assert_eq!(probe(&sandbox.path("more.mp4")).unwrap().frames, 9);
+}
+
+#[test]
+fn what_was_whole_is_kept_when_it_stops() {
+    let sandbox = with_clip();
+    let mut child = sandbox
+        .command()
+        .args([
+            "--extend",
+            "clip.mp4",
+            "--segments",
+            "3",
+            "--steps",
+            "40",
+            "--seed",
+            "5",
+            "--output",
+            "long.mp4",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("wan-run starts");
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(
+        said.by_ref().any(|l| l == "segment 2 of 3") && said.by_ref().any(|l| l.contains("step 1 of 40"))
+    );
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let last = said.last().unwrap_or_default();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{last}");
+    assert!(last.contains("go on with wan-run --extend long.mp4 --segments 2 --seed 6"), "{last}");
+    assert_eq!(probe(&sandbox.path("long.mp4")).unwrap().frames, 9);
+    assert_eq!(sandbox.names(), ["clip.mp4", "long.mp4"]);
+}
+
+#[test]
+fn what_cannot_be_continued_is_refused() {
+    let sandbox = with_clip();
+    let image = wan_media::RgbImage::new(70, 64, vec![9; 70 * 64 * 3]).unwrap();
+    let mut writer =
+        wan_media::VideoWriter::create(&sandbox.path("odd.mp4"), 70, 64, wan_media::VideoOptions::default())
+            .unwrap();
+    writer.push(image.data()).unwrap();
+    writer.finish().unwrap();
+    let rows: [(&[&str], i32, &str); 7] = [
+        (&["--extend", "odd.mp4", "--model", "tiny"], 2, "found a video of 70x64, expected multiples of 16"),
+        (&["--extend", "absent.mp4"], 1, "absent.mp4: no such file"),
+        (&["--extend", "clip.mp4", "--frames", "1"], 2, "frames: found 1, expected at least 5"),
+        (&["--extend", "clip.mp4", "--segments", "0"], 2, "--segments"),
+        (&["--segments", "2", "--model", "tiny"], 2, "--extend"),
+        (&["--extend", "clip.mp4", "--width", "128"], 2, "cannot be used with"),
+        (&["--extend", "clip.mp4", "--output", "clip.mp4", "--overwrite"], 2, "which is also --extend"),
+    ];
+    for (args, code, message) in rows {
+        assert_fails(&sandbox.run(args), code, message);
+    }
+    assert_eq!(sandbox.names(), ["clip.mp4", "odd.mp4"]);
+}
