@@ -76,7 +76,9 @@ fn count_makes_a_video_of_each_seed() {
     assert!(read(&sandbox, "clip_00001.mp4") != read(&sandbox, "clip_00002.mp4"));
 
     let before = sandbox.names();
-    assert_fails(&sandbox.tiny(&["--count", "3", "--steps", "0"]), 2, "steps: found 0");
+    let senseless = sandbox.tiny(&["--count", "3", "--steps", "0"]);
+    assert_fails(&senseless, 2, "steps: found 0");
+    assert_eq!(stderr(&senseless).matches("steps: found 0").count(), 1, "{}", stderr(&senseless));
     assert_fails(&sandbox.tiny(&["--count", "0"]), 2, "--count");
     let largest = u64::MAX.to_string();
     assert_fails(&sandbox.tiny(&["--count", "2", "--seed", &largest]), 2, "found 2 seeds");

@@ -49,7 +49,7 @@ const MODEL: [&str; 4] = ["--model", "model.toml", "--models-dir", "."];
 fn pipeline(sandbox: &Sandbox) -> Pipeline {
     let registry = Registry::builtin().unwrap();
     let model = registry.find(sandbox.path("model.toml").to_str().unwrap()).unwrap();
-    let files = registry.resolve(&model, &Places::folder(&sandbox.path("."))).unwrap();
+    let files = registry.resolve(&model, &Places::folder(sandbox.path("."))).unwrap();
     Pipeline::open(files, Device::Cpu, DType::F32).unwrap()
 }
 

@@ -169,7 +169,7 @@ fn a_job_in_windows_can_be_resumed() {
     describe(&sandbox, "t2v");
     let registry = wan_models::Registry::builtin().unwrap();
     let model = registry.find(sandbox.path("model.toml").to_str().unwrap()).unwrap();
-    let files = registry.resolve(&model, &wan_models::Places::folder(&sandbox.path("."))).unwrap();
+    let files = registry.resolve(&model, &wan_models::Places::folder(sandbox.path("."))).unwrap();
     let cpu = candle_core::Device::Cpu;
     let pipeline = wan_pipeline::Pipeline::open(files, cpu, candle_core::DType::F32).unwrap();
     let request = wan_pipeline::Request {

@@ -33,11 +33,18 @@ pub(super) fn uniform_standard(
         }
         index += 1;
     }
+    // A window that is wider than the video cannot be moved into it; the reference fails there.
+    windows.retain(|window| window.iter().all(|frame| *frame < frames));
     let mut unique: Vec<Vec<usize>> = Vec::new();
     for window in windows {
         if !unique.contains(&window) {
             unique.push(window);
         }
+    }
+    // Nor may a frame be left out, which happens to the reference with few and long windows.
+    while let Some(frame) = (0..frames).find(|frame| !unique.iter().flatten().any(|f| f == frame)) {
+        let start = frame.min(frames - size);
+        unique.push((start..start + size).collect());
     }
     unique
 }
@@ -111,7 +118,9 @@ mod tests {
     fn every_frame_is_in_a_window_and_all_windows_are_equally_long() {
         for schedule in WindowSchedule::ALL {
             for frames in 2..90 {
-                for (window, stride, overlap) in [(81, 4, 16), (33, 4, 4), (49, 8, 32), (17, 16, 8)] {
+                for (window, stride, overlap) in
+                    [(81, 4, 16), (33, 4, 4), (49, 8, 32), (17, 16, 8), (5, 100, 4)]
+                {
                     let options =
                         ContextWindows { schedule, frames: window, stride, overlap, freenoise: false };
                     for step in 0..9 {

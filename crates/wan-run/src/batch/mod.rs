@@ -41,14 +41,20 @@ struct Tally {
 }
 
 impl Tally {
-    /// Runs one job. Its failure is told and noted; only Ctrl-C is handed on.
-    fn run(&mut self, entry: &Entry, session: &Session<'_>, job: impl FnOnce() -> Outcome) -> Outcome {
+    /// Runs one job. Its failure is told and noted, but one that `ends` everything is handed on.
+    fn run(
+        &mut self,
+        entry: &Entry,
+        session: &Session<'_>,
+        ends: impl FnOnce(&Failure) -> bool,
+        job: impl FnOnce() -> Outcome,
+    ) -> Outcome {
         let reporter = session.reporter;
         reporter.set_scope(entry.scope.clone());
         reporter.tell(&json!({"event": "begun"}), Some(&entry.name));
         match job() {
             Ok(()) => self.done += 1,
-            Err(failure) if failure.code == INTERRUPTED => return Err(failure),
+            Err(failure) if ends(&failure) => return Err(failure),
             Err(failure) => {
                 let error = failure.line();
                 say(&format!("wan-run: {}: {error}", entry.name));
@@ -57,6 +63,14 @@ impl Tally {
             }
         }
         Ok(())
+    }
+
+    /// Tells of a job whose video is there already.
+    fn skip(&mut self, entry: &Entry, output: &Path, session: &Session<'_>) {
+        session.reporter.set_scope(entry.scope.clone());
+        let event = json!({"event": "skipped", "output": output.display().to_string()});
+        session.reporter.tell(&event, Some(&format!("{}: done before: {}", entry.name, output.display())));
+        self.skipped += 1;
     }
 
     /// Tells how the jobs ended.
@@ -97,43 +111,46 @@ pub fn of_file(args: &GenerateArgs, file: &Path, session: &Session<'_>) -> Outco
     for (number, text) in &lines {
         let entry = Entry::new("line", *number, lines.len());
         session.cancel.check().map_err(|_| stopped(&what, &entry, "not begun"))?;
-        let line = match Line::read(text, args) {
-            Ok(line) => line,
-            Err(failure) => {
-                tally.run(&entry, session, || Err(failure))?;
-                continue;
-            }
-        };
-        let ran = match state.known(&line.key) {
-            Some(Known::Done(output)) => {
-                session.reporter.set_scope(entry.scope.clone());
-                let text = format!("{}: done before: {}", entry.name, output.display());
-                let event = json!({"event": "skipped", "output": output.display().to_string()});
-                session.reporter.tell(&event, Some(&text));
-                tally.skipped += 1;
-                Ok(())
-            }
-            Some(Known::Stopped(resume)) => {
-                let again = line.resumed(&resume);
-                tally.run(&entry, session, || run_line(&again, &line, &state, session)).inspect(|()| {
-                    if state.is_done(&line.key) {
-                        // It has served; left behind, it would do no harm.
-                        let _ = std::fs::remove_file(&resume);
-                    }
-                })
-            }
-            None => tally.run(&entry, session, || run_line(&line.args, &line, &state, session)),
-        };
-        ran.map_err(|failure| stopped(&what, &entry, &failure.message))?;
+        run_line(args, text, &entry, &state, session, &mut tally)
+            .map_err(|failure| stopped(&what, &entry, &failure.message))?;
     }
     tally.end(&what, "; correct them and give the same command again: what is done is skipped", session)
 }
 
-/// Runs a line and keeps in the state file how far it got.
-fn run_line(args: &GenerateArgs, line: &Line, state: &State, session: &Session<'_>) -> Outcome {
-    let begun: Begun<'_> = &|output| state.begun(&line.key, output);
-    generate::one(args, session, begun)?;
-    state.done(&line.key)
+/// Runs a line, or what is left of it, and keeps in the state file how far it got.
+///
+/// Errors: only Ctrl-C; other failures are the tally's.
+fn run_line(
+    args: &GenerateArgs,
+    text: &str,
+    entry: &Entry,
+    state: &State,
+    session: &Session<'_>,
+    tally: &mut Tally,
+) -> Outcome {
+    let interrupted = |failure: &Failure| failure.code == INTERRUPTED;
+    let line = match Line::read(text, args) {
+        Ok(line) => line,
+        Err(failure) => return tally.run(entry, session, interrupted, || Err(failure)),
+    };
+    let run = |args: &GenerateArgs| {
+        let begun: Begun<'_> = &|output| state.begun(&line.key, output);
+        generate::one(args, session, begun)?;
+        state.done(&line.key)
+    };
+    match state.known(&line.key) {
+        None => tally.run(entry, session, interrupted, || run(&line.args)),
+        Some(Known::Stopped(resume)) => tally.run(entry, session, interrupted, || {
+            run(&line.resumed(&resume))?;
+            // It has served; left behind, it would do no harm.
+            let _ = std::fs::remove_file(&resume);
+            Ok(())
+        }),
+        Some(Known::Done(output)) => {
+            tally.skip(entry, &output, session);
+            Ok(())
+        }
+    }
 }
 
 fn stopped(what: &str, entry: &Entry, why: &str) -> Failure {
@@ -156,17 +173,11 @@ pub fn of_seeds(args: &GenerateArgs, count: u32, session: &Session<'_>) -> Outco
             Failure { message, code: INTERRUPTED }
         };
         session.cancel.check().map_err(|_| interrupted("not begun"))?;
-        let mut senseless = None;
-        let ran = tally.run(&entry, session, || {
-            generate::one(job, session, &|_| Ok(())).inspect_err(|failure| {
-                // What is wrong with the first job is wrong with all of them.
-                senseless = (failure.code == USAGE && index == 0).then(|| failure.message.clone());
-            })
-        });
-        if let Some(message) = senseless {
-            return Err(Failure::usage(message));
-        }
-        ran.map_err(|failure| interrupted(&failure.message))?;
+        // What makes no sense in the first job makes none in any.
+        let ends = |failure: &Failure| failure.code == INTERRUPTED || (index == 0 && failure.code == USAGE);
+        tally.run(&entry, session, ends, || generate::one(job, session, &|_| Ok(()))).map_err(|failure| {
+            if failure.code == INTERRUPTED { interrupted(&failure.message) } else { failure }
+        })?;
     }
     tally.end("count", "", session)
 }

@@ -43,7 +43,7 @@ pub(super) fn check(name: &'static str, folder: &Path) -> Check {
 fn speeds(folder: &Path) -> io::Result<(f64, f64)> {
     let mut file = tempfile::tempfile_in(folder)?;
     // Not zeros, which some file systems do not store.
-    let part: Vec<u8> = (0..PART).map(|i| (i * 2_654_435_761 >> 7) as u8).collect();
+    let part: Vec<u8> = (0..PART).map(|i| ((i * 2_654_435_761) >> 7) as u8).collect();
     let write = rate(|| {
         (0..SAMPLE / PART).try_for_each(|_| file.write_all(&part))?;
         file.sync_all()
