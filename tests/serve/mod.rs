@@ -4,6 +4,7 @@
 mod access;
 mod guide_client;
 mod history;
+mod limits;
 mod malformed;
 mod prompts;
 mod queue;
@@ -13,3 +14,4 @@ mod sockets;
 mod survival;
 mod uploads;
 mod view;
+mod workflows;

@@ -50,6 +50,30 @@ fn jobs_run_by_number_and_can_be_removed() {
     assert_eq!(server.get(&format!("/history/{b}")).json(), json!({}));
 }
 
+/// A refused prompt counts, unless it names a number; a front job goes before all that came so far.
+#[test]
+fn later_jobs_keep_their_order_after_refusals() {
+    let server = Server::start();
+    let a = server.submit(&long());
+    server.wait_running(&a);
+    let refuse = |more: Value| {
+        let mut body = json!({"prompt": {}});
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        assert_eq!(server.post("/prompt", &body).status, 400);
+    };
+    refuse(json!({}));
+    let b = server.submit(&guide());
+    refuse(json!({"number": 7}));
+    let c = server.submit_with(&guide(), json!({"front": true}));
+    refuse(json!({"front": true}));
+    let d = server.submit(&guide());
+    let e = server.submit_with(&guide(), json!({"number": "4.5"}));
+    let pending = server.get("/queue").json()["queue_pending"].clone();
+    let numbers: Vec<&Value> = pending.as_array().expect("items").iter().map(|item| &item[0]).collect();
+    assert_eq!(ids(&pending), [&c, &b, &e, &d].map(String::as_str));
+    assert_eq!(json!(numbers), json!([-3, 2, 4.5, 5]));
+}
+
 #[test]
 fn interrupting_ends_the_running_job_and_no_other() {
     let server = Server::start();

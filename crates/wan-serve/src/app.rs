@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::{get, patch, post};
 use tokio::sync::Semaphore;
@@ -15,12 +15,14 @@ use tower_http::decompression::RequestDecompressionLayer;
 use wan_queue::JobQueue;
 
 use crate::address;
+use crate::disk::Disk;
 use crate::folders::Folders;
 use crate::graphs::Graphs;
 use crate::guard::origin::OriginPolicy;
 use crate::guard::throttle::Throttle;
 use crate::guard::token::Token;
 use crate::guard::{access, origin};
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::page::{self, FrontEnd};
 use crate::reply::ApiError;
@@ -54,6 +56,9 @@ pub(crate) struct App {
     pub device: String,
     /// Pictures are decoded two at a time: each takes memory for all its pixels.
     pub decoding: Semaphore,
+    /// Room in the data folder.
+    pub disk: Disk,
+    pub limits: Limits,
     /// Held while files get their names.
     pub names: Mutex<()>,
 }
@@ -111,7 +116,7 @@ fn router(app: Shared) -> Router {
         .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
         .layer(from_fn_with_state(app.clone(), access::guard))
         .layer(from_fn_with_state(app.clone(), origin::guard))
-        .layer(from_fn(request_log::limit_time))
+        .layer(from_fn_with_state(app.clone(), request_log::limit_time))
         .layer(CatchPanicLayer::custom(|_| ApiError::internal("a handler panicked").into_response()))
         .layer(from_fn_with_state(app.clone(), request_log::log))
         .with_state(app)

@@ -94,6 +94,7 @@ pub(crate) async fn write(
     let Some(path) = visible_file(&file) else { return Ok(empty(StatusCode::FORBIDDEN)) };
     let content = body::read(body, PROMPT_LIMIT).await?;
     app.blocking(move |app| {
+        app.disk.take(content.len() as u64)?;
         let _writing = app.writing();
         let files = files(app);
         if !may_overwrite(&query) && files.entry(&path).is_some() {
