@@ -30,7 +30,9 @@ fn headers_and_bodies_that_do_not_arrive_are_not_waited_for() {
     let mut half_head = TcpStream::connect(server.address()).expect("a connection");
     half_head.write_all(b"GET /queue HTTP/1.1\r\nHost: h\r\nX-Slow: ").expect("sent");
     let mut half_body = TcpStream::connect(server.address()).expect("a connection");
-    let head = format!("POST /prompt HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 100\r\n\r\n{{");
+    let head = format!(
+        "POST /prompt HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 100\r\n\r\n{{"
+    );
     half_body.write_all(head.as_bytes()).expect("sent");
     let refused = read_to_end(&mut half_body);
     assert!(refused.starts_with("HTTP/1.1 408") && refused.contains("\"type\":\"timeout\""), "{refused}");
@@ -78,10 +80,9 @@ fn a_job_that_takes_too_long_ends_as_an_error() {
 
 #[test]
 fn a_full_disk_refuses_jobs_and_uploads_and_says_why() {
-    for (options, reason) in [
-        (["--min-free-disk", "900PB"], "--min-free-disk"),
-        (["--max-data", "1KB"], "--max-data"),
-    ] {
+    for (options, reason) in
+        [(["--min-free-disk", "900PB"], "--min-free-disk"), (["--max-data", "1KB"], "--max-data")]
+    {
         let server = server(&options);
         let refusals = [
             server.post("/prompt", &json!({"prompt": guide()})),

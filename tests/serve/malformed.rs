@@ -203,7 +203,12 @@ fn ten_thousand_random_prompts_do_no_harm() {
         let body = prompt(&mut random);
         let answer = server.send("POST", "/prompt", &[], &body);
         let text = || String::from_utf8_lossy(&body).into_owned();
-        assert!([200, 400, 413, 429].contains(&answer.status), "prompt {n}: {} for {}", answer.status, text());
+        assert!(
+            [200, 400, 413, 429].contains(&answer.status),
+            "prompt {n}: {} for {}",
+            answer.status,
+            text()
+        );
         let says = answer.json();
         assert_eq!(says.get("error").is_some(), answer.status != 200, "{says} for {}", text());
         if n % 50 == 49 {
@@ -245,8 +250,15 @@ fn random_forms_paths_and_bodies_do_no_harm() {
         assert!(answer.status < 500, "{kind} {path}: {} {}", answer.status, answer.text());
 
         // Not `/interrupt`: what it is sent may make it stop the job that everything waits for.
-        let control =
-            *random.pick(&["/queue", "/history", "/free", "/settings", "/settings/x", "/users", "/wan-run/convert"]);
+        let control = *random.pick(&[
+            "/queue",
+            "/history",
+            "/free",
+            "/settings",
+            "/settings/x",
+            "/users",
+            "/wan-run/convert",
+        ]);
         let answer = server.send("POST", control, &[], &random.value(3).to_string().into_bytes());
         assert!(answer.status < 500, "{control}: {} {}", answer.status, answer.text());
         server.post("/settings", &json!({}));
@@ -263,8 +275,10 @@ fn noise_on_the_connection_does_no_harm() {
         let mut head = match random.below(4) {
             0 => random.bytes(400),
             1 => format!("GET /{} HTTP/1.{}\r\n", random.name(), random.below(12)).into_bytes(),
-            2 => format!("{} /queue HTTP/1.1\r\nContent-Length: {}\r\n", random.name(), random.name()).into_bytes(),
-            _ => format!("GET /queue HTTP/1.1\r\nHost: h\r\nX-Pad: {}\r\n", "p".repeat(random.below(90_000))).into_bytes(),
+            2 => format!("{} /queue HTTP/1.1\r\nContent-Length: {}\r\n", random.name(), random.name())
+                .into_bytes(),
+            _ => format!("GET /queue HTTP/1.1\r\nHost: h\r\nX-Pad: {}\r\n", "p".repeat(random.below(90_000)))
+                .into_bytes(),
         };
         head.extend(b"Connection: close\r\n\r\n");
         if let Some(answer) = hang_up_after(server.address(), &head) {

@@ -77,7 +77,8 @@ impl Server {
 
     /// Main memory that the process holds, in MiB; 0 where the system does not say.
     pub fn memory_mib(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
         let line = status.lines().find(|line| line.starts_with("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok());
         kib.unwrap_or(0) / 1024

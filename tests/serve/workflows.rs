@@ -27,7 +27,8 @@ fn the_wrappers_own_example_runs_and_tells_the_size() {
     graph["18"]["inputs"]["image"] = json!("sample.png");
     graph["27"]["inputs"]["steps"] = json!(1);
     let size = &mut graph["17"]["inputs"];
-    (size["generation_width"], size["generation_height"], size["num_frames"]) = (json!(64), json!(64), json!(5));
+    (size["generation_width"], size["generation_height"], size["num_frames"]) =
+        (json!(64), json!(64), json!(5));
     let outputs = outputs(&server, &graph);
     assert_eq!(outputs["38"], json!({"text": ["5x64x64"]}));
     assert_eq!(outputs["30"]["gifs"][0]["filename"], "WanVideo2_1_00001.mp4");
@@ -74,7 +75,7 @@ fn the_wrappers_newer_encoders_make_a_video() {
     let server = Server::start();
     let mut graph = guide();
     graph["50"] = json!({"class_type": "WanVideoImageToVideoEncode", "inputs": {
-        "vae": ["43", 0], "width": 64, "height": 48, "num_frames": 5, "noise_aug_strength": 0,
+        "vae": ["43", 0], "width": 80, "height": 64, "num_frames": 5, "noise_aug_strength": 0,
         "start_latent_strength": 1, "end_latent_strength": 1, "force_offload": true, "clip_embeds": ["60", 0],
         "start_image": ["42", 0]}});
     graph["60"] = json!({"class_type": "WanVideoClipVisionEncode", "inputs": {
@@ -82,10 +83,7 @@ fn the_wrappers_newer_encoders_make_a_video() {
         "combine_embeds": "average", "force_offload": true}});
     outputs(&server, &graph);
     let facts = probe(&server.data("output/WanVideo2_1_00001.mp4")).expect("a video");
-    assert_eq!((facts.width, facts.height), (64, 48));
-    graph["50"] = json!({"class_type": "WanVideoEmptyEmbeds", "inputs": {"width": 64, "height": 48, "num_frames": 5}});
-    let refused = server.post("/prompt", &json!({"prompt": graph}));
-    assert!(refused.status == 200 || refused.text().contains("image"), "{}", refused.text());
+    assert_eq!((facts.width, facts.height), (80, 64));
 }
 
 #[test]
@@ -98,16 +96,22 @@ fn one_run_is_saved_in_every_format() {
     graph["56"]["inputs"]["format"] = json!("image/webp");
     graph["57"] = graph["54"].clone();
     graph["57"]["inputs"]["save_output"] = json!(false);
-    graph["58"] = json!({"class_type": "SaveImage", "inputs": {"images": ["53", 0], "filename_prefix": "frame"}});
+    graph["58"] =
+        json!({"class_type": "SaveImage", "inputs": {"images": ["53", 0], "filename_prefix": "frame"}});
     graph["59"] = json!({"class_type": "PreviewImage", "inputs": {"images": ["53", 0]}});
     let made = outputs(&server, &graph);
-    for (node, mime) in [("54", "video/mp4"), ("55", "image/gif"), ("56", "image/webp"), ("57", "video/mp4")] {
+    for (node, mime) in [("54", "video/mp4"), ("55", "image/gif"), ("56", "image/webp"), ("57", "video/mp4")]
+    {
         let told = &made[node]["gifs"][0];
         let name = told["filename"].as_str().unwrap_or_else(|| panic!("{node} in {made}"));
-        let seen = server.get(&format!("/view?filename={name}&type={}", told["type"].as_str().expect("text")));
+        let seen =
+            server.get(&format!("/view?filename={name}&type={}", told["type"].as_str().expect("text")));
         assert_eq!((seen.status, seen.header("content-type")), (200, Some(mime)), "{name}");
     }
-    assert_eq!((&made["57"]["gifs"][0]["type"], &made["54"]["gifs"][0]["type"]), (&json!("temp"), &json!("output")));
+    assert_eq!(
+        (&made["57"]["gifs"][0]["type"], &made["54"]["gifs"][0]["type"]),
+        (&json!("temp"), &json!("output"))
+    );
     for (node, kind) in [("58", "output"), ("59", "temp")] {
         let images = made[node]["images"].as_array().expect("images");
         assert!(images.len() == 5 && images.iter().all(|image| image["type"] == kind), "{images:?}");
@@ -139,6 +143,9 @@ fn an_error_of_the_sampler_is_told_with_its_node() {
         let last = entry["status"]["messages"].as_array().expect("messages").last().expect("one").clone();
         (last[0].clone(), last[1].clone())
     };
-    assert_eq!((&kind, &told["node_id"], &told["node_type"]), (&json!("execution_error"), &json!("52"), &json!("WanVideoSampler")));
+    assert_eq!(
+        (&kind, &told["node_id"], &told["node_type"]),
+        (&json!("execution_error"), &json!("52"), &json!("WanVideoSampler"))
+    );
     outputs(&server, &guide());
 }

@@ -144,7 +144,8 @@ impl Registry {
     /// Face cache included: file name, and where it is. [`Places::list`] has those that nobody described.
     pub fn list(&self, kind: &str, places: &Places) -> BTreeMap<String, PathBuf> {
         let mut found = BTreeMap::new();
-        let models = self.models.iter().flat_map(|m| m.files.entries().into_iter().map(|(_, e)| (&m.name, e)));
+        let models =
+            self.models.iter().flat_map(|m| m.files.entries().into_iter().map(|(_, e)| (&m.name, e)));
         let loras = self.loras.iter().map(|lora| (&lora.name, &lora.lora));
         for (owner, entry) in models.chain(loras) {
             let named = entry.folder.as_deref() == Some(kind) && entry.path.ends_with(WEIGHTS);

@@ -23,7 +23,12 @@ pub(crate) struct Disk {
 impl Disk {
     /// The disk of `folder`.
     pub fn new(folder: &Path, limits: &Limits) -> Self {
-        Self { folder: folder.to_path_buf(), free: limits.free_disk, quota: limits.data, used: Mutex::default() }
+        Self {
+            folder: folder.to_path_buf(),
+            free: limits.free_disk,
+            quota: limits.data,
+            used: Mutex::default(),
+        }
     }
 
     /// Has `bytes` more come in.
@@ -80,7 +85,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join("output")).expect("made");
         std::fs::write(folder.path().join("output/a.mp4"), vec![0; 3 << 20]).expect("written");
-        let disk = |free_disk, data| Disk::new(folder.path(), &Limits { free_disk, data, ..Limits::default() });
+        let disk =
+            |free_disk, data| Disk::new(folder.path(), &Limits { free_disk, data, ..Limits::default() });
         assert!(disk(0, None).take(1 << 20).is_ok());
         let error = format!("{:?}", disk(u64::MAX, None).take(0).expect_err("no disk is that large"));
         assert!(error.contains("507") && error.contains("--min-free-disk"), "{error}");

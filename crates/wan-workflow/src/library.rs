@@ -188,7 +188,10 @@ mod tests {
         let places = places.with_extra_model_paths(&at("extra_model_paths.yaml")).unwrap();
         let roots = [(Root::Input, at("input")), (Root::Output, at("output")), (Root::Temp, at("temp"))];
         let library = Library::new(places, &registry, tiny, roots);
-        assert_eq!(library.model_path(ModelFolder::Vae, "mine.safetensors"), Some(at("extra/vaes/mine.safetensors")));
+        assert_eq!(
+            library.model_path(ModelFolder::Vae, "mine.safetensors"),
+            Some(at("extra/vaes/mine.safetensors"))
+        );
         assert_eq!(library.model_path(ModelFolder::ClipVision, encoder), Some(at(repo).join(encoder)));
         assert!(library.models(ModelFolder::Vae).contains(&"mine.safetensors".to_owned()));
         assert_eq!(library.input_images(), ["a.JPG", "b.png"]);

@@ -32,9 +32,9 @@ export class Gallery {
     byId("history-empty").hidden = ids.length > 0;
   }
 
-  /** Draws everything anew, in another language. */
+  /** Has everything drawn anew by the next `show`, in another language. */
   redraw() {
-    for (const item of this.#items.values()) translate(item);
+    this.#items.clear();
   }
 
   #item(id, entry) {

@@ -149,8 +149,16 @@ impl Worker {
         let WorkerConfig { name, folders, max_attempts, job_time } = config;
         folders.prepare(&*queue)?;
         let (stop, free) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let runner =
-            Runner { queue, bus, backend, folders, max_attempts, job_time, stop: stop.clone(), pipeline: None };
+        let runner = Runner {
+            queue,
+            bus,
+            backend,
+            folders,
+            max_attempts,
+            job_time,
+            stop: stop.clone(),
+            pipeline: None,
+        };
         let freed = free.clone();
         let thread = thread::Builder::new()
             .name("wan-worker".into())
