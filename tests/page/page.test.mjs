@@ -246,7 +246,7 @@ test("light and dark follow the system and the button, and can be read", async (
   await page.click("#theme");
   assert.equal(await background(), seen[0], "the button goes against the system");
   await page.reload();
-  await shown("#history .item");
+  await page.locator("#history .item").first().waitFor();
   assert.equal(await background(), seen[0], "the choice is kept");
 });
 

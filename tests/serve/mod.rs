@@ -7,6 +7,7 @@ mod history;
 mod limits;
 mod malformed;
 mod prompts;
+mod pypi_client;
 mod queue;
 mod resources;
 mod server;

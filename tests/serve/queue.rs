@@ -133,3 +133,50 @@ fn parallel_submissions_get_numbers_and_files_of_their_own() {
     }
     assert_eq!(files.len(), 20);
 }
+
+#[test]
+fn jobs_are_one_list_of_queue_and_history() {
+    let server = Server::start();
+    let done = server.submit(&guide());
+    server.wait(&done);
+    let running = server.submit(&long());
+    server.wait_running(&running);
+    let waiting = server.submit(&guide());
+    let jobs = |query: &str| {
+        let answer = server.get(&format!("/api/jobs{query}")).json();
+        let ids = answer["jobs"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|job| job["id"].as_str().expect("an id").to_owned());
+        (
+            ids.collect::<Vec<_>>(),
+            answer["pagination"]["total"].clone(),
+            answer["pagination"]["has_more"].clone(),
+        )
+    };
+    let all = [&waiting, &running, &done].map(String::clone);
+    assert_eq!(jobs(""), (all.to_vec(), json!(3), json!(false)));
+    assert_eq!(jobs("?status=in_progress,pending&limit=200&offset=0").0, all[..2]);
+    assert_eq!(jobs("?limit=1&offset=1"), (vec![running.clone()], json!(3), json!(true)));
+    assert_eq!(jobs("?status=completed,failed,cancelled&offset=1").0, [""; 0]);
+    assert_eq!(jobs("?status=failed").0, [""; 0]);
+    assert_eq!(server.get("/jobs?limit=x").status, 400);
+
+    let one = server.get(&format!("/jobs/{done}")).json();
+    assert_eq!((&one["status"], &one["outputs_count"]), (&json!("completed"), &json!(1)));
+    assert_eq!(
+        (&one["preview_output"]["nodeId"], &one["preview_output"]["mediaType"]),
+        (&json!("54"), &json!("gifs"))
+    );
+    assert!(one["execution_end_time"].as_i64() >= one["execution_start_time"].as_i64(), "{one}");
+    assert!(one["outputs"]["54"].is_object() && one["workflow"]["prompt"]["52"].is_object(), "{one}");
+    assert_eq!(server.get("/jobs/unknown").error_type(), "unknown_job");
+
+    assert_eq!(server.post(&format!("/jobs/{waiting}/cancel"), &json!({})).status, 200);
+    assert_eq!(server.get(&format!("/jobs/{waiting}")).status, 404);
+    assert_eq!(server.post("/jobs/cancel", &json!({"job_ids": [running, "unknown"]})).status, 200);
+    server.wait(&running);
+    assert_eq!(server.get(&format!("/jobs/{running}")).json()["status"], "cancelled");
+    assert_eq!(server.post(&format!("/jobs/{running}/cancel"), &json!({})).status, 404);
+}

@@ -28,6 +28,7 @@ fn every_resource_answers_with_and_without_the_prefix() {
         "/v2/userdata?path=workflows",
         "/workflow_templates",
         "/global_subgraphs",
+        "/jobs",
     ] {
         for path in [path.to_owned(), format!("/api{path}")] {
             let answer = server.get(&path);

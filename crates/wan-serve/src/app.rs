@@ -128,6 +128,10 @@ fn endpoints() -> Router<Shared> {
         .route("/queue", get(queue::show).post(queue::change))
         .route("/history", get(history::list).post(history::change))
         .route("/history/{id}", get(history::one))
+        .route("/jobs", get(jobs::list))
+        .route("/jobs/cancel", post(jobs::cancel_several))
+        .route("/jobs/{id}", get(jobs::one))
+        .route("/jobs/{id}/cancel", post(jobs::cancel))
         .route("/interrupt", post(control::interrupt))
         .route("/free", post(control::free))
         // The handler counts for itself, and reads on past the limit so that its answer is read.

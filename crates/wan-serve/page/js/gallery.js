@@ -54,7 +54,7 @@ export class Gallery {
     part("remove").onclick = () => api.removeHistory(id).then(() => item.remove());
     if (video) {
       const poster = video.workflow ? { ...video, filename: video.workflow } : null;
-      if (poster) item.querySelector("img").src = api.viewUrl(poster, { preview: "webp;80" });
+      if (poster) item.querySelector("img").src = api.viewUrl(poster, { preview: "jpeg;80" });
       part("poster").ariaLabel = t("play", { what: caption });
       part("poster").onclick = () => this.#play(video);
       part("badge").textContent = asked.frames ? `${(asked.frames / (asked.fps || 16)).toFixed(1)} s` : "";
@@ -63,7 +63,9 @@ export class Gallery {
     } else {
       part("poster").hidden = part("download").hidden = true;
       part("error").hidden = false;
-      part("error").textContent = failure(entry) || t("cancelled");
+      const text = failure(entry);
+      part("error").textContent = text || t("cancelled");
+      part("error").classList.toggle("calm", !text);
     }
     return item;
   }

@@ -83,6 +83,7 @@ export class JobView {
     } else {
       const text = failure(entry);
       this.#say(() => (byId("job-error").textContent = text ? `${t("failed")}\n${text}` : t("cancelled")));
+      byId("job-error").classList.toggle("calm", !text);
       byId("job-error").hidden = false;
       this.#show("idle");
     }
