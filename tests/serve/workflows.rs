@@ -6,6 +6,11 @@ use wan_media::probe::probe;
 use super::server::{Server, TOKEN, guide};
 use crate::support::repo_path;
 
+fn read(path: &str) -> Value {
+    let text = std::fs::read_to_string(repo_path(path)).expect("the workflow");
+    serde_json::from_str(&text).expect("JSON")
+}
+
 /// What the history says of a graph that must end well.
 fn outputs(server: &Server, graph: &Value) -> Value {
     let entry = server.wait(&server.submit(graph));
@@ -18,8 +23,7 @@ fn outputs(server: &Server, graph: &Value) -> Value {
 #[test]
 fn the_wrappers_own_example_runs_and_tells_the_size() {
     let server = Server::start();
-    let path = repo_path("tests/comfyui/wanvideo_480p_I2V_example_01.json");
-    let saved: Value = serde_json::from_str(&std::fs::read_to_string(path).expect("read")).expect("JSON");
+    let saved = read("tests/comfyui/wanvideo_480p_I2V_example_01.json");
     let mut graph = server.post("/wan-run/convert", &saved).json()["prompt"].clone();
     assert_eq!(graph.as_object().expect("nodes").len(), 13, "notes are left out");
     assert_eq!(graph["27"]["inputs"]["denoise_strength"], 1);
@@ -37,33 +41,16 @@ fn the_wrappers_own_example_runs_and_tells_the_size() {
 #[test]
 fn comfyuis_own_nodes_make_a_video() {
     let server = Server::start();
-    let graph = json!({
-        "1": {"class_type": "UNETLoader", "inputs": {
-            "unet_name": "wan2.1_i2v_480p_14B_fp16.safetensors", "weight_dtype": "default"}},
-        "2": {"class_type": "CLIPLoader", "inputs": {
-            "clip_name": "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "type": "wan"}},
-        "3": {"class_type": "CLIPVisionLoader", "inputs": {"clip_name": "clip_vision_h.safetensors"}},
-        "4": {"class_type": "VAELoader", "inputs": {"vae_name": "wan_2.1_vae.safetensors"}},
-        "5": {"class_type": "LoadImage", "inputs": {"image": "sample.png"}},
-        "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "the balloon rises", "clip": ["2", 0]}},
-        "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "blurry", "clip": ["2", 0]}},
-        "8": {"class_type": "CLIPVisionEncode", "inputs": {
-            "clip_vision": ["3", 0], "image": ["5", 0], "crop": "none"}},
-        "9": {"class_type": "WanImageToVideo", "inputs": {
-            "positive": ["6", 0], "negative": ["7", 0], "vae": ["4", 0], "width": 64, "height": 48, "length": 5,
-            "batch_size": 1, "clip_vision_output": ["8", 0], "start_image": ["5", 0]}},
-        "10": {"class_type": "ModelSamplingSD3", "inputs": {"model": ["1", 0], "shift": 8}},
-        "11": {"class_type": "KSampler", "inputs": {
-            "model": ["10", 0], "seed": u64::MAX, "steps": 2, "cfg": 6, "sampler_name": "uni_pc",
-            "scheduler": "simple", "positive": ["9", 0], "negative": ["9", 1], "latent_image": ["9", 2],
-            "denoise": 1}},
-        "12": {"class_type": "VAEDecode", "inputs": {"samples": ["11", 0], "vae": ["4", 0]}},
-        "13": {"class_type": "CreateVideo", "inputs": {"images": ["12", 0], "fps": 16}},
-        "14": {"class_type": "SaveVideo", "inputs": {
-            "video": ["13", 0], "filename_prefix": "video/ComfyUI", "format": "auto", "codec": "auto"}},
-    });
+    let mut graph = read("tests/comfyui/native.api.json");
+    // There is no LoRA for the embedded model.
+    graph["11"]["inputs"]["model"] = json!(["1", 0]);
+    graph.as_object_mut().expect("nodes").remove("10");
+    graph["5"]["inputs"]["image"] = json!("sample.png");
+    graph["12"]["inputs"]["steps"] = json!(2);
+    let size = &mut graph["9"]["inputs"];
+    (size["width"], size["height"], size["length"]) = (json!(64), json!(48), json!(5));
     let video = json!({"filename": "ComfyUI_00001_.mp4", "subfolder": "video", "type": "output"});
-    assert_eq!(outputs(&server, &graph), json!({"14": {"images": [video], "animated": [true]}}));
+    assert_eq!(outputs(&server, &graph), json!({"15": {"images": [video], "animated": [true]}}));
     let facts = probe(&server.data("output/video/ComfyUI_00001_.mp4")).expect("a video");
     assert_eq!((facts.width, facts.height, facts.frames, facts.fps), (64, 48, 5, (16, 1)));
     let entry = server.get("/history?max_items=1").text();
@@ -139,12 +126,10 @@ fn an_error_of_the_sampler_is_told_with_its_node() {
     graph["48"]["inputs"]["model"] = json!("broken.safetensors");
     let entry = server.wait(&server.submit(&graph));
     assert_eq!((&entry["status"]["status_str"], &entry["outputs"]), (&json!("error"), &json!({})));
-    let (kind, told) = {
-        let last = entry["status"]["messages"].as_array().expect("messages").last().expect("one").clone();
-        (last[0].clone(), last[1].clone())
-    };
+    let last = entry["status"]["messages"].as_array().expect("messages").last().expect("one");
+    let (kind, told) = (&last[0], &last[1]);
     assert_eq!(
-        (&kind, &told["node_id"], &told["node_type"]),
+        (kind, &told["node_id"], &told["node_type"]),
         (&json!("execution_error"), &json!("52"), &json!("WanVideoSampler"))
     );
     outputs(&server, &guide());

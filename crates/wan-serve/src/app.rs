@@ -147,7 +147,7 @@ fn endpoints() -> Router<Shared> {
         .route("/experiment/models", get(models::folders_with_paths))
         .route("/experiment/models/{folder}", get(models::files_with_sizes))
         .route("/embeddings", get(features::empty_list))
-        .route("/extensions", get(features::empty_list))
+        .route("/extensions", get(page::extensions))
         .route("/features", get(features::features))
         .route("/i18n", get(features::empty_object))
         .route("/workflow_templates", get(features::empty_object))

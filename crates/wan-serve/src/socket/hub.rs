@@ -16,7 +16,7 @@ use crate::worker::{Event, EventSink, JobRef, status_data};
 const BACKLOG: usize = 1024;
 
 /// Most sockets at a time.
-const MOST_SOCKETS: usize = 512;
+const MOST_SOCKETS: usize = 256;
 
 /// The sockets, by client.
 pub(crate) struct Hub {
