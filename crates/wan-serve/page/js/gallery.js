@@ -28,7 +28,12 @@ export class Gallery {
     for (const id of ids) {
       if (!this.#items.has(id)) this.#items.set(id, this.#item(id, history[id]));
     }
-    byId("history").replaceChildren(...ids.map((id) => this.#items.get(id)));
+    const items = ids.map((id) => this.#items.get(id));
+    const list = byId("history");
+    // Items that are put in anew lose the keyboard's focus.
+    if (items.length !== list.children.length || items.some((item, index) => item !== list.children[index])) {
+      list.replaceChildren(...items);
+    }
     byId("history-empty").hidden = ids.length > 0;
   }
 
