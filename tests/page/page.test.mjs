@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
@@ -91,6 +91,22 @@ test("a file that is no image is an error beside the image", async () => {
   await page.setInputFiles("#file", file);
   await shown("#image-error");
   assert.match(await text("#image-error"), /image/i);
+});
+
+test("images can be dropped and pasted", async () => {
+  const content = [...await readFile(path.join(ROOT, "models/tiny/sample.png"))];
+  for (const [name, kind] of [["dropped.png", "drop"], ["pasted.png", "paste"]]) {
+    await page.evaluate(({ content, name, kind }) => {
+      const files = new DataTransfer();
+      files.items.add(new File([new Uint8Array(content)], name, { type: "image/png" }));
+      const options = { bubbles: true, cancelable: true, dataTransfer: files, clipboardData: files };
+      const event = kind === "drop" ? new DragEvent("drop", options) : new ClipboardEvent("paste", options);
+      document.querySelector("#drop").dispatchEvent(event);
+    }, { content, name, kind });
+    await page.waitForFunction((name) => document.querySelector("#existing").value === name, name);
+    await page.waitForFunction(() => document.querySelector("#image-preview").naturalWidth > 0);
+    assert.ok(await page.isHidden("#image-error"));
+  }
 });
 
 test("values out of range are told before anything is sent", async () => {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::server::{Server, TOKEN, exchange, guide, long, sample};
+use crate::support::{Sandbox, stderr};
 
 fn server(options: &[&str]) -> Server {
     Server::with(&[&["--token", TOKEN], options].concat())
@@ -95,5 +96,21 @@ fn a_full_disk_refuses_jobs_and_uploads_and_says_why() {
         }
         assert_eq!(server.post("/prompt", &json!({"prompt": {}})).status, 400, "what is wrong is told first");
         assert_eq!(server.get("/queue").json()["queue_pending"], json!([]));
+    }
+}
+
+#[test]
+fn limits_that_make_no_sense_are_refused() {
+    let sandbox = Sandbox::new();
+    for (option, value, reason) in [
+        ("--job-time", "0s", "expected a time above zero"),
+        ("--job-time", "-1h", "expected a time above zero"),
+        ("--request-time", "5", "expected a time above zero"),
+        ("--max-connections", "0", "is not in"),
+        ("--min-free-disk", "much", "invalid value"),
+    ] {
+        let output = sandbox.run(&["serve", "--model", "tiny", &format!("{option}={value}")]);
+        assert_eq!(output.status.code(), Some(2), "{option} {value}");
+        assert!(stderr(&output).contains(reason), "{}", stderr(&output));
     }
 }
