@@ -7,6 +7,7 @@ PACKAGES := build-essential clang libclang-dev pkg-config \
             python3 python3-requests
 OUT ?= out
 CARGO ?= cargo
+CLIENT_VENV ?= .client-venv
 
 # Where `make cuda-toolkit` puts the compiler for NVIDIA GPUs.
 CUDA_TOOLKIT_DIR ?= .cuda-toolkit
@@ -15,7 +16,7 @@ CUDA_TOOLKIT_DIR ?= .cuda-toolkit
 DIST ?= dist
 STATIC_FFMPEG ?= .ffmpeg
 
-.PHONY: all demo test test-long test-page deps build lint bench clean cuda-toolkit build-cuda lint-cuda \
+.PHONY: all demo test test-long test-clients test-page deps build lint bench clean cuda-toolkit build-cuda lint-cuda \
         dist dist-cpu dist-cuda
 
 all: build
@@ -48,12 +49,21 @@ test: deps
 
 ## The test that runs ComfyUI's example client with its own request: minutes.
 test-long: deps
-	$(CARGO) test --locked -p wan-run --test wan-run -- --ignored its_own_request
+	$(CARGO) test --locked --workspace --test wan-run -- --ignored its_own_request
+
+## A client library from PyPI that other people wrote.
+test-clients: PACKAGES += python3-venv
+test-clients: deps
+	python3 -m venv $(CLIENT_VENV)
+	$(CLIENT_VENV)/bin/pip install --quiet --requirement tests/comfyui/requirements.txt
+	WAN_RUN_CLIENT_PYTHON=$(abspath $(CLIENT_VENV))/bin/python \
+	  $(CARGO) test --locked --workspace --test wan-run -- --ignored independent_client
 
 ## The web page in a headless Chromium: the whole job, at desktop and phone width.
-test-page: PACKAGES += chromium nodejs
+# NodeSource's package of Node.js brings npm along, Debian's does not.
+test-page: PACKAGES += chromium nodejs $(if $(shell command -v npm),,npm)
 test-page: deps
-	$(CARGO) build --locked -p wan-run
+	$(CARGO) test --locked --workspace --test wan-run --no-run
 	npm ci --prefix tests/page --no-audit --no-fund
 	WAN_RUN=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/wan-run npm test --prefix tests/page
 

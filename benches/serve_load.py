@@ -3,7 +3,7 @@
     cargo build --release -p wan-run
     python3 benches/serve_load.py target/release/wan-run [--jobs 200] [--clients 50] [--interval 1.0]
 
-Prints errors, percentiles of the answer times, and the server's resident memory at the start, at its most and at the end.
+Prints errors, percentiles of the answer times, and the server's resident memory from start to end.
 """
 
 import argparse
@@ -121,8 +121,11 @@ def measure(pid, port, options):
         at = lambda q: 1000 * times[min(len(times) - 1, int(q * len(times)))]
         print(f"{kind:14} {len(times)} polls: p50 {at(0.5):.1f} ms, p99 {at(0.99):.1f} ms, most {1000 * times[-1]:.1f} ms")
     print(f"errors         {len(polls.errors)} {polls.errors[:3]}")
-    half = memory[len(memory) // 2]
-    print(f"memory         start {memory[0]:.0f}, half-way {half:.0f}, most {max(memory):.0f}, end {resident_mib(pid):.0f} MiB")
+    quarters = ", ".join(f"{memory[len(memory) * part // 4]:.0f}" for part in (1, 2, 3))
+    print(
+        f"memory         start {memory[0]:.0f}, after each quarter {quarters}, end {resident_mib(pid):.0f},"
+        f" most {max(memory):.0f} MiB"
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
@@ -49,8 +49,11 @@ after(async () => {
   await rm(folder, { recursive: true, force: true, maxRetries: 3 });
 });
 
-async function screenshot(name, options = {}) {
-  if (process.env.SCREENSHOTS) await page.screenshot({ path: path.join(process.env.SCREENSHOTS, `${name}.png`), ...options });
+/** A picture for people, of the whole page. */
+async function screenshot(name) {
+  if (!process.env.SCREENSHOTS) return;
+  await page.evaluate(() => scrollTo({ top: 0, behavior: "instant" }));
+  await page.screenshot({ path: path.join(process.env.SCREENSHOTS, `${name}.png`), fullPage: true });
 }
 
 const shown = (selector) => page.locator(selector).waitFor({ state: "visible" });
@@ -88,6 +91,22 @@ test("a file that is no image is an error beside the image", async () => {
   await page.setInputFiles("#file", file);
   await shown("#image-error");
   assert.match(await text("#image-error"), /image/i);
+});
+
+test("images can be dropped and pasted", async () => {
+  const content = [...await readFile(path.join(ROOT, "models/tiny/sample.png"))];
+  for (const [name, kind] of [["dropped.png", "drop"], ["pasted.png", "paste"]]) {
+    await page.evaluate(({ content, name, kind }) => {
+      const files = new DataTransfer();
+      files.items.add(new File([new Uint8Array(content)], name, { type: "image/png" }));
+      const options = { bubbles: true, cancelable: true, dataTransfer: files, clipboardData: files };
+      const event = kind === "drop" ? new DragEvent("drop", options) : new ClipboardEvent("paste", options);
+      document.querySelector("#drop").dispatchEvent(event);
+    }, { content, name, kind });
+    await page.waitForFunction((name) => document.querySelector("#existing").value === name, name);
+    await page.waitForFunction(() => document.querySelector("#image-preview").naturalWidth > 0);
+    assert.ok(await page.isHidden("#image-error"));
+  }
 });
 
 test("values out of range are told before anything is sent", async () => {
@@ -130,7 +149,7 @@ test("image, prompts, run: progress moves, previews come, the video plays", asyn
   await page.waitForFunction(() => document.querySelector("#result").currentTime > 0.2);
   assert.notEqual(await page.inputValue("#seed"), seed, "a new seed for the next run");
   await page.waitForFunction(() => document.querySelectorAll("#history .item img").length === 1);
-  await screenshot("desktop", { fullPage: true });
+  await screenshot("desktop");
 });
 
 test("the history outlives a reload, plays, downloads, and gives its settings back", async () => {
@@ -173,19 +192,96 @@ test("the access panel shows address and token", async () => {
   assert.ok(await page.isHidden("#access"));
 });
 
-test("it can be used from the keyboard, in Chinese, at a phone's width, light and dark", async () => {
-  await page.focus("#choose");
-  assert.equal(await page.evaluate(() => document.activeElement.id), "choose");
+test("a job can be asked for and cancelled from the keyboard alone", async () => {
+  await page.evaluate(() => document.activeElement.blur());
+  await page.evaluate(() => scrollTo(0, 0));
+  const visited = [];
+  /** Moves on to `id`, key by key; whatever has the focus on the way must show it. */
+  const tabTo = async (id) => {
+    for (let presses = 0; presses < 60; presses += 1) {
+      await page.keyboard.press("Tab");
+      const at = await page.evaluate(() => {
+        const element = document.activeElement;
+        const style = getComputedStyle(element);
+        // Between the page's last element and its first the focus is the browser's own.
+        const seen = element === document.body || (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2);
+        return { id: element.id, name: `${element.tagName}.${element.className}#${element.id}`, seen };
+      });
+      visited.push(at.id);
+      assert.ok(at.seen, `the focus on ${at.name} cannot be seen`);
+      if (at.id === id) return;
+    }
+    assert.fail(`#${id} cannot be reached: ${visited}`);
+  };
+  await tabTo("positive");
+  await page.keyboard.press("Control+A");
+  await page.keyboard.type("a wave rolls in");
+  await tabTo("run");
+  for (const id of ["choose", "existing", "negative", "width", "height", "frames", "steps", "cfg", "shift", "scheduler",
+    "denoise", "seed", "dice", "new-seed"]) assert.ok(visited.includes(id), `#${id} is left out: ${visited}`);
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => /^Step/.test(document.querySelector("#progress-text").textContent));
+  await tabTo("cancel");
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => document.querySelector("#job-error").textContent === "Cancelled");
+  await page.waitForFunction(() => /a wave rolls in/.test(document.querySelector("#history .caption").textContent));
+});
+
+/** The least contrast of text to its ground in the page as it is, by WCAG 2.2, and where that is. */
+function leastContrast() {
+  const channels = (color) => color.match(/[\d.]+/g).map(Number);
+  const luminance = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map((value) => value / 255).map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const ground = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const color = channels(getComputedStyle(at).backgroundColor);
+      if (color.length < 4 || color[3] > 0.9) return color;
+    }
+    return [255, 255, 255];
+  };
+  const texts = [...document.querySelectorAll("h1, h2, p, span, small, legend, label, button, a, input, textarea, select")]
+    .filter((element) => element.checkVisibility() && !element.disabled && !element.closest(".skip, .poster"));
+  const found = texts.map((element) => {
+    const pair = [channels(getComputedStyle(element).color), ground(element)].map(luminance).sort((a, b) => b - a);
+    return { ratio: (pair[0] + 0.05) / (pair[1] + 0.05), where: element.id || element.className || element.tagName };
+  });
+  return found.reduce((least, next) => (next.ratio < least.ratio ? next : least));
+}
+
+test("light and dark follow the system and the button, and can be read", async () => {
+  const background = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const seen = [];
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme });
+    seen.push(await background());
+    const { ratio, where } = await page.evaluate(leastContrast);
+    assert.ok(ratio >= 4.5, `${colorScheme}: contrast ${ratio.toFixed(2)} at ${where}`);
+    await screenshot(`desktop-${colorScheme}`);
+  }
+  assert.notEqual(seen[0], seen[1]);
+  await page.click("#theme");
+  assert.equal(await background(), seen[0], "the button goes against the system");
+  await page.reload();
+  await page.locator("#history .item").first().waitFor();
+  assert.equal(await background(), seen[0], "the choice is kept");
+});
+
+test("Chinese, at a phone's width", async () => {
   await page.click("#language");
   assert.equal(await text("#run"), "生成视频");
-  await page.emulateMedia({ colorScheme: "dark" });
-  const dark = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
-  await page.click("#theme");
-  assert.notEqual(await page.evaluate(() => getComputedStyle(document.body).backgroundColor), dark);
+  await page.locator("#history .error", { hasText: "已取消" }).first().waitFor();
+  assert.match(await text("#size-note"), /视频尺寸为/);
+  assert.equal(await page.getAttribute("html", "lang"), "zh-CN");
   await page.setViewportSize({ width: 390, height: 844 });
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   assert.ok(overflow <= 0, `${overflow} pixels too wide`);
-  await screenshot("phone", { fullPage: true });
+  const header = await page.locator(".bar").evaluate((bar) => bar.offsetHeight);
+  assert.ok(header < 70, `the header takes ${header} pixels`);
+  await screenshot("phone");
+  await page.click("#theme");
+  await screenshot("phone-dark");
 });
 
 test("nothing went wrong in the page itself", () => {

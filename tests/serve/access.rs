@@ -77,6 +77,7 @@ fn pages_of_other_sites_are_refused() {
         assert_eq!(server.send("POST", "/prompt", &[("Origin", origin)], b"{}").status, 403, "{origin}");
         assert_eq!(server.send("GET", "/ws", &[("Origin", origin)], b"").status, 403, "{origin}");
     }
+    assert_eq!(server.get("/prompt").json()["exec_info"]["queue_remaining"], 0, "nothing was queued");
     let cross = server.send("POST", "/queue", &[("Sec-Fetch-Site", "cross-site")], b"{}");
     assert_eq!(cross.status, 403);
     assert_eq!(server.send("GET", "/queue", &[("Origin", &own)], b"").status, 200);

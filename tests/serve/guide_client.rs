@@ -46,6 +46,7 @@ fn assert_video(folder: &Path, side: usize) {
     let video = folder.join("i2v_output.mp4");
     let facts = probe(&video).expect("a playable video");
     assert_eq!((facts.width as usize, facts.height as usize, facts.frames as usize), (side, side, 81));
+    assert_eq!((facts.codec.as_str(), facts.fps), ("h264", (16, 1)));
 }
 
 #[test]

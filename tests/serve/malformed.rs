@@ -1,4 +1,5 @@
-//! Two thousand requests that make no sense: 4xx, never 5xx, and never a file outside of the data folder.
+//! Thousands of requests that make no sense: 4xx, never 5xx, never a file outside of the data folder, and no more
+//! memory than before.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -10,8 +11,14 @@ use serde_json::{Value, json};
 
 use super::server::{Server, TOKEN, guide, sample};
 
-/// Requests of each of the four kinds.
-const EACH: u64 = 500;
+/// Random bodies for `/prompt`.
+const PROMPTS: usize = 10_000;
+
+/// Requests of each other kind: forms, paths, bodies of control endpoints.
+const EACH: usize = 700;
+
+/// What the process may hold in addition afterwards, in MiB: the allocator keeps some of what it had.
+const GROWTH: usize = 150;
 
 /// A small generator of numbers (SplitMix64), so that a failure can be repeated.
 struct Random(u64);
@@ -171,25 +178,56 @@ fn files(folder: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
-#[test]
-fn two_thousand_of_them_do_no_harm() {
-    let mut server = Server::start();
-    // Graphs that turn out to be right stay in the queue, behind a job that takes for ever.
+/// A server that takes jobs and gets to none of them, with the files around it. Graphs that turn out to be right stay
+/// in the queue, behind a job that takes for ever.
+fn busy_server() -> (Server, BTreeSet<PathBuf>) {
+    let server = Server::start();
     let blocker = server.submit_with(&super::server::long(), json!({"number": -1e9}));
     server.wait_running(&blocker);
     let before = files(server.outside());
+    (server, before)
+}
+
+fn assert_unharmed(mut server: Server, before: &BTreeSet<PathBuf>) {
+    assert!(server.is_alive());
+    assert_eq!(files(server.outside()), *before, "files where none should be");
+    assert_eq!(server.get("/queue").status, 200);
+}
+
+#[test]
+fn ten_thousand_random_prompts_do_no_harm() {
+    let (server, before) = busy_server();
     let mut random = Random(5);
-    for n in 0..EACH {
+    let mut memory = 0;
+    for n in 0..PROMPTS {
         let body = prompt(&mut random);
         let answer = server.send("POST", "/prompt", &[], &body);
-        let text = String::from_utf8_lossy(&body).into_owned();
-        assert!([200, 400, 413, 429].contains(&answer.status), "prompt {n}: {} for {text}", answer.status);
+        let text = || String::from_utf8_lossy(&body).into_owned();
+        assert!(
+            [200, 400, 413, 429].contains(&answer.status),
+            "prompt {n}: {} for {}",
+            answer.status,
+            text()
+        );
         let says = answer.json();
-        assert_eq!(says.get("error").is_some(), answer.status != 200, "{says} for {text}");
+        assert_eq!(says.get("error").is_some(), answer.status != 200, "{says} for {}", text());
         if n % 50 == 49 {
             server.post("/queue", &json!({"clear": true}));
         }
+        if n == PROMPTS / 10 {
+            memory = server.memory_mib();
+        }
+    }
+    let after = server.memory_mib();
+    assert!(after < memory + GROWTH, "memory grew from {memory} to {after} MiB");
+    assert_unharmed(server, &before);
+}
 
+#[test]
+fn random_forms_paths_and_bodies_do_no_harm() {
+    let (server, before) = busy_server();
+    let mut random = Random(7);
+    for n in 0..EACH {
         let body = form(&mut random);
         let boundary =
             *random.pick(&["multipart/form-data; boundary=B", "multipart/form-data", "text/plain", ""]);
@@ -197,25 +235,69 @@ fn two_thousand_of_them_do_no_harm() {
         assert!([200, 400, 413].contains(&answer.status), "upload {n}: {} {}", answer.status, answer.text());
 
         let name = random.name().replace(' ', "%20");
-        let (kind, path) = match random.below(6) {
+        let file = name.replace('/', "%2F");
+        let (kind, path) = match random.below(8) {
             0 => ("GET", format!("/view?filename={name}&subfolder={}", random.name().replace(' ', "%20"))),
-            1 => ("GET", format!("/userdata/{}", name.replace('/', "%2F"))),
-            2 => ("POST", format!("/userdata/{}", name.replace('/', "%2F"))),
+            1 => ("GET", format!("/userdata/{file}")),
+            2 => ("POST", format!("/userdata/{file}")),
             3 => ("GET", format!("/{name}")),
             4 => ("GET", format!("/models/{name}")),
+            5 => ("DELETE", format!("/userdata/{file}")),
+            6 => ("POST", format!("/userdata/workflows%2Fwanx-21.json/move/{file}")),
             _ => ("GET", format!("/view_metadata/vae?filename={name}")),
         };
         let answer = server.send(kind, &path, &[], b"");
         assert!(answer.status < 500, "{kind} {path}: {} {}", answer.status, answer.text());
 
-        let control =
-            *random.pick(&["/queue", "/history", "/interrupt_", "/free", "/settings", "/wan-run/convert"]);
+        // Not `/interrupt`: what it is sent may make it stop the job that everything waits for.
+        let control = *random.pick(&[
+            "/queue",
+            "/history",
+            "/free",
+            "/settings",
+            "/settings/x",
+            "/users",
+            "/wan-run/convert",
+        ]);
         let answer = server.send("POST", control, &[], &random.value(3).to_string().into_bytes());
         assert!(answer.status < 500, "{control}: {} {}", answer.status, answer.text());
+        server.post("/settings", &json!({}));
     }
-    assert!(server.is_alive());
-    assert_eq!(files(server.outside()), before, "files where none should be");
-    assert_eq!(server.get("/queue").status, 200);
+    assert_unharmed(server, &before);
+}
+
+/// Bytes that are no HTTP at all, or cut or swollen HTTP: 4xx, or no answer.
+#[test]
+fn noise_on_the_connection_does_no_harm() {
+    let (server, before) = busy_server();
+    let mut random = Random(8);
+    for _ in 0..EACH {
+        let mut head = match random.below(4) {
+            0 => random.bytes(400),
+            1 => format!("GET /{} HTTP/1.{}\r\n", random.name(), random.below(12)).into_bytes(),
+            2 => format!("{} /queue HTTP/1.1\r\nContent-Length: {}\r\n", random.name(), random.name())
+                .into_bytes(),
+            _ => format!("GET /queue HTTP/1.1\r\nHost: h\r\nX-Pad: {}\r\n", "p".repeat(random.below(90_000)))
+                .into_bytes(),
+        };
+        head.extend(b"Connection: close\r\n\r\n");
+        if let Some(answer) = hang_up_after(server.address(), &head) {
+            assert!((400..500).contains(&answer), "{answer} for {:?}", String::from_utf8_lossy(&head));
+        }
+    }
+    assert_unharmed(server, &before);
+}
+
+/// Sends bytes and says nothing more; the status of the answer, if there is one.
+fn hang_up_after(address: &str, bytes: &[u8]) -> Option<u16> {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit");
+    // The server may hang up at any byte.
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).split(' ').nth(1)?.parse().ok()
 }
 
 /// Random bytes where WebSocket frames are expected, some behind a header that promises a frame.

@@ -4,8 +4,10 @@
 mod access;
 mod guide_client;
 mod history;
+mod limits;
 mod malformed;
 mod prompts;
+mod pypi_client;
 mod queue;
 mod resources;
 mod server;
@@ -13,3 +15,4 @@ mod sockets;
 mod survival;
 mod uploads;
 mod view;
+mod workflows;

@@ -50,6 +50,30 @@ fn jobs_run_by_number_and_can_be_removed() {
     assert_eq!(server.get(&format!("/history/{b}")).json(), json!({}));
 }
 
+/// A refused prompt counts, unless it names a number; a front job goes before all that came so far.
+#[test]
+fn later_jobs_keep_their_order_after_refusals() {
+    let server = Server::start();
+    let a = server.submit(&long());
+    server.wait_running(&a);
+    let refuse = |more: Value| {
+        let mut body = json!({"prompt": {}});
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        assert_eq!(server.post("/prompt", &body).status, 400);
+    };
+    refuse(json!({}));
+    let b = server.submit(&guide());
+    refuse(json!({"number": 7}));
+    let c = server.submit_with(&guide(), json!({"front": true}));
+    refuse(json!({"front": true}));
+    let d = server.submit(&guide());
+    let e = server.submit_with(&guide(), json!({"number": "4.5"}));
+    let pending = server.get("/queue").json()["queue_pending"].clone();
+    let numbers: Vec<&Value> = pending.as_array().expect("items").iter().map(|item| &item[0]).collect();
+    assert_eq!(ids(&pending), [&c, &b, &e, &d].map(String::as_str));
+    assert_eq!(json!(numbers), json!([-3, 2, 4.5, 5]));
+}
+
 #[test]
 fn interrupting_ends_the_running_job_and_no_other() {
     let server = Server::start();
@@ -108,4 +132,51 @@ fn parallel_submissions_get_numbers_and_files_of_their_own() {
         assert!(server.get("/queue").json()["queue_running"].as_array().expect("a list").len() <= 1);
     }
     assert_eq!(files.len(), 20);
+}
+
+#[test]
+fn jobs_are_one_list_of_queue_and_history() {
+    let server = Server::start();
+    let done = server.submit(&guide());
+    server.wait(&done);
+    let running = server.submit(&long());
+    server.wait_running(&running);
+    let waiting = server.submit(&guide());
+    let jobs = |query: &str| {
+        let answer = server.get(&format!("/api/jobs{query}")).json();
+        let ids = answer["jobs"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|job| job["id"].as_str().expect("an id").to_owned());
+        (
+            ids.collect::<Vec<_>>(),
+            answer["pagination"]["total"].clone(),
+            answer["pagination"]["has_more"].clone(),
+        )
+    };
+    let all = [&waiting, &running, &done].map(String::clone);
+    assert_eq!(jobs(""), (all.to_vec(), json!(3), json!(false)));
+    assert_eq!(jobs("?status=in_progress,pending&limit=200&offset=0").0, all[..2]);
+    assert_eq!(jobs("?limit=1&offset=1"), (vec![running.clone()], json!(3), json!(true)));
+    assert_eq!(jobs("?status=completed,failed,cancelled&offset=1").0, [""; 0]);
+    assert_eq!(jobs("?status=failed").0, [""; 0]);
+    assert_eq!(server.get("/jobs?limit=x").status, 400);
+
+    let one = server.get(&format!("/jobs/{done}")).json();
+    assert_eq!((&one["status"], &one["outputs_count"]), (&json!("completed"), &json!(1)));
+    assert_eq!(
+        (&one["preview_output"]["nodeId"], &one["preview_output"]["mediaType"]),
+        (&json!("54"), &json!("gifs"))
+    );
+    assert!(one["execution_end_time"].as_i64() >= one["execution_start_time"].as_i64(), "{one}");
+    assert!(one["outputs"]["54"].is_object() && one["workflow"]["prompt"]["52"].is_object(), "{one}");
+    assert_eq!(server.get("/jobs/unknown").error_type(), "unknown_job");
+
+    assert_eq!(server.post(&format!("/jobs/{waiting}/cancel"), &json!({})).status, 200);
+    assert_eq!(server.get(&format!("/jobs/{waiting}")).status, 404);
+    assert_eq!(server.post("/jobs/cancel", &json!({"job_ids": [running, "unknown"]})).status, 200);
+    server.wait(&running);
+    assert_eq!(server.get(&format!("/jobs/{running}")).json()["status"], "cancelled");
+    assert_eq!(server.post(&format!("/jobs/{running}/cancel"), &json!({})).status, 404);
 }

@@ -28,6 +28,7 @@ fn every_resource_answers_with_and_without_the_prefix() {
         "/v2/userdata?path=workflows",
         "/workflow_templates",
         "/global_subgraphs",
+        "/jobs",
     ] {
         for path in [path.to_owned(), format!("/api{path}")] {
             let answer = server.get(&path);
@@ -139,12 +140,18 @@ fn workflows_of_the_user_are_kept_beside_the_shipped_one() {
     assert_eq!(server.get("/userdata/workflows%2Fmine.json").status, 404);
     assert_eq!(server.send("DELETE", "/userdata/workflows%2Fyours.json", &[], b"").status, 204);
     assert_eq!(server.send("DELETE", "/userdata/workflows%2Fwanx-21.json", &[], b"").status, 404);
-    for path in
-        ["/userdata/..%2Fqueue.sqlite3", "/userdata/%2Fetc%2Fpasswd", "/userdata/a%5Cb", "/userdata/.hidden"]
-    {
+    for path in [
+        "/userdata/..%2Fqueue.sqlite3",
+        "/userdata/%2Fetc%2Fpasswd",
+        "/userdata/a%5Cb",
+        "/userdata/.unfinished-1",
+    ] {
         assert_eq!(server.get(path).status, 403, "{path}");
         assert_eq!(write(path, b"x").status, 403, "{path}");
     }
+    // ComfyUI's front end keeps its bookmarks there.
+    assert_eq!(server.get("/userdata/workflows%2F.index.json").status, 404);
+    assert_eq!(write("/userdata/workflows%2F.index.json", b"{}").status, 200);
     assert_eq!(server.get("/userdata?dir=..").status, 403);
     assert_eq!(server.get("/userdata").status, 400);
 }
@@ -162,5 +169,7 @@ fn another_front_end_can_be_served() {
     assert_eq!(server.get("/assets/a.js").header("content-type"), Some("text/javascript; charset=utf-8"));
     assert_eq!(server.raw("GET", "/assets/a.js", &[], b"").status, 401);
     assert_eq!(server.get("/js/main.js").status, 404);
+    let scripts = server.get("/api/extensions").json();
+    assert_eq!(server.get(scripts[0].as_str().expect("a path")).status, 200);
     assert_eq!(server.raw("GET", "/login", &[], b"").status, 200);
 }

@@ -44,7 +44,7 @@ impl Server {
     pub fn crash_and_restart(&mut self) {
         self.process.kill().expect("killed");
         self.process.wait().expect("ended");
-        (self.process, self.address) = launch(self.dir.path(), &self.options);
+        self.start_again();
     }
 
     /// Sends SIGTERM; the exit code and the time it took.
@@ -73,6 +73,15 @@ impl Server {
     /// The folder around the data folder.
     pub fn outside(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Main memory that the process holds, in MiB; 0 where the system does not say.
+    pub fn memory_mib(&self) -> usize {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok());
+        kib.unwrap_or(0) / 1024
     }
 
     pub fn is_alive(&mut self) -> bool {
@@ -266,10 +275,15 @@ impl Response {
     }
 }
 
-/// Sends bytes as they are and reads until the server closes.
+/// Sends bytes as they are and reads until the server closes, which must have answered.
 pub fn exchange(address: &str, head: &[u8], body: &[u8]) -> Response {
-    let mut stream = TcpStream::connect(address).expect("a connection");
-    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time limit");
+    try_exchange(address, head, body).expect("an answer")
+}
+
+/// [`exchange`] with a server that may go away.
+pub fn try_exchange(address: &str, head: &[u8], body: &[u8]) -> Option<Response> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
     // A server that has refused need not read the rest.
     let _ = stream.write_all(head).and_then(|()| stream.write_all(body));
     let mut answer = Vec::new();
@@ -277,13 +291,12 @@ pub fn exchange(address: &str, head: &[u8], body: &[u8]) -> Response {
     parse(&answer)
 }
 
-fn parse(answer: &[u8]) -> Response {
-    let end = answer.windows(4).position(|w| w == b"\r\n\r\n");
-    let end = end.unwrap_or_else(|| panic!("no answer in {:?}", String::from_utf8_lossy(answer)));
+fn parse(answer: &[u8]) -> Option<Response> {
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&answer[..end]);
     let mut lines = head.split("\r\n");
     let status = lines.next().and_then(|line| line.split(' ').nth(1)).expect("a status");
     let headers = lines.filter_map(|line| line.split_once(':'));
     let headers = headers.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
-    Response { status: status.parse().expect("a number"), headers, body: answer[end + 4..].to_vec() }
+    Some(Response { status: status.parse().expect("a number"), headers, body: answer[end + 4..].to_vec() })
 }

@@ -118,6 +118,19 @@ fn previews_go_to_clients_that_announce_them() {
 }
 
 #[test]
+fn previews_asked_for_with_the_job_outlive_a_restart() {
+    let mut server = Server::start();
+    let more = json!({"client_id": "c", "extra_data": {"preview_method": "latent2rgb"}});
+    let id = server.submit_with(&long(), more);
+    server.wait_running(&id);
+    server.crash_and_restart();
+    let mut socket = Socket::open(&server, "c");
+    let frames = std::iter::repeat_with(|| socket.next());
+    let preview = frames.take(5000).find(|frame| kind(frame) == "binary").expect("a preview");
+    assert_eq!(preview["data"], 1);
+}
+
+#[test]
 fn the_second_socket_of_a_client_keeps_receiving() {
     let server = Server::start();
     let mut first = Socket::open(&server, "c");

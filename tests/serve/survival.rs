@@ -1,10 +1,15 @@
 //! Crashes and shutdowns.
 
+use std::collections::HashSet;
+use std::sync::mpsc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use wan_media::probe::probe;
 
-use super::server::{Server, guide, long};
+use super::server::{Server, TOKEN, guide, long, try_exchange};
+
+const KILLS: u64 = 30;
 
 #[test]
 fn what_was_accepted_survives_a_crash() {
@@ -38,4 +43,74 @@ fn sigterm_ends_the_server_and_not_the_job() {
     server.wait_running(&id);
     server.post("/interrupt", &json!({}));
     assert_eq!(server.wait(&id)["status"]["status_str"], "error");
+}
+
+/// A prompt to a server that may be killed at any moment; whether it was accepted.
+fn try_submit(address: &str, prompt_id: &str, seed: u64) -> Option<bool> {
+    let mut graph = guide();
+    graph["52"]["inputs"]["seed"] = json!(seed);
+    graph["52"]["inputs"]["steps"] = json!(4);
+    let body = json!({"prompt": graph, "prompt_id": prompt_id, "client_id": "stream"}).to_string();
+    let head = format!(
+        "POST /prompt HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAuthorization: Bearer {TOKEN}\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    Some(try_exchange(address, head.as_bytes(), body.as_bytes())?.status == 200)
+}
+
+/// Jobs are submitted while the server is killed at random moments, in the middle of a submission, of a step or of a
+/// start. Each that was accepted must end once, completed, with a file of its own that is whole.
+#[test]
+fn thirty_kills_in_a_stream_of_jobs_lose_and_repeat_nothing() {
+    let mut server = Server::start();
+    let mut accepted: Vec<String> = Vec::new();
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    for round in 0..KILLS {
+        let address = server.address().to_owned();
+        let (tell, told) = mpsc::channel();
+        let stream = std::thread::spawn(move || {
+            for n in 0..3 {
+                let id = format!("job-{round}-{n}");
+                match try_submit(&address, &id, round * 3 + n) {
+                    Some(taken) => tell.send((id, taken)).expect("somebody listens"),
+                    None => return,
+                }
+            }
+        });
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        std::thread::sleep(Duration::from_millis((random >> 33) % 600));
+        server.crash_and_restart();
+        stream.join().expect("submitted");
+        for (id, taken) in told {
+            assert!(taken, "{id} was refused");
+            accepted.push(id);
+        }
+    }
+    assert!(accepted.len() > 20, "{accepted:?}");
+    let mut files = HashSet::new();
+    for id in &accepted {
+        let entry = server.wait(id);
+        assert_eq!(entry["status"]["completed"], true, "{id}: {}", entry["status"]);
+        let name = entry["outputs"]["54"]["gifs"][0]["filename"].as_str().expect("a name").to_owned();
+        assert_eq!(
+            probe(&server.data(&format!("output/{name}"))).expect("a whole video").frames,
+            5,
+            "{id}: {name}"
+        );
+        assert!(files.insert(name), "{id} shares its file with another job");
+    }
+    // What was killed before its answer may have been accepted as well; nothing else is there, and nothing twice.
+    while server.get("/prompt").json()["exec_info"]["queue_remaining"] != 0 {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let history = server.get("/history").json();
+    let entries = history.as_object().expect("entries");
+    assert!(accepted.iter().all(|id| entries.contains_key(id)));
+    let told: HashSet<&Value> =
+        entries.values().map(|entry| &entry["outputs"]["54"]["gifs"][0]["filename"]).collect();
+    assert_eq!(told.len(), entries.len(), "two jobs with one file");
+    let videos = std::fs::read_dir(server.data("output")).expect("outputs").flatten();
+    let videos = videos.filter(|file| file.path().extension().is_some_and(|extension| extension == "mp4"));
+    assert_eq!(videos.count(), entries.len(), "files that nobody was told of");
 }

@@ -69,9 +69,11 @@ fn what_is_no_image_or_leads_elsewhere_is_refused() {
 #[test]
 fn bodies_over_the_limit_get_413_and_the_connection_goes_on() {
     let server = Server::start();
-    let huge = vec![0; 51 << 20];
+    let (huge, before) = (vec![0; 51 << 20], server.memory_mib());
     let refused = server.upload("huge.png", &huge, &[]);
     assert_eq!((refused.status, refused.error_type().as_str()), (413, "request_too_large"));
+    let grown = server.memory_mib().saturating_sub(before);
+    assert!(grown < 25, "{grown} MiB more in memory");
     let graph = vec![b' '; (4 << 20) + 1];
     assert_eq!(server.send("POST", "/prompt", &[], &graph).status, 413);
     // Two requests on one connection: the second is answered after the first was refused.

@@ -10,6 +10,9 @@ use crate::hub::HubCache;
 /// How deep below a ComfyUI folder files are looked for; people sort their models into subfolders.
 const MAX_DEPTH: usize = 4;
 
+/// End of the names of files that workflows can name.
+pub(crate) const WEIGHTS: &str = ".safetensors";
+
 /// Folders that mean the same to ComfyUI, today's name first.
 const ALIASES: &[&[&str]] = &[&["diffusion_models", "unet"], &["text_encoders", "clip"]];
 
@@ -67,6 +70,23 @@ impl Places {
         if names.is_empty() { "no folder".into() } else { names.join(", ") }
     }
 
+    /// The weights of one of ComfyUI's kinds (`vae`, `loras`, ...) in the user's folders, as ComfyUI names them: path
+    /// below the folder with forward slashes, and where it is. Of equal names the first in the places' order counts.
+    pub fn list(&self, kind: &str) -> BTreeMap<String, PathBuf> {
+        let mut found = BTreeMap::new();
+        for folder in self.kind_folders(&aliases(kind)) {
+            list(&folder, "", MAX_DEPTH, &mut found);
+        }
+        found
+    }
+
+    /// ComfyUI's folders of these kinds.
+    fn kind_folders(&self, kinds: &[String]) -> Vec<PathBuf> {
+        let own = self.folders.iter().flat_map(|folder| kinds.iter().map(|kind| folder.join(kind)));
+        let extra = kinds.iter().flat_map(|kind| self.extra.iter().filter(move |(k, _)| k == kind));
+        own.chain(extra.map(|(_, folder)| folder.clone())).collect()
+    }
+
     /// The first file with the right name and, where it is known, length; else the first in the user's folders with
     /// the right name, which may be a newer edition.
     pub(crate) fn find(&self, model: &str, entry: &FileEntry) -> Option<PathBuf> {
@@ -103,14 +123,10 @@ impl Places {
                 folder.join(&entry.path),
                 folder.join(name),
             ]);
-            for kind in entry.folder.iter().flat_map(|k| aliases(k)) {
-                search(&folder.join(kind), name.as_ref(), MAX_DEPTH, &mut found);
-            }
         }
-        for kind in entry.folder.iter().flat_map(|k| aliases(k)) {
-            for (_, folder) in self.extra.iter().filter(|(k, _)| *k == kind) {
-                search(folder, name.as_ref(), MAX_DEPTH, &mut found);
-            }
+        let kinds: Vec<String> = entry.folder.iter().flat_map(|kind| aliases(kind)).collect();
+        for folder in self.kind_folders(&kinds) {
+            search(&folder, name.as_ref(), MAX_DEPTH, &mut found);
         }
         found
     }
@@ -128,6 +144,19 @@ fn aliases(kind: &str) -> Vec<String> {
     match ALIASES.iter().find(|names| names.contains(&kind)) {
         Some(names) => names.iter().map(|n| n.to_string()).collect(),
         None => vec![kind.to_string()],
+    }
+}
+
+/// Weights in `folder` and below it, whose names begin with `prefix`.
+fn list(folder: &Path, prefix: &str, depth: usize, found: &mut BTreeMap<String, PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let path = entry.path();
+        if path.is_dir() && depth > 0 {
+            list(&path, &format!("{prefix}{name}/"), depth - 1, found);
+        } else if name.ends_with(WEIGHTS) && path.is_file() {
+            found.entry(format!("{prefix}{name}")).or_insert(path);
+        }
     }
 }
 
@@ -236,6 +265,9 @@ mod tests {
         assert_eq!(places.find("m", &dit), Some(dir.path().join("big/u/wan/2.1/dit.safetensors")));
         put(&models.join("unet/dit.safetensors"), 3);
         assert_eq!(places.find("m", &dit), Some(models.join("unet/dit.safetensors")));
+        let names = |kind: &str| places.list(kind).into_keys().collect::<Vec<_>>();
+        assert_eq!(names("diffusion_models"), ["dit.safetensors", "wan/2.1/dit.safetensors"]);
+        assert!(names("vae").is_empty());
         let error = Places::default().with_extra_model_paths(&models).unwrap_err().to_string();
         assert!(error.starts_with("extra model paths"), "{error}");
     }

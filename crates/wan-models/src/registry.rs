@@ -1,9 +1,10 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use wan_core::{Stored, WeightSet};
 
 use crate::description::{Description, FileEntry, LatentRgb, LoraDescription, ModelDescription, argument};
-use crate::places::Places;
+use crate::places::{Places, WEIGHTS};
 use crate::source::{ModelFiles, Source};
 use crate::{ModelsError, embedded};
 
@@ -137,6 +138,23 @@ impl Registry {
                 Err(files_missing(&lora.name, argument(&lora.file, &lora.name), missing, places))
             }
         }
+    }
+
+    /// The weights of known models of one of ComfyUI's kinds (`vae`, `loras`, ...) that are in the places, the Hugging
+    /// Face cache included: file name, and where it is. [`Places::list`] has those that nobody described.
+    pub fn list(&self, kind: &str, places: &Places) -> BTreeMap<String, PathBuf> {
+        let mut found = BTreeMap::new();
+        let models =
+            self.models.iter().flat_map(|m| m.files.entries().into_iter().map(|(_, e)| (&m.name, e)));
+        let loras = self.loras.iter().map(|lora| (&lora.name, &lora.lora));
+        for (owner, entry) in models.chain(loras) {
+            let named = entry.folder.as_deref() == Some(kind) && entry.path.ends_with(WEIGHTS);
+            if named && let Some(Source::File(path)) = locate(owner, entry, places) {
+                let name = entry.path.rsplit('/').next().unwrap_or_default();
+                found.entry(name.to_owned()).or_insert(path);
+            }
+        }
+        found
     }
 
     /// Where each file of a description is, in the order of [`Description::files`].
@@ -375,5 +393,9 @@ mod tests {
         assert!(
             matches!(&files.vae, Source::File(p) if p.ends_with("vae/wan2.1/Wan2_1_VAE_bf16.safetensors"))
         );
+        let encoder = "open-clip-xlm-roberta-large-vit-huge-14_visual_fp16.safetensors";
+        let listed = registry.list("clip_vision", &places);
+        assert!(listed[encoder].starts_with(dir.path().join("wan2.1-i2v-14b-480p-fp8")), "{listed:?}");
+        assert!(registry.list("loras", &places).is_empty());
     }
 }

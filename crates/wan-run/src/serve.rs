@@ -5,11 +5,14 @@ use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
+use jiff::SignedDuration;
 use tracing_subscriber::EnvFilter;
 use wan_models::Registry;
-use wan_serve::{Engine, Options, ServeError, Server, Stop, Token};
+use wan_serve::{Engine, Limits, Options, ServeError, Server, Stop, Token};
 
 use crate::cli::PlacesArgs;
 use crate::error::{Failure, INTERRUPTED, Outcome};
@@ -51,9 +54,9 @@ pub struct ServeArgs {
     /// Folder with another front end, ComfyUI's own for instance.
     #[arg(long, value_name = "DIR", help_heading = "Files")]
     pub front_end_root: Option<PathBuf>,
-    /// Jobs that may wait; more are refused with 429.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub max_queue: u32,
+    /// What clients and jobs may take.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Model that published workflows get, by name, or a .toml file that describes one
     /// [default: wan2.1-i2v-14b-480p-fp8].
     #[arg(long, short, value_name = "NAME", env = "WAN_RUN_MODEL")]
@@ -67,6 +70,49 @@ pub struct ServeArgs {
     /// Where models are.
     #[command(flatten)]
     pub places: PlacesArgs,
+}
+
+/// Bounds of what the server takes on.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// Jobs that may wait; more are refused with 429.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_queue: u32,
+    /// Connections at a time; the server hangs up on more.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_connections: u32,
+    /// Time that a request may take until it is answered.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+    pub request_time: Duration,
+    /// Time that a job may compute, such as 90m or 24h; then it ends as an error.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    pub job_time: Duration,
+    /// Room that stays free on the disk of the data folder; below it jobs and uploads are refused with 507.
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    pub min_free_disk: ByteSize,
+    /// Most that the data folder may hold [default: no limit].
+    #[arg(long, value_name = "SIZE")]
+    pub max_data: Option<ByteSize>,
+}
+
+impl LimitArgs {
+    fn limits(&self) -> Limits {
+        Limits {
+            queue: self.max_queue as usize,
+            connections: self.max_connections as usize,
+            request_time: self.request_time,
+            job_time: self.job_time,
+            free_disk: self.min_free_disk.as_u64(),
+            data: self.max_data.map(|size| size.as_u64()),
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let expected = || format!("found `{text}`, expected a time above zero such as 30s, 90m or 24h");
+    let parsed: SignedDuration = text.parse().map_err(|_| expected())?;
+    Duration::try_from(parsed).ok().filter(|time| !time.is_zero()).ok_or_else(expected)
 }
 
 /// How the log is written.
@@ -109,7 +155,7 @@ pub fn run(args: ServeArgs) -> Outcome {
         cors_origins: args.enable_cors_header,
         data_dir,
         front_end_root: args.front_end_root,
-        max_queue: args.max_queue as usize,
+        limits: args.limits.limits(),
     };
     let server = Server::start(options, engine)?;
     stop_on_signal(server.stop_handle());
@@ -137,9 +183,10 @@ fn engine(args: &ServeArgs) -> Outcome<Engine> {
     };
     let registry = Registry::builtin()?;
     let options = resolve(settings.or(user_defaults(args.places.config.as_deref())?), &registry)?;
-    let files = registry.resolve(&options.model, &options.places()?)?;
+    let places = options.places()?;
+    let files = registry.resolve(&options.model, &places)?;
     let device = options.open_device(say)?;
-    Ok(Engine { files, device, models_dir: options.models_dir })
+    Ok(Engine { files, device, places, registry })
 }
 
 fn default_data_dir() -> Outcome<PathBuf> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::{get, patch, post};
 use tokio::sync::Semaphore;
@@ -15,12 +15,14 @@ use tower_http::decompression::RequestDecompressionLayer;
 use wan_queue::JobQueue;
 
 use crate::address;
+use crate::disk::Disk;
 use crate::folders::Folders;
 use crate::graphs::Graphs;
 use crate::guard::origin::OriginPolicy;
 use crate::guard::throttle::Throttle;
 use crate::guard::token::Token;
 use crate::guard::{access, origin};
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::page::{self, FrontEnd};
 use crate::reply::ApiError;
@@ -54,6 +56,9 @@ pub(crate) struct App {
     pub device: String,
     /// Pictures are decoded two at a time: each takes memory for all its pixels.
     pub decoding: Semaphore,
+    /// Room in the data folder.
+    pub disk: Disk,
+    pub limits: Limits,
     /// Held while files get their names.
     pub names: Mutex<()>,
 }
@@ -111,7 +116,7 @@ fn router(app: Shared) -> Router {
         .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
         .layer(from_fn_with_state(app.clone(), access::guard))
         .layer(from_fn_with_state(app.clone(), origin::guard))
-        .layer(from_fn(request_log::limit_time))
+        .layer(from_fn_with_state(app.clone(), request_log::limit_time))
         .layer(CatchPanicLayer::custom(|_| ApiError::internal("a handler panicked").into_response()))
         .layer(from_fn_with_state(app.clone(), request_log::log))
         .with_state(app)
@@ -123,6 +128,10 @@ fn endpoints() -> Router<Shared> {
         .route("/queue", get(queue::show).post(queue::change))
         .route("/history", get(history::list).post(history::change))
         .route("/history/{id}", get(history::one))
+        .route("/jobs", get(jobs::list))
+        .route("/jobs/cancel", post(jobs::cancel_several))
+        .route("/jobs/{id}", get(jobs::one))
+        .route("/jobs/{id}/cancel", post(jobs::cancel))
         .route("/interrupt", post(control::interrupt))
         .route("/free", post(control::free))
         // The handler counts for itself, and reads on past the limit so that its answer is read.
@@ -138,7 +147,7 @@ fn endpoints() -> Router<Shared> {
         .route("/experiment/models", get(models::folders_with_paths))
         .route("/experiment/models/{folder}", get(models::files_with_sizes))
         .route("/embeddings", get(features::empty_list))
-        .route("/extensions", get(features::empty_list))
+        .route("/extensions", get(page::extensions))
         .route("/features", get(features::features))
         .route("/i18n", get(features::empty_object))
         .route("/workflow_templates", get(features::empty_object))

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use candle_core::Device;
 use serde_json::{Map, Value};
 use wan_core::device::compute_dtype;
-use wan_models::ModelFiles;
+use wan_models::{ModelFiles, Places, Registry};
 use wan_pipeline::{Pipeline, PipelineError};
 use wan_queue::QueueItem;
 use wan_workflow::table::{self, ModelFolder};
-use wan_workflow::{Catalog, Library, ModelChoice, PromptError, WorkflowJob};
+use wan_workflow::{Catalog, Library, ModelChoice, PromptError, Root, WorkflowJob};
 
 use crate::folders::Folders;
 use crate::render_job::render_job;
@@ -23,8 +23,10 @@ use crate::worker::{Backend, RenderJob};
 pub struct Engine {
     /// The model that published names stand for.
     pub files: ModelFiles,
-    /// Folder in ComfyUI's layout whose files graphs can name as well.
-    pub models_dir: PathBuf,
+    /// Where files are that graphs can name as well.
+    pub places: Places,
+    /// Models whose files are known by name, wherever in the places they are.
+    pub registry: Registry,
     /// Where it runs.
     pub device: Device,
 }
@@ -69,10 +71,14 @@ pub(crate) struct Accepted {
 impl Graphs {
     /// Graphs on `engine`, and what runs them.
     pub fn new(engine: Engine, folders: &Folders) -> (Self, Box<dyn Backend>) {
-        let Engine { files, models_dir, device } = engine;
-        let [input, output, temp] =
-            [&folders.input, &folders.output, &folders.temp].map(|folder| folder.path.clone());
-        let library = Arc::new(Library::new(models_dir, files, input, output, temp.clone()));
+        let Engine { files, places, registry, device } = engine;
+        let roots = [
+            (Root::Input, folders.input.path.clone()),
+            (Root::Output, folders.output.path.clone()),
+            (Root::Temp, folders.temp.path.clone()),
+        ];
+        let temp = folders.temp.path.clone();
+        let library = Arc::new(Library::new(places, &registry, files, roots));
         for (folder, name) in library.aliases() {
             tracing::info!("{}/{name} stands for a file of the model", folder.name());
         }

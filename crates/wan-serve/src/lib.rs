@@ -11,6 +11,7 @@
 //! | `guard` | the token, the origin of browsers' requests |
 //! | `socket` | `/ws`: who listens, and what each is told |
 //! | `graphs` | graphs on the models that are here |
+//! | `limits`, `disk` | what clients and jobs may take |
 //! | `folders`, `names`, `user_files` | files, and names that do not lead out of their folder |
 //! | [`worker`] | runs the jobs |
 //!
@@ -21,11 +22,13 @@
 mod address;
 mod app;
 mod body;
+mod disk;
 mod error;
 mod folders;
 mod graphs;
 mod guard;
 mod image_check;
+mod limits;
 mod metrics;
 mod names;
 mod page;
@@ -41,4 +44,5 @@ pub mod worker;
 pub use error::ServeError;
 pub use graphs::Engine;
 pub use guard::token::Token;
+pub use limits::Limits;
 pub use server::{Options, Server, Stop};

@@ -13,7 +13,7 @@ use rust_embed::RustEmbed;
 use crate::ServeError;
 use crate::app::Shared;
 use crate::names;
-use crate::reply::{ApiError, empty};
+use crate::reply::{ApiError, empty, json_ok};
 use crate::routes::range::file_response;
 
 /// The page's files.
@@ -26,6 +26,9 @@ const LOGIN: &str = "login.html";
 
 /// Files of the log-in page, which nobody needs a token for.
 const LOGIN_FILES: [&str; 4] = ["/style.css", "/icon.svg", "/js/login.js", "/js/i18n.js"];
+
+/// Scripts for another front end, ComfyUI's: what it lists under `/extensions`.
+const EXTENSIONS: [&str; 1] = ["/extensions/widget_values.js"];
 
 /// The page runs its own scripts only, talks to this server only, and is framed by nobody.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -67,6 +70,14 @@ pub(crate) async fn login(headers: HeaderMap) -> Response {
     embedded(LOGIN, &headers).unwrap_or_else(|| empty(StatusCode::NOT_FOUND))
 }
 
+/// `GET /extensions`: scripts that another front end loads; the page needs none.
+pub(crate) async fn extensions(State(app): State<Shared>) -> Response {
+    match app.front_end {
+        FrontEnd::Embedded => json_ok(&[""; 0]),
+        FrontEnd::Folder(_) => json_ok(&EXTENSIONS),
+    }
+}
+
 /// Everything that is no endpoint: files of the front end, else 404.
 pub(crate) async fn file(
     State(app): State<Shared>,
@@ -88,7 +99,9 @@ pub(crate) async fn file(
     {
         return Ok(answer);
     }
-    let own = matches!(app.front_end, FrontEnd::Embedded) || is_login_file(uri.path());
+    let own = matches!(app.front_end, FrontEnd::Embedded)
+        || is_login_file(uri.path())
+        || EXTENSIONS.contains(&uri.path());
     Ok(own.then(|| embedded(path, &headers)).flatten().unwrap_or_else(missing))
 }
 

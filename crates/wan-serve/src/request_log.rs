@@ -1,7 +1,7 @@
 //! One line in the log for each request, without its query: that may hold the token. Every answer is counted and
 //! gets the headers that keep browsers from guessing and leaking.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -10,9 +10,6 @@ use axum::response::{IntoResponse, Response};
 
 use crate::app::Shared;
 use crate::reply::ApiError;
-
-/// A request whose answer has not begun after this time is given up.
-const REQUEST_TIME: Duration = Duration::from_secs(300);
 
 /// Logs and counts.
 pub(crate) async fn log(State(app): State<Shared>, request: Request, next: Next) -> Response {
@@ -33,12 +30,13 @@ pub(crate) async fn log(State(app): State<Shared>, request: Request, next: Next)
     response
 }
 
-/// 408 for requests that take too long.
-pub(crate) async fn limit_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
+/// 408 for requests whose answer takes too long to begin: a body that does not arrive, above all.
+pub(crate) async fn limit_time(State(app): State<Shared>, request: Request, next: Next) -> Response {
+    let time = app.limits.request_time;
+    match tokio::time::timeout(time, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
-            let message = format!("The request took longer than {} s", REQUEST_TIME.as_secs());
+            let message = format!("The request took longer than {} s", time.as_secs());
             ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", message).into_response()
         }
     }

@@ -9,15 +9,17 @@ use axum::ServiceExt;
 use hyper_util::rt::TokioTimer;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, Semaphore};
-use wan_queue::{EmbeddedQueue, JobQueue, Limits};
+use wan_queue::{EmbeddedQueue, JobQueue};
 
 use crate::ServeError;
 use crate::app::{App, Arriving, Shared, service};
+use crate::disk::Disk;
 use crate::folders::Folders;
 use crate::graphs::{Engine, Graphs};
 use crate::guard::origin::OriginPolicy;
 use crate::guard::throttle::Throttle;
 use crate::guard::token::Token;
+use crate::limits::{ConnectionLimit, Limits};
 use crate::metrics::Metrics;
 use crate::page::FrontEnd;
 use crate::socket::Hub;
@@ -55,8 +57,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Folder with another front end.
     pub front_end_root: Option<PathBuf>,
-    /// Jobs that may wait.
-    pub max_queue: usize,
+    /// What clients and jobs may take.
+    pub limits: Limits,
 }
 
 /// A server that has its address and its folders, and takes jobs.
@@ -92,8 +94,9 @@ impl Server {
         let check_host = options.token.is_none() && listen.is_loopback();
         let origins = OriginPolicy::new(&options.cors_origins, check_host)?;
         let front_end = FrontEnd::open(options.front_end_root.as_deref())?;
-        let limits = Limits { pending: options.max_queue, ..Limits::default() };
-        let queue: Arc<dyn JobQueue> = Arc::new(EmbeddedQueue::open(&options.data_dir, limits)?);
+        let limits = options.limits;
+        let queue_limits = wan_queue::Limits { pending: limits.queue, ..wan_queue::Limits::default() };
+        let queue: Arc<dyn JobQueue> = Arc::new(EmbeddedQueue::open(&options.data_dir, queue_limits)?);
         let folders = Folders::open(&options.data_dir)?;
         let bind = |source| ServeError::Bind { listen, port: options.port, source };
         let listener = TcpListener::bind((listen, options.port)).map_err(bind)?;
@@ -104,7 +107,8 @@ impl Server {
         let bus = Arc::new(Bus::new(queue.clone(), Box::new(hub.clone())));
         let (model, device) = (engine.model_name(), engine.device_name());
         let (graphs, backend) = Graphs::new(engine, &folders);
-        let config = WorkerConfig::new(worker::Folders::below(&options.data_dir));
+        let below = worker::Folders::below(&options.data_dir);
+        let config = WorkerConfig { job_time: limits.job_time, ..WorkerConfig::new(below) };
         let worker = Worker::start(queue.clone(), bus.clone(), backend, config)?;
         let app = Arc::new(App {
             queue,
@@ -121,6 +125,8 @@ impl Server {
             model,
             device,
             decoding: Semaphore::new(2),
+            disk: Disk::new(&options.data_dir, &limits),
+            limits,
             names: Mutex::new(()),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -156,12 +162,13 @@ impl Server {
 async fn answer(listener: TcpListener, app: Shared, stop: Stop) -> Result<(), ServeError> {
     listener.set_nonblocking(true)?;
     let handle = axum_server::Handle::new();
-    let mut server = axum_server::from_tcp(listener)?.handle(handle.clone());
+    let places = ConnectionLimit::new(app.limits.connections);
+    let mut server = axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(places);
     server
         .http_builder()
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
+        .header_read_timeout(HEADER_TIME.min(app.limits.request_time))
         .max_buf_size(HEADER_BYTES);
     let make =
         ServiceExt::<Arriving>::into_make_service_with_connect_info::<SocketAddr>(service(app.clone()));

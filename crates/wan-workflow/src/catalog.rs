@@ -19,7 +19,7 @@ pub trait Catalog {
     fn model_path(&self, folder: ModelFolder, name: &str) -> Option<PathBuf>;
 
     /// The listed name that a graph means by `name`: itself; with backslashes, as Windows writes it; or the only one
-    /// that has the same last part.
+    /// that has the same last part, or the one of those that lies in no subfolder.
     fn find_model(&self, folder: ModelFolder, name: &str) -> Option<String> {
         let models = self.models(folder);
         let name = name.replace('\\', "/");
@@ -28,9 +28,11 @@ pub trait Catalog {
         }
         let base = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
         let wanted = base(&name);
-        let mut same = models.into_iter().filter(|listed| base(listed) == wanted);
-        let only = same.next()?;
-        same.next().is_none().then_some(only)
+        let same: Vec<String> = models.into_iter().filter(|listed| base(listed) == wanted).collect();
+        match same.as_slice() {
+            [only] => Some(only.clone()),
+            several => several.iter().find(|listed| **listed == wanted).cloned(),
+        }
     }
 }
 
@@ -110,6 +112,8 @@ mod tests {
         assert_eq!(find("b\\x.safetensors").as_deref(), Some("b/x.safetensors"));
         assert_eq!(find("x.safetensors"), None);
         assert_eq!(find("../vae"), None);
+        let names = Names(&["a/x.safetensors", "x.safetensors"]);
+        assert_eq!(names.find_model(ModelFolder::Vae, "b\\x.safetensors").as_deref(), Some("x.safetensors"));
     }
 
     #[test]

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use wan_models::{ModelFiles, Source};
+use wan_models::{ModelFiles, Places, Registry, Source};
 
 use crate::catalog::{Catalog, Root, RootedName};
 use crate::job::{ModelChoice, ModelFile};
 use crate::table::ModelFolder;
 
-/// How deep below a folder model files are looked for; people sort their models into subfolders.
-const MAX_DEPTH: usize = 4;
-
-/// Names that published workflows give the files of Wan2.1 image-to-video: the guide's, and those of ComfyUI's example.
+/// Names that published workflows give the files of Wan2.1 image-to-video: the guide's, and those
+/// of the examples of the Wrapper and of ComfyUI.
 const PUBLISHED: &[(ModelFolder, &str)] = &[
     (ModelFolder::DiffusionModels, "Wan2_1-I2V-14B-480P_fp8_e4m3fn.safetensors"),
     (ModelFolder::DiffusionModels, "wan2.1_i2v_480p_14B_fp16.safetensors"),
@@ -21,24 +19,31 @@ const PUBLISHED: &[(ModelFolder, &str)] = &[
     (ModelFolder::TextEncoders, "wan2.1/umt5-xxl-enc-bf16.safetensors"),
     (ModelFolder::TextEncoders, "umt5_xxl_fp8_e4m3fn_scaled.safetensors"),
     (ModelFolder::ClipVision, "wan2.1/open-clip-xlm-roberta-large-vit-huge-14_visual_fp16.safetensors"),
+    (ModelFolder::ClipVision, "open-clip-xlm-roberta-large-vit-huge-14_fp16.safetensors"),
     (ModelFolder::ClipVision, "clip_vision_h.safetensors"),
 ];
 
 /// Where a library looks.
 #[derive(Debug, Clone)]
 pub struct Library {
-    models: PathBuf,
+    places: Places,
+    /// Files of known models, also those that are in none of ComfyUI's folders.
+    known: BTreeMap<(ModelFolder, String), PathBuf>,
     roots: [(Root, PathBuf); 3],
     model: ModelFiles,
     aliases: BTreeMap<(ModelFolder, String), Source>,
 }
 
 impl Library {
-    /// The files below `models` (in ComfyUI's layout) and images below `input`, `output` and `temp`. Names that
-    /// published workflows use and that are no such files stand for the files of `model`.
-    pub fn new(models: PathBuf, model: ModelFiles, input: PathBuf, output: PathBuf, temp: PathBuf) -> Self {
-        let roots = [(Root::Input, input), (Root::Output, output), (Root::Temp, temp)];
-        let mut library = Self { models, roots, aliases: BTreeMap::new(), model };
+    /// The model files in `places`, those of `registry` under their own names wherever they are, and the images in
+    /// `roots`. Names that published workflows use and that are no such files stand for the files of `model`.
+    pub fn new(places: Places, registry: &Registry, model: ModelFiles, roots: [(Root, PathBuf); 3]) -> Self {
+        let known = ModelFolder::ALL.into_iter().flat_map(|folder| {
+            let files = registry.list(folder.name(), &places);
+            files.into_iter().map(move |(name, path)| ((folder, name), path))
+        });
+        let known = known.collect();
+        let mut library = Self { places, known, roots, aliases: BTreeMap::new(), model };
         library.aliases = library.published().collect();
         library
     }
@@ -102,9 +107,9 @@ impl Library {
 
 impl Catalog for Library {
     fn models(&self, folder: ModelFolder) -> Vec<String> {
-        let mut names = Vec::new();
-        list(&self.models.join(folder.name()), "", MAX_DEPTH, &mut names);
-        names.extend(self.aliases.keys().filter(|(of, _)| *of == folder).map(|(_, name)| name.clone()));
+        let mut names: Vec<String> = self.places.list(folder.name()).into_keys().collect();
+        let others = self.known.keys().chain(self.aliases.keys());
+        names.extend(others.filter(|(of, _)| *of == folder).map(|(_, name)| name.clone()));
         names.sort();
         names.dedup();
         names
@@ -129,7 +134,8 @@ impl Catalog for Library {
     }
 
     fn model_path(&self, folder: ModelFolder, name: &str) -> Option<PathBuf> {
-        below(&self.models.join(folder.name()), &RootedName::parse(name)?.path)
+        let listed = self.places.list(folder.name()).remove(name);
+        listed.or_else(|| self.known.get(&(folder, name.to_owned())).cloned())
     }
 }
 
@@ -151,22 +157,9 @@ fn label(source: &Source) -> String {
     }
 }
 
-/// Names of model files below `folder`.
-fn list(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let path = entry.path();
-        if path.is_dir() && depth > 0 {
-            list(&path, &format!("{prefix}{name}/"), depth - 1, names);
-        } else if path.is_file() && name.ends_with(".safetensors") {
-            names.push(format!("{prefix}{name}"));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use wan_models::{Places, Registry};
+    use wan_models::hub::HubCache;
 
     use super::*;
 
@@ -185,7 +178,22 @@ mod tests {
         let registry = Registry::builtin().unwrap();
         let tiny = registry.resolve(&registry.find("tiny").unwrap(), &Places::default()).unwrap();
         let at = |name: &str| dir.path().join(name);
-        let library = Library::new(at("models"), tiny, at("input"), at("output"), at("temp"));
+        put("extra/vaes/mine.safetensors");
+        put("extra_model_paths.yaml");
+        std::fs::write(at("extra_model_paths.yaml"), "other:\n  base_path: extra\n  vae: vaes\n").unwrap();
+        let repo = "hub/models--Kijai--WanVideo_comfy/snapshots/1";
+        let encoder = "open-clip-xlm-roberta-large-vit-huge-14_visual_fp16.safetensors";
+        put(&format!("{repo}/{encoder}"));
+        let places = Places::folder(at("models")).with_cache(HubCache::new(at("hub")));
+        let places = places.with_extra_model_paths(&at("extra_model_paths.yaml")).unwrap();
+        let roots = [(Root::Input, at("input")), (Root::Output, at("output")), (Root::Temp, at("temp"))];
+        let library = Library::new(places, &registry, tiny, roots);
+        assert_eq!(
+            library.model_path(ModelFolder::Vae, "mine.safetensors"),
+            Some(at("extra/vaes/mine.safetensors"))
+        );
+        assert_eq!(library.model_path(ModelFolder::ClipVision, encoder), Some(at(repo).join(encoder)));
+        assert!(library.models(ModelFolder::Vae).contains(&"mine.safetensors".to_owned()));
         assert_eq!(library.input_images(), ["a.JPG", "b.png"]);
         let dit = "Wan2_1-I2V-14B-480P_fp8_e4m3fn.safetensors";
         assert!(library.models(ModelFolder::DiffusionModels).iter().any(|name| name == dit));

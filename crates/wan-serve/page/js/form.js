@@ -62,6 +62,11 @@ export class SettingsForm {
     this.#changed();
   }
 
+  /** After the language changed. */
+  redraw() {
+    this.#changed();
+  }
+
   /** Fills in what a finished job was asked for. */
   reuse(graph) {
     this.fill(values(graph, bindings(graph)));

@@ -28,13 +28,18 @@ export class Gallery {
     for (const id of ids) {
       if (!this.#items.has(id)) this.#items.set(id, this.#item(id, history[id]));
     }
-    byId("history").replaceChildren(...ids.map((id) => this.#items.get(id)));
+    const items = ids.map((id) => this.#items.get(id));
+    const list = byId("history");
+    // Items that are put in anew lose the keyboard's focus.
+    if (items.length !== list.children.length || items.some((item, index) => item !== list.children[index])) {
+      list.replaceChildren(...items);
+    }
     byId("history-empty").hidden = ids.length > 0;
   }
 
-  /** Draws everything anew, in another language. */
+  /** Has everything drawn anew by the next `show`, in another language. */
   redraw() {
-    for (const item of this.#items.values()) translate(item);
+    this.#items.clear();
   }
 
   #item(id, entry) {
@@ -54,7 +59,7 @@ export class Gallery {
     part("remove").onclick = () => api.removeHistory(id).then(() => item.remove());
     if (video) {
       const poster = video.workflow ? { ...video, filename: video.workflow } : null;
-      if (poster) item.querySelector("img").src = api.viewUrl(poster, { preview: "webp;80" });
+      if (poster) item.querySelector("img").src = api.viewUrl(poster, { preview: "jpeg;80" });
       part("poster").ariaLabel = t("play", { what: caption });
       part("poster").onclick = () => this.#play(video);
       part("badge").textContent = asked.frames ? `${(asked.frames / (asked.fps || 16)).toFixed(1)} s` : "";
@@ -63,7 +68,9 @@ export class Gallery {
     } else {
       part("poster").hidden = part("download").hidden = true;
       part("error").hidden = false;
-      part("error").textContent = failure(entry) || t("cancelled");
+      const text = failure(entry);
+      part("error").textContent = text || t("cancelled");
+      part("error").classList.toggle("calm", !text);
     }
     return item;
   }

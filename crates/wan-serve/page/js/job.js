@@ -23,6 +23,8 @@ export class JobView {
   id = null;
   #graph = {};
   #steps = [];
+  /** Puts the words that are shown into the page, in the present language. */
+  #words = () => {};
 
   constructor() {
     byId("cancel").onclick = () => this.#cancel();
@@ -39,21 +41,26 @@ export class JobView {
     this.#graph = graph;
     byId("progress-box").hidden = false;
     byId("cancel").disabled = false;
-    if (ahead > 0) this.#line(t("waiting", { n: ahead }), "", null);
-    else if (!this.#steps.length) this.#line(t("starting"), "", null);
+    if (ahead > 0) this.#line(() => t("waiting", { n: ahead }), null);
+    else if (!this.#steps.length) this.#line(() => t("starting"), null);
+  }
+
+  /** After the language changed. */
+  redraw() {
+    this.#words();
   }
 
   /** A `progress` message of the server. */
   progress({ prompt_id: id, node, value, max }) {
     if (id !== this.id) return;
     if (!/Sampler/.test(this.#graph[node]?.class_type ?? "Sampler")) {
-      return this.#line(t("decoding"), "", value / max);
+      return this.#line(() => t("decoding"), value / max);
     }
     this.#steps.push(performance.now());
     const taken = this.#steps.length - 1;
     const each = taken ? (this.#steps[taken] - this.#steps[0]) / taken / 1000 : 0;
-    const left = each && max > value ? t("left", { t: clock(each * (max - value)) }) : "";
-    this.#line(t("step", { n: value, total: max }), left, value / max);
+    const left = () => (each && max > value ? t("left", { t: clock(each * (max - value)) }) : "");
+    this.#line(() => t("step", { n: value, total: max }), value / max, left);
   }
 
   preview({ id, image }) {
@@ -75,7 +82,8 @@ export class JobView {
       byId("result").play().catch(() => {});
     } else {
       const text = failure(entry);
-      byId("job-error").textContent = text ? `${t("failed")}\n${text}` : t("cancelled");
+      this.#say(() => (byId("job-error").textContent = text ? `${t("failed")}\n${text}` : t("cancelled")));
+      byId("job-error").classList.toggle("calm", !text);
       byId("job-error").hidden = false;
       this.#show("idle");
     }
@@ -94,9 +102,16 @@ export class JobView {
     await Promise.all([api.removePending(this.id), api.interrupt(this.id)]);
   }
 
-  #line(text, eta, part) {
-    byId("progress-text").textContent = text;
-    byId("eta").textContent = eta;
+  #say(words) {
+    this.#words = words;
+    words();
+  }
+
+  #line(text, part, eta = () => "") {
+    this.#say(() => {
+      byId("progress-text").textContent = text();
+      byId("eta").textContent = eta();
+    });
     if (part === null) byId("progress").removeAttribute("value");
     else byId("progress").value = part;
   }

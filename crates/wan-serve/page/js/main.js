@@ -126,15 +126,16 @@ function refreshSoon() {
   }, 100);
 }
 
+const socket = new EventSocket(client);
 frame(() => {
+  form.redraw();
+  job.redraw();
   gallery.redraw();
-  showConnection(true);
+  showConnection(socket.isOpen);
   refreshSoon();
 });
 byId("form").onsubmit = run;
 listWorkflows().catch(report);
-
-const socket = new EventSocket(client);
 socket.addEventListener("open", () => {
   showConnection(true);
   refreshSoon();

@@ -6,6 +6,7 @@ const RETRY_MS = [500, 1000, 2000, 5000];
 
 /** Emits every server message as a `CustomEvent`, and `open` and `lost`; reconnects for ever. */
 export class EventSocket extends EventTarget {
+  isOpen = false;
   #attempt = 0;
 
   constructor(clientId) {
@@ -22,11 +23,13 @@ export class EventSocket extends EventTarget {
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
       this.#attempt = 0;
+      this.isOpen = true;
       socket.send(JSON.stringify({ type: "feature_flags", data: { supports_preview_metadata: true } }));
       this.#emit("open");
     };
     socket.onmessage = ({ data }) => (typeof data === "string" ? this.#text(data) : this.#binary(data));
     socket.onclose = () => {
+      this.isOpen = false;
       this.#emit("lost");
       const wait = RETRY_MS[Math.min(this.#attempt++, RETRY_MS.length - 1)];
       setTimeout(() => this.#connect(), wait);

@@ -21,7 +21,7 @@ pub(crate) async fn features() -> Response {
     json_ok(&flags())
 }
 
-/// An empty list: `/extensions`, `/embeddings`.
+/// An empty list: `/embeddings`.
 pub(crate) async fn empty_list() -> Response {
     json_ok(&json!([]))
 }

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use wan_queue::{History, Page};
 
-use super::queue::{ids, is_true};
+use super::queue::{is_true, string_list};
 use crate::app::Shared;
 use crate::body::{self, SMALL_LIMIT};
 use crate::reply::{ApiError, empty, json_ok};
@@ -34,7 +34,7 @@ pub(crate) async fn one(State(app): State<Shared>, Path(id): Path<String>) -> Re
 /// `POST /history`: `{"clear": true}` and `{"delete": [id...]}`; files stay.
 pub(crate) async fn change(State(app): State<Shared>, body: Body) -> Result<Response, ApiError> {
     let request = body::read_json(body, SMALL_LIMIT).await?;
-    let ids = ids(&request)?;
+    let ids = string_list(&request, "delete")?;
     app.blocking(move |app| {
         if is_true(&request, "clear") {
             app.queue.clear_history()?;
@@ -48,7 +48,7 @@ pub(crate) async fn change(State(app): State<Shared>, body: Body) -> Result<Resp
 }
 
 /// A count in the query; negative ones mean none, as in ComfyUI.
-fn count(query: &HashMap<String, String>, key: &str) -> Result<Option<usize>, ApiError> {
+pub(super) fn count(query: &HashMap<String, String>, key: &str) -> Result<Option<usize>, ApiError> {
     let Some(text) = query.get(key) else { return Ok(None) };
     let number: i64 = text.trim().parse().map_err(|_| {
         ApiError::bad_request("invalid_request", format!("{key}: found `{text}`, expected a whole number"))

@@ -3,6 +3,7 @@
 pub(crate) mod control;
 pub(crate) mod features;
 pub(crate) mod history;
+pub(crate) mod jobs;
 pub(crate) mod models;
 pub(crate) mod object_info;
 pub(crate) mod prompt;

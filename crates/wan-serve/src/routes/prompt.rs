@@ -28,11 +28,8 @@ pub(crate) async fn submit(State(app): State<Shared>, body: Body) -> Result<Resp
         if counted && accepted.is_err() {
             app.queue.count_refused()?;
         }
-        let (submission, asks_previews, node_errors) = accepted?;
-        // Before the job can begin, so that no preview is missed.
-        if asks_previews {
-            app.hub.ask_previews(&submission.prompt_id);
-        }
+        let (submission, node_errors) = accepted?;
+        app.disk.take(0)?;
         let number = app.queue.submit(&submission)?;
         app.bus.publish_status();
         Ok(json_ok(&json!({"prompt_id": submission.prompt_id, "number": number, "node_errors": node_errors})))
@@ -40,11 +37,11 @@ pub(crate) async fn submit(State(app): State<Shared>, body: Body) -> Result<Resp
     .await
 }
 
-fn accept(app: &App, body: Map<String, Value>) -> Result<(wan_queue::Submission, bool, Value), ApiError> {
+fn accept(app: &App, body: Map<String, Value>) -> Result<(wan_queue::Submission, Value), ApiError> {
     let submission = Submission::read(body)?;
     let accepted = app.graphs.accept(&submission.prompt, submission.targets.as_deref())?;
     let queued = submission.for_queue(&accepted.prompt, accepted.outputs)?;
-    Ok((queued, submission.asks_previews(), accepted.node_errors))
+    Ok((queued, accepted.node_errors))
 }
 
 /// `POST /wan-run/convert`: a workflow in UI or API format; the answer is `{"prompt": API graph}`.

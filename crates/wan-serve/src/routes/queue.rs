@@ -12,14 +12,13 @@ use crate::reply::{ApiError, empty, json_ok};
 
 /// `GET /queue`: `{queue_running, queue_pending}`, in the order in which jobs run.
 pub(crate) async fn show(State(app): State<Shared>) -> Result<Response, ApiError> {
-    let text = app.blocking(|app| Ok(json_ok(&app.queue.snapshot()?))).await?;
-    Ok(text)
+    app.blocking(|app| Ok(json_ok(&app.queue.snapshot()?))).await
 }
 
 /// `POST /queue`: `{"clear": true}` and `{"delete": [id...]}` remove jobs that wait; the one that runs stays.
 pub(crate) async fn change(State(app): State<Shared>, body: Body) -> Result<Response, ApiError> {
     let request = body::read_json(body, SMALL_LIMIT).await?;
-    let ids = ids(&request)?;
+    let ids = string_list(&request, "delete")?;
     app.blocking(move |app| {
         if is_true(&request, "clear") {
             app.queue.clear_pending()?;
@@ -38,17 +37,17 @@ pub(crate) fn is_true(request: &Value, key: &str) -> bool {
     request.get(key).and_then(Value::as_bool).unwrap_or(false)
 }
 
-/// The ids under `delete`; what is no text is no id.
+/// The ids under `key`; what is no text is no id.
 ///
-/// Errors: 400 for a body that is no object, and for a `delete` that is no list.
-pub(crate) fn ids(request: &Value) -> Result<Vec<String>, ApiError> {
-    let invalid = |message: &str| ApiError::bad_request("invalid_request", message);
+/// Errors: 400 for a body that is no object, and for something else than a list.
+pub(crate) fn string_list(request: &Value, key: &str) -> Result<Vec<String>, ApiError> {
+    let invalid = |message: String| ApiError::bad_request("invalid_request", message);
     if !(request.is_object() || request.is_null()) {
-        return Err(invalid("The body must be an object such as {\"clear\": true} or {\"delete\": [id]}"));
+        return Err(invalid(format!("The body must be an object such as {{\"{key}\": [id]}}")));
     }
-    match request.get("delete") {
+    match request.get(key) {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Array(list)) => Ok(list.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
-        Some(_) => Err(invalid("delete must be a list of prompt ids")),
+        Some(_) => Err(invalid(format!("{key} must be a list of prompt ids"))),
     }
 }

@@ -46,12 +46,6 @@ impl Submission {
         Ok(Self { prompt, prompt_id, priority, extra_data, targets })
     }
 
-    /// Whether the job asks for previews by itself.
-    pub fn asks_previews(&self) -> bool {
-        let method = self.extra_data.get("preview_method").and_then(Value::as_str);
-        method.is_some_and(|method| !matches!(method, "none" | "default" | ""))
-    }
-
     /// The job for the queue, once its graph has been found valid.
     pub fn for_queue(&self, prompt: &Value, outputs: Vec<String>) -> Result<wan_queue::Submission, ApiError> {
         Ok(wan_queue::Submission {
@@ -184,6 +178,5 @@ mod tests {
         let extra = json!({"api_key_comfy_org": "s", "preview_method": "auto", "x": 1});
         let submission = read(json!({"prompt": {}, "client_id": 7, "extra_data": extra}));
         assert_eq!(json!(submission.extra_data), json!({"preview_method": "auto", "x": 1, "client_id": 7}));
-        assert!(submission.asks_previews());
     }
 }

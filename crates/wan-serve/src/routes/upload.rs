@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{FromRequest, Multipart, Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::Response;
 use cap_std::fs::{Dir, File};
 use serde_json::json;
@@ -55,6 +55,8 @@ impl Drop for Unfinished {
 
 /// `POST /upload/image`.
 pub(crate) async fn image(State(app): State<Shared>, request: Request) -> Result<Response, ApiError> {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
+    app.blocking(move |app| app.disk.take(length.unwrap_or(0))).await?;
     let mut form = Form::default();
     let mut multipart = Multipart::from_request(request, &()).await.map_err(|_| missing_image())?;
     while let Some(field) = multipart.next_field().await.map_err(invalid_form)? {

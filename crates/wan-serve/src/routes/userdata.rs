@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::app::{App, Shared};
 use crate::body::{self, PROMPT_LIMIT};
+use crate::folders::UNFINISHED;
 use crate::names;
 use crate::reply::{ApiError, empty, json_ok};
 use crate::user_files::{Entry, UserFiles};
@@ -94,6 +95,7 @@ pub(crate) async fn write(
     let Some(path) = visible_file(&file) else { return Ok(empty(StatusCode::FORBIDDEN)) };
     let content = body::read(body, PROMPT_LIMIT).await?;
     app.blocking(move |app| {
+        app.disk.take(content.len() as u64)?;
         let _writing = app.writing();
         let files = files(app);
         if !may_overwrite(&query) && files.entry(&path).is_some() {
@@ -149,9 +151,9 @@ fn files(app: &App) -> UserFiles<'_> {
     UserFiles { folder: &app.folders.user }
 }
 
-/// A path below the user's folder without hidden parts; they are the server's.
+/// A path below the user's folder, without the names of files that are still being written.
 fn visible(path: &str) -> Option<PathBuf> {
-    names::below(path).filter(|path| !path.iter().any(|part| part.to_string_lossy().starts_with('.')))
+    names::below(path).filter(|path| !path.iter().any(|part| part.to_string_lossy().starts_with(UNFINISHED)))
 }
 
 fn visible_file(path: &str) -> Option<PathBuf> {

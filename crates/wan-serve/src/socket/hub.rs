@@ -1,6 +1,6 @@
 //! Who listens, and what each is told.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,10 +16,7 @@ use crate::worker::{Event, EventSink, JobRef, status_data};
 const BACKLOG: usize = 1024;
 
 /// Most sockets at a time.
-const MOST_SOCKETS: usize = 512;
-
-/// Most jobs of which it is remembered that previews were asked for.
-const MOST_ASKED: usize = 4096;
+const MOST_SOCKETS: usize = 256;
 
 /// The sockets, by client.
 pub(crate) struct Hub {
@@ -33,8 +30,6 @@ pub(crate) struct Hub {
 #[derive(Default)]
 struct State {
     clients: HashMap<Arc<str>, Client>,
-    /// Jobs whose `extra_data` asks for previews.
-    asked: HashSet<Arc<str>>,
     /// The running job and the node that was told last, for clients that come back.
     current: Option<(JobRef, Value)>,
 }
@@ -108,14 +103,6 @@ impl Hub {
         }
     }
 
-    /// Remembers that a job asks for previews.
-    pub fn ask_previews(&self, prompt_id: &str) {
-        let mut state = self.state();
-        if state.asked.len() < MOST_ASKED {
-            state.asked.insert(prompt_id.into());
-        }
-    }
-
     /// Jobs that had not ended when this was told last.
     pub fn remaining(&self) -> usize {
         self.remaining.load(Ordering::Relaxed)
@@ -150,10 +137,7 @@ impl State {
             }
             Event::ExecutionSuccess { .. }
             | Event::ExecutionError(_)
-            | Event::ExecutionInterrupted { .. } => {
-                self.current = None;
-                self.asked.remove(&job.prompt_id);
-            }
+            | Event::ExecutionInterrupted { .. } => self.current = None,
             _ => {}
         }
     }
@@ -169,7 +153,7 @@ impl State {
         if self.clients.get(client_id).is_some_and(|client| client.previews) {
             return (Some(frames::preview_with_metadata(jpeg, &job.prompt_id, node)), None);
         }
-        (None, self.asked.contains(&job.prompt_id).then(|| frames::preview(jpeg)))
+        (None, job.asks_previews.then(|| frames::preview(jpeg)))
     }
 }
 
@@ -202,7 +186,7 @@ impl EventSink for Arc<Hub> {
     fn wants_previews(&self, job: &JobRef) -> bool {
         let state = self.state();
         let client = job.client_id.as_ref().and_then(|id| state.clients.get(id));
-        client.is_some_and(|client| client.previews || state.asked.contains(&job.prompt_id))
+        client.is_some_and(|client| client.previews || job.asks_previews)
     }
 }
 
@@ -215,7 +199,7 @@ mod tests {
     }
 
     fn job(client: &str) -> JobRef {
-        JobRef { prompt_id: "p".into(), client_id: Some(client.into()) }
+        JobRef { prompt_id: "p".into(), client_id: Some(client.into()), asks_previews: false }
     }
 
     fn received(registration: &mut Registration) -> Vec<Value> {
@@ -273,9 +257,9 @@ mod tests {
         assert!(!hub.wants_previews(&job("a")));
         hub.job_event(&job("a"), &step(b"J"));
         assert_eq!(received(&mut client).len(), 1, "no preview without having asked");
-        hub.ask_previews("p");
-        assert!(hub.wants_previews(&job("a")));
-        hub.job_event(&job("a"), &step(b"J"));
+        let asking = JobRef { asks_previews: true, ..job("a") };
+        assert!(hub.wants_previews(&asking));
+        hub.job_event(&asking, &step(b"J"));
         assert_eq!(received(&mut client)[1], json!(1), "after the message");
         hub.announce_previews("a", client.connection);
         hub.job_event(&job("a"), &step(b"J"));

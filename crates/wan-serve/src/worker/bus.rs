@@ -14,6 +14,20 @@ pub struct JobRef {
     pub prompt_id: Arc<str>,
     /// The client that is told; a job without one tells nobody.
     pub client_id: Option<Arc<str>>,
+    /// Its `extra_data` asks for previews, whatever the client's socket has announced.
+    pub asks_previews: bool,
+}
+
+impl JobRef {
+    /// From what is kept of a job in the queue.
+    pub fn new(prompt_id: &str, extra_data: &Value) -> Self {
+        let text = |key: &str| extra_data.get(key).and_then(Value::as_str);
+        Self {
+            prompt_id: prompt_id.into(),
+            client_id: text("client_id").map(Into::into),
+            asks_previews: !matches!(text("preview_method").unwrap_or("none"), "none" | "default" | ""),
+        }
+    }
 }
 
 /// Takes messages to the sockets. Called from the worker's threads: return at once.

@@ -1,6 +1,7 @@
 use std::any::Any;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use wan_media::MediaError;
 use wan_pipeline::PipelineError;
@@ -12,6 +13,9 @@ pub(super) enum JobError {
     /// It was asked to stop.
     #[error("stopped")]
     Stopped,
+    /// It took longer than jobs may.
+    #[error("the job took longer than the {} s that the server allows; use fewer steps or frames, or a smaller size", .0.as_secs())]
+    Overdue(Duration),
     /// The graph, or an output's name, cannot be used after all.
     #[error("{0}")]
     Refused(String),
@@ -65,6 +69,7 @@ impl JobError {
         match self {
             _ if self.is_out_of_memory() => OUT_OF_MEMORY,
             Self::Stopped => "Interrupted",
+            Self::Overdue(_) => "TimeLimit",
             Self::Refused(_) => "InvalidPrompt",
             Self::Pipeline(_) => "PipelineError",
             Self::Media(_) => "MediaError",

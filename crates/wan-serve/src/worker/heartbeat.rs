@@ -28,6 +28,9 @@ pub(super) struct Heartbeat<'a> {
     pub cancel: &'a CancelToken,
     /// Set when the worker shuts down.
     pub stop: &'a AtomicBool,
+    /// When the job began, and how long it may take.
+    pub begun: Instant,
+    pub job_time: Duration,
     /// Set when the job has ended.
     pub done: AtomicBool,
 }
@@ -38,7 +41,7 @@ impl Heartbeat<'_> {
         let mut seen = self.queue.wait_for_change(u64::MAX, Duration::ZERO);
         let mut beat = Instant::now();
         while !self.done.load(Ordering::Acquire) {
-            if self.is_unwanted() {
+            if self.is_unwanted() || self.is_overdue() {
                 self.cancel.cancel();
             }
             if beat.elapsed() >= BEAT {
@@ -51,6 +54,11 @@ impl Heartbeat<'_> {
             }
             seen = self.queue.wait_for_change(seen, TICK);
         }
+    }
+
+    /// Whether the job has had its time.
+    pub fn is_overdue(&self) -> bool {
+        self.begun.elapsed() >= self.job_time
     }
 
     fn is_unwanted(&self) -> bool {

@@ -117,12 +117,15 @@ pub struct WorkerConfig {
     pub folders: Folders,
     /// How often a job is tried that brings the server down before it gets any further.
     pub max_attempts: u32,
+    /// Time after which a job is stopped and ends as an error.
+    pub job_time: Duration,
 }
 
 impl WorkerConfig {
-    /// A worker of this process over `folders`; five attempts.
+    /// A worker of this process over `folders`; five attempts, a day a job.
     pub fn new(folders: Folders) -> Self {
-        Self { name: format!("worker-{}", std::process::id()), folders, max_attempts: 5 }
+        let job_time = crate::Limits::default().job_time;
+        Self { name: format!("worker-{}", std::process::id()), folders, max_attempts: 5, job_time }
     }
 }
 
@@ -143,11 +146,19 @@ impl Worker {
         backend: Box<dyn Backend>,
         config: WorkerConfig,
     ) -> Result<Self, StartError> {
-        let WorkerConfig { name, folders, max_attempts } = config;
+        let WorkerConfig { name, folders, max_attempts, job_time } = config;
         folders.prepare(&*queue)?;
         let (stop, free) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let runner =
-            Runner { queue, bus, backend, folders, max_attempts, stop: stop.clone(), pipeline: None };
+        let runner = Runner {
+            queue,
+            bus,
+            backend,
+            folders,
+            max_attempts,
+            job_time,
+            stop: stop.clone(),
+            pipeline: None,
+        };
         let freed = free.clone();
         let thread = thread::Builder::new()
             .name("wan-worker".into())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::value::to_raw_value;
 use serde_json::{Map, Value, json};
@@ -31,6 +31,7 @@ pub(super) struct Runner {
     pub backend: Box<dyn Backend>,
     pub folders: Folders,
     pub max_attempts: u32,
+    pub job_time: Duration,
     pub stop: Arc<AtomicBool>,
     pub pipeline: Option<(String, Pipeline)>,
 }
@@ -49,10 +50,7 @@ impl Runner {
     pub fn run(&mut self, claim: &Claim) {
         let item = &claim.item;
         let extra: Value = serde_json::from_str(item.extra_data.get()).unwrap_or_default();
-        let job = JobRef {
-            prompt_id: item.prompt_id.as_str().into(),
-            client_id: extra.get("client_id").and_then(Value::as_str).map(Into::into),
-        };
+        let job = JobRef::new(&item.prompt_id, &extra);
         tracing::info!(prompt_id = %job.prompt_id, attempt = claim.attempts, "job begins");
         self.bus.publish_status();
         let mut told = Told { bus: &self.bus.clone(), job: &job, messages: Vec::new() };
@@ -114,6 +112,8 @@ impl Runner {
             reporter: &reporter,
             cancel: &cancel,
             stop: &self.stop,
+            begun: Instant::now(),
+            job_time: self.job_time,
             done: AtomicBool::new(false),
         };
         let result = thread::scope(|scope| {
@@ -122,6 +122,10 @@ impl Runner {
             heartbeat.done.store(true, Ordering::Release);
             result
         });
+        let result = match result {
+            Err(JobError::Stopped) if heartbeat.is_overdue() => Err(JobError::Overdue(self.job_time)),
+            result => result,
+        };
         if result.is_err() {
             reporter.fail();
         }
