@@ -15,8 +15,12 @@ CUDA_TOOLKIT_DIR ?= .cuda-toolkit
 GPU_ARCHS ?= 90a
 GPU_PROFILE ?= release
 GPU_BUNDLE ?= $(OUT)/gpu-bundle
+# Where `make dist` puts the archives, and keeps the static FFmpeg they are linked with.
+DIST ?= dist
+STATIC_FFMPEG ?= .ffmpeg
 
-.PHONY: all demo test test-long test-page deps build lint bench clean cuda-toolkit build-cuda lint-cuda gpu-bundle
+.PHONY: all demo test test-long test-page deps build lint bench clean cuda-toolkit build-cuda lint-cuda gpu-bundle \
+        dist dist-cpu dist-cuda
 
 all: build
 
@@ -88,6 +92,19 @@ gpu-bundle: cuda-toolkit
 lint-cuda: cuda-toolkit
 	. $(CUDA_TOOLKIT_DIR)/env && \
 	  $(CARGO) clippy --locked --workspace --all-targets --features wan-run/cuda -- -D warnings
+
+## Archives for machines without Rust: any x86-64 Linux of 2022 or later. The licences change, see packaging/LICENCES.md.
+dist: dist-cpu dist-cuda
+
+dist dist-cpu dist-cuda: PACKAGES += libx264-dev libwebp-dev zlib1g-dev nasm curl ca-certificates xz-utils \
+                                     bsdextrautils python3-venv
+dist-cpu: deps
+	packaging/ffmpeg $(STATIC_FFMPEG)
+	packaging/archive cpu $(STATIC_FFMPEG) $(DIST)
+
+dist-cuda: deps cuda-toolkit
+	packaging/ffmpeg $(STATIC_FFMPEG)
+	. $(CUDA_TOOLKIT_DIR)/env && packaging/archive cuda $(STATIC_FFMPEG) $(DIST)
 
 clean:
 	$(CARGO) clean

@@ -1,8 +1,13 @@
 // Opens NVIDIA's libraries when one of their functions is first called (see ../build/main.rs).
 
 #include <dlfcn.h>
+#include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 
 // One function: where its stand-in jumps to, and what it is.
 struct record {
@@ -14,18 +19,35 @@ struct record {
 static const char *const sonames[] = {
 #include "sonames.h"
 };
-enum { LIBRARIES = sizeof(sonames) / sizeof(sonames[0]) };
+enum { LIBRARIES = COUNT(sonames) };
 
-// Where a library is looked for: as the system does (LD_LIBRARY_PATH, its cache), then where toolkits lie.
+// Where a library is looked for: as the system does (LD_LIBRARY_PATH, its cache), where toolkits lie, and beside the
+// program, bare or as `pip install --target lib` leaves NVIDIA's wheels.
 static const char *const folders[] = {"", "/usr/local/cuda/lib64/", "/opt/cuda/lib64/"};
+static const char *const beside[] = {"lib/", "lib/nvidia/cu13/lib/"};
+
+static void *open_in(const char *parent, const char *folder, size_t index) {
+  char path[PATH_MAX];
+  int length = snprintf(path, sizeof(path), "%s%s%s", parent, folder, sonames[index]);
+  return length < (int)sizeof(path) ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+}
+
+// The folder of this program, with its last slash; empty where it is not known.
+static void program_folder(char *folder, size_t size) {
+  ssize_t length = readlink("/proc/self/exe", folder, size - 1);
+  folder[length < 0 ? 0 : length] = 0;
+  char *slash = strrchr(folder, '/');
+  if (slash) slash[1] = 0;
+}
 
 static void *library(size_t index) {
   static void *handles[LIBRARIES];
   void *handle = __atomic_load_n(&handles[index], __ATOMIC_ACQUIRE);
-  for (size_t i = 0; !handle && i < sizeof(folders) / sizeof(folders[0]); i++) {
-    char path[256];
-    snprintf(path, sizeof(path), "%s%s", folders[i], sonames[index]);
-    handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  for (size_t i = 0; !handle && i < COUNT(folders); i++) handle = open_in("", folders[i], index);
+  if (!handle) {
+    char parent[PATH_MAX];
+    program_folder(parent, sizeof(parent));
+    for (size_t i = 0; *parent && !handle && i < COUNT(beside); i++) handle = open_in(parent, beside[i], index);
   }
   if (handle) __atomic_store_n(&handles[index], handle, __ATOMIC_RELEASE);
   return handle;

@@ -36,7 +36,7 @@ const TRANSFORMERS_PREFIXES: &[&str] = &["text_encoders.umt5xxl.transformer."];
 
 const SPIECE_MODEL: Unused = Unused {
     name: "spiece_model",
-    why: "the SentencePiece model as bytes; the tokenizer has a file of its own",
+    why: "the SentencePiece model as bytes, which the tokenizer reads where no tokenizer file is found",
 };
 
 const TRANSFORMERS_RULES: &[Rule] = &[
