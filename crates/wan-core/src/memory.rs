@@ -1,10 +1,6 @@
-//! How much memory this process and this machine have, from the kernel's own counters, and what a weight takes.
+//! How much memory this process and this machine have, from the kernel's own counters.
 
 use std::fs;
-
-use candle_core::DType;
-
-use crate::Stored;
 
 /// Bytes a new allocation can use without swapping: the machine's `MemAvailable`, or what a container's limit leaves if
 /// that is less. `None` where the system does not tell.
@@ -52,13 +48,6 @@ pub fn release_unused() {
             libc::malloc_trim(0);
         }
     }
-}
-
-/// Bytes of a weight on a GPU: as stored, FP8 and Q8_0 included, but for f32 matrices, which are rounded to bf16, in
-/// which they are multiplied anyway.
-pub fn device_bytes(weight: &Stored) -> u64 {
-    let stored = weight.bytes().len() as u64;
-    if weight.dtype() == DType::F32 && weight.shape().len() >= 2 { stored / 2 } else { stored }
 }
 
 fn kib_field(file: &str, field: &str) -> Option<u64> {

@@ -7,6 +7,7 @@
 #[cfg(feature = "cuda")]
 use wan_cuda_libs as _; // stands in for the libraries that cudarc links
 
+mod choices;
 mod launch;
 pub mod ops;
 
@@ -15,4 +16,5 @@ pub mod gpu;
 #[cfg(feature = "shim")]
 pub mod shim;
 
+pub use choices::{Choices, ChoicesError, Words};
 pub use launch::{Arg, DevPtr, Float, Launch};

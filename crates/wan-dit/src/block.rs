@@ -74,7 +74,7 @@ impl Block {
     pub(crate) fn self_attention(&self, x: &mut ResidualStream, m: &Modulation, rope: &Tensor) -> Result<()> {
         let format = self.self_attn.row_format(&self.device, self.dtype);
         let h = x.normalise(self.eps, m.self_attn.affine(), format)?;
-        x.add(self.self_attn.forward(&h, rope)?, Some(m.self_attn.gate.clone()));
+        x.add(self.self_attn.forward(h, rope)?, Some(m.self_attn.gate.clone()));
         Ok(())
     }
 
@@ -89,7 +89,7 @@ impl Block {
         let [weight, bias] = &self.norm3;
         let format = self.cross_attn.row_format(&self.device, self.dtype);
         let h = x.normalise(self.eps, Affine::Weights { weight, bias }, format)?;
-        x.add(self.cross_attn.forward(&h, keys)?, None);
+        x.add(self.cross_attn.forward(h, keys)?, None);
         let format = self.ffn.row_format(&self.device, self.dtype);
         let h = x.normalise(self.eps, m.ffn.affine(), format)?;
         x.add(self.ffn.forward(&h, &self.device, self.dtype)?, Some(m.ffn.gate.clone()));

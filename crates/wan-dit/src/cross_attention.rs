@@ -103,16 +103,18 @@ impl CrossAttention {
 
     /// - `x`: `[L, dim]` compute dtype, or in FP8
     /// - returns `[L, dim]` in the compute dtype; softmaxes and norm in f32
-    pub(crate) fn forward(&self, x: &Rows, keys: &BlockKeys) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: Rows, keys: &BlockKeys) -> Result<Tensor> {
         let (l, dim) = (x.count()?, self.q.outputs());
         let d = dim / self.heads;
-        let q = rms_norm(&self.q.forward_rows(x)?, &self.norm_q, self.eps)?.reshape((l, self.heads, d))?;
+        let q = rms_norm(&self.q.forward_rows(&x)?, &self.norm_q, self.eps)?.reshape((l, self.heads, d))?;
+        drop(x);
         let scale = softmax_scale(d);
         let (k, v) = (&keys.text.k, &keys.text.v);
         let y = match &keys.image {
             Some(image) => attention_sum(&q, (k, v), (&image.k, &image.v), scale)?,
             None => attention(&q, k, v, scale, None)?,
         }; // [L, heads, D]
+        drop(q);
         self.o.forward(&y.reshape((l, dim))?)
     }
 }

@@ -2,10 +2,13 @@ use crate::config::DitConfig;
 use crate::ffn::FeedForward;
 use crate::memory::MemoryJob;
 use crate::weight_sizes::{BlockSize, DitWeightSizes};
-use wan_ops::SWAP_SLOTS;
+use wan_ops::{AttentionChoice, Precision, SWAP_SLOTS};
 
 /// Workspace of the matrix library, tables of positions, statistics.
 const WORKSPACE: u64 = 100 << 20;
+
+/// Tokens that 8-bit attention rounds up to.
+const SAGE_TILE: usize = 128;
 
 /// Bytes a DiT takes where it computes on a GPU, with some of its blocks in host memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +36,7 @@ impl DeviceMemoryEstimate {
 /// What `job` will take on a GPU with `swapped` of the blocks in host memory (all, if there are fewer), told from sizes
 /// alone.
 ///
-/// The activations are those of the two ways to multiply, whichever is more: bf16, and FP8 with 8-bit attention. The
-/// dtype of `job` is the host's and does not count; keys are always kept.
+/// The dtype of `job` is the host's and does not count; keys are always kept.
 pub fn estimate_device_memory(
     weights: &DitWeightSizes,
     config: &DitConfig,
@@ -74,16 +76,33 @@ fn key_bytes(config: &DitConfig, job: &MemoryJob) -> u64 {
 }
 
 fn activation_bytes(weights: &DitWeightSizes, config: &DitConfig, job: &MemoryJob) -> u64 {
-    let row = (job.tokens * config.dim) as u64;
+    let row = (job.tokens * config.dim) as u64; // of one byte a value
     let hidden = FeedForward::hidden_values(job.tokens, config.ffn_dim) as u64;
+    let fp8 = job.numerics.precision == Precision::Fp8;
     // Each context's stream in f32, and what one context's last part adds to it while the others run.
     let streams = job.contexts as u64 * row * 4 + (job.contexts as u64).saturating_sub(1) * row * 2;
-    // bf16: a product's input; query, key and value, later the feed-forward's result and hidden rows.
-    let bf16 = row * 2 + (row * 6).max(row * 2 + hidden * 2) + weights.dequantised;
-    // FP8: the same with an 8-bit input, and 8-bit copies of query, key and value or of the hidden rows.
-    let fp8 = row + (row * 6 + row * 3).max(row * 2 + hidden * 3);
+    // Query, key and value with the input they are made of or the attention's output; or a stream's sum, addend and norm.
+    let attention = row * 8;
+    // Its input, the chunks before, and the hidden rows: in bf16, and their codes.
+    let feed_forward = row * 4 + hidden * if fp8 { 3 } else { 2 };
+    // Codes of an input that a norm has not written so.
+    let codes = if fp8 { row } else { 0 };
     let rope = (job.tokens * config.head_dim() * 4) as u64;
-    streams + bf16.max(fp8) + rope + WORKSPACE
+    streams + attention.max(feed_forward) + codes + scratch_bytes(weights, config, job) + rope + WORKSPACE
+}
+
+/// What neighbouring launches use in turn, kept at its largest: a widened matrix, or the 8-bit copies of query, key and
+/// value. Where the GPU turns out to have no FP8, its weights are widened as well.
+fn scratch_bytes(weights: &DitWeightSizes, config: &DitConfig, job: &MemoryJob) -> u64 {
+    let sage = match job.numerics.attention {
+        AttentionChoice::Sage => {
+            // Tiles are whole, and each token and chunk of tokens has some values beside.
+            let tokens = job.tokens.next_multiple_of(SAGE_TILE) as u64;
+            3 * tokens * config.dim as u64 + tokens * config.num_heads as u64 * 8
+        }
+        AttentionChoice::Auto | AttentionChoice::Exact | AttentionChoice::Cudnn => 0,
+    };
+    weights.dequantised.max(sage)
 }
 
 #[cfg(test)]
@@ -91,6 +110,7 @@ mod tests {
     use super::*;
     use crate::context::KeyCache;
     use candle_core::DType;
+    use wan_ops::Numerics;
 
     /// The 14B model as published in FP8: 298.9 MB a block and 104.9 MB for keys; 0.82 GB outside in f32.
     fn fp8_14b() -> (DitWeightSizes, DitConfig) {
@@ -106,7 +126,14 @@ mod tests {
     }
 
     fn job(tokens: usize) -> MemoryJob {
-        MemoryJob { tokens, image_tokens: 257, contexts: 2, dtype: DType::F32, cache: KeyCache::Keep }
+        MemoryJob {
+            tokens,
+            image_tokens: 257,
+            contexts: 2,
+            dtype: DType::F32,
+            cache: KeyCache::Keep,
+            numerics: Numerics::default(),
+        }
     }
 
     #[test]
@@ -115,13 +142,30 @@ mod tests {
         let none = estimate_device_memory(&sizes, &config, &job(32760), 0);
         assert_eq!(none.weights, 820_000_000 + 40 * 298_900_000);
         assert_eq!(none.keys, 2 * 1281 * 5120 * 40 * 2); // 1.05 GB
-        // Streams 2 x 671 MB, what waits 335; input 168, qkv 1006, its 8-bit copy 503; positions 17; workspace.
-        assert_eq!(none.activations, 32760 * 5120 * (8 + 2 + 1 + 6 + 3) + 32760 * 128 * 4 + (100 << 20));
+        // Streams 2 x 671 MB, what waits 335; qkv 1006 and the attention's output 335; a matrix in bf16 142; positions
+        // 17; workspace.
+        let plain = 32760 * 5120 * (8 + 2 + 8) + 32760 * 128 * 4 + (100 << 20);
+        assert_eq!(none.activations, plain + 13824 * 5120 * 2);
         assert_eq!(none.host, 0);
         let all = estimate_device_memory(&sizes, &config, &job(32760), 99);
         assert_eq!(all.weights, 820_000_000 + 3 * 298_900_000);
         assert_eq!(all.host, 40 * 403_800_000);
         assert!(all.peak() < 6_500_000_000 && none.peak() < 18_000_000_000);
+    }
+
+    /// Codes of an input 168 MB, and q, k and v in 8 bits 503 MB, which the widened matrix has room in.
+    #[test]
+    fn faster_numerics_take_more() {
+        let (sizes, config) = fp8_14b();
+        let activations = |numerics| {
+            let job = MemoryJob { numerics, ..job(32760) };
+            estimate_device_memory(&sizes, &config, &job, 0).activations
+        };
+        let plain = activations(Numerics::default());
+        let fp8 = Numerics { precision: Precision::Fp8, ..Numerics::default() };
+        assert_eq!(activations(fp8) - plain, 32760 * 5120);
+        let scratch = 3 * 32768 * 5120 + 32768 * 40 * 8;
+        assert_eq!(activations(Numerics::FAST) - activations(fp8), scratch - 13824 * 5120 * 2);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::config::DitConfig;
 
 /// Rows computed at once. Bounds the hidden activations, which are the largest of a block; enough rows are left
 /// to fill any device.
-const ROWS: usize = 8192;
+pub(crate) const ROWS: usize = 8192;
 
 /// The feed-forward: `second(gelu_tanh(first(x)))`.
 ///

@@ -1,4 +1,5 @@
 use candle_core::DType;
+use wan_ops::Numerics;
 
 use crate::config::{DitConfig, ModelType};
 use crate::context::KeyCache;
@@ -23,6 +24,8 @@ pub struct MemoryJob {
     pub dtype: DType,
     /// What the contexts keep.
     pub cache: KeyCache,
+    /// How a GPU multiplies; it changes nothing on the CPU.
+    pub numerics: Numerics,
 }
 
 /// Bytes a DiT allocates on the CPU, where its weights are mapped and cost none.
@@ -102,6 +105,7 @@ mod tests {
             contexts: 2,
             dtype: DType::BF16,
             cache: KeyCache::Keep,
+            numerics: Numerics::default(),
         };
         let kept = estimate_memory(&DitConfig::I2V_14B, &job);
         // 2 x 512 + 257 rows; 2 x 5120 bf16 values of each in 40 blocks, and the embedding.
@@ -123,6 +127,7 @@ mod tests {
             contexts: 2,
             dtype,
             cache: KeyCache::Keep,
+            numerics: Numerics::default(),
         };
         let scratch = |tokens, dtype| estimate_memory(&DitConfig::I2V_14B, &job(tokens, dtype)).scratch_bytes;
         assert_eq!(scratch(100, DType::F32), (2 * 512 + 100) * 5120 * 4 + LINEAR_SCRATCH);

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use wan_core::geometry::LatentSize;
 use wan_core::progress::CancelToken;
 use wan_core::{Error, Loader, Result, WeightSet};
-use wan_ops::{HostSide, Numerics, Residency};
+use wan_ops::{HostCopies, HostSide, Linear, Numerics, Residency};
 
 use crate::block::Block;
 use crate::config::{DitConfig, ModelType};
@@ -32,6 +32,7 @@ pub struct Dit {
     blocks: Vec<Block>,
     head: Head,
     residency: Residency,
+    copies: Option<HostCopies>,
     device: Device,
     dtype: DType,
 }
@@ -101,6 +102,7 @@ impl Dit {
                 blocks: blocks.collect::<Result<_>>()?,
                 head: Head::load(&l.pp("head"), &config)?,
                 residency: Residency::on_demand(),
+                copies: None,
                 device: device.clone(),
                 dtype,
                 config: config.clone(),
@@ -137,17 +139,32 @@ impl Dit {
     /// without it each block is uploaded at its first use and stays. Results do not depend on it. Nothing on the CPU,
     /// where weights stay in their file.
     ///
-    /// Pinned memory is filled in the background: the first forward waits for what is not there yet. LoRA matrices stay
-    /// on the device.
+    /// Pinned memory is filled in the background, if [`Self::copy_blocks`] has not done so: the first forward waits for
+    /// what is not there yet. LoRA matrices stay on the device.
     ///
     /// Errors: [`Error::OutOfMemory`] where the device has no room.
     pub fn place_blocks(&mut self, swapped: &[usize]) -> Result<()> {
         // The old places go first, and with them their memory.
         self.residency = Residency::on_demand();
         wan_ops::release_unused(&self.device)?;
-        let layers = self.blocks.iter().map(|block| block.layers().cloned().collect()).collect();
-        self.residency = Residency::place(&self.device, layers, swapped, HostSide::Pinned)?;
+        let copies = self.copies.take();
+        self.residency = Residency::place(&self.device, self.layers(), swapped, HostSide::Pinned, copies)?;
         Ok(())
+    }
+
+    /// Starts to copy the blocks whose number is in `swapped` into pinned host memory, in the background, for
+    /// [`Self::place_blocks`] of the same ones: while the device is still used by others. Nothing on the CPU.
+    ///
+    /// Errors: the driver's.
+    pub fn copy_blocks(&mut self, swapped: &[usize]) -> Result<()> {
+        self.copies = None; // the old ones go first
+        self.copies = Some(HostCopies::start(&self.device, self.layers(), swapped)?);
+        Ok(())
+    }
+
+    /// The layers of each block that every forward uses.
+    fn layers(&self) -> Vec<Vec<Linear>> {
+        self.blocks.iter().map(|block| block.layers().cloned().collect()).collect()
     }
 
     /// Number of blocks.
@@ -300,8 +317,8 @@ impl Dit {
             watch(&streams[0])?;
             pass.leave()?;
         }
-        let velocity = |mut stream: ResidualStream| {
-            let patches = self.head.forward(&mut stream, &time.embedding)?; // [L, 4 * out_dim]
+        let velocity = |stream: ResidualStream| {
+            let patches = self.head.forward(&stream, &time.embedding)?; // [L, 4 * out_dim]
             unpatchify(&patches, self.config.out_dim, grid)
         };
         streams.into_iter().map(velocity).collect()

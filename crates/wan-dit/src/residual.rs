@@ -1,5 +1,5 @@
 use candle_core::Tensor;
-use wan_core::Result;
+use wan_core::{Error, Result};
 use wan_ops::{Affine, RowFormat, Rows, gated_residual, layer_norm_rows, residual_layer_norm};
 
 /// The residual stream between the parts of the blocks: `[L, dim]` f32, and what the last part still has to add.
@@ -29,6 +29,18 @@ impl ResidualStream {
             None => Ok(self.x.clone()),
             Some((y, gate)) => gated_residual(&self.x, &y.to_dtype(self.x.dtype())?, gate.as_ref()),
         }
+    }
+
+    /// The `count` tokens from `start` on.
+    pub(crate) fn narrow(&self, start: usize, count: usize) -> Result<Self> {
+        let part = |t: &Tensor| t.narrow(0, start, count);
+        let pending = self.pending.as_ref().map(|(y, gate)| Ok::<_, Error>((part(y)?, gate.clone())));
+        Ok(Self { x: part(&self.x)?, pending: pending.transpose()? })
+    }
+
+    /// Number of tokens.
+    pub(crate) fn tokens(&self) -> Result<usize> {
+        Ok(self.x.dim(0)?)
     }
 
     /// Layer norm of the stream, as rows `[L, dim]` of `format`.

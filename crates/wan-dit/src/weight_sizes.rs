@@ -1,12 +1,9 @@
-use wan_core::memory::device_bytes;
-use wan_core::{Result, Stored, WeightSet};
+use candle_core::DType;
+use wan_core::{Result, WeightSet};
 
 use crate::names::canonical;
 
-/// Bytes of a DiT's weights: as its file stores them, and as they lie on a GPU.
-///
-/// A GPU takes a matrix as stored, FP8 and Q8_0 included; only an f32 matrix of a block is rounded to bf16, in which
-/// it is multiplied anyway. Vectors, and what lies outside of the blocks, keep their dtype.
+/// Bytes of a DiT's weights as its file stores them, which is how they lie on a GPU.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DitWeightSizes {
     /// All tensors as stored, unused ones not counted.
@@ -15,8 +12,8 @@ pub struct DitWeightSizes {
     pub blocks: Vec<BlockSize>,
     /// Everything outside of the blocks, on a GPU.
     pub outside: u64,
-    /// The largest matrix widened to bf16, which a product in bf16 has beside an FP8 or Q8_0 weight; 0 if all matrices
-    /// are wider.
+    /// The largest matrix in the dtype that it is multiplied in, which a product has beside one that is stored in another;
+    /// 0 if there is none. That is bf16, and f32 for what is made of the timestep.
     pub dequantised: u64,
 }
 
@@ -40,24 +37,22 @@ impl DitWeightSizes {
         for (name, tensor) in weights.names().zip(weights.iter()) {
             let stored = tensor.bytes().len() as u64;
             sizes.stored += stored;
-            if tensor.shape().len() == 2 && stored < 2 * tensor.elements() as u64 {
-                sizes.dequantised = sizes.dequantised.max(2 * tensor.elements() as u64);
+            let multiplied =
+                if name.starts_with("time_") || name.starts_with("head.") { DType::F32 } else { DType::BF16 };
+            if tensor.shape().len() == 2 && tensor.dtype() != multiplied {
+                let widened = (tensor.elements() * multiplied.size_in_bytes()) as u64;
+                sizes.dequantised = sizes.dequantised.max(widened);
             }
             let block = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.'));
             let place = block.and_then(|(number, part)| Some((number.parse::<usize>().ok()?, part)));
             match place.and_then(|(number, part)| Some((sizes.blocks.get_mut(number)?, part))) {
-                Some((block, part)) if makes_keys(part) => block.once += block_bytes(tensor),
-                Some((block, _)) => block.recurring += block_bytes(tensor),
+                Some((block, part)) if makes_keys(part) => block.once += stored,
+                Some((block, _)) => block.recurring += stored,
                 None => sizes.outside += stored,
             }
         }
         Ok(sizes)
     }
-}
-
-/// The modulation's table is no matrix, though it has axes enough for one.
-fn block_bytes(tensor: &Stored) -> u64 {
-    if tensor.shape().len() == 2 { device_bytes(tensor) } else { tensor.bytes().len() as u64 }
 }
 
 /// Whether a block's tensor only serves to make the keys and values of text and image.
@@ -70,7 +65,7 @@ fn makes_keys(part: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::DType;
+    use wan_core::Stored;
     use wan_core::weights::Bytes;
 
     #[test]
@@ -95,8 +90,9 @@ mod tests {
         let sizes = DitWeightSizes::read(&set).unwrap();
         let [first, second] = sizes.blocks[..] else { panic!("{sizes:?}") };
         assert_eq!((first.recurring, first.once), (6 * 8 * 4 + 64, 64 + 32));
-        assert_eq!((second.recurring, second.once), (16 * 8 * 2, 128));
-        assert_eq!((sizes.outside, sizes.dequantised), (2 * 8 * 4 + 48 * 8 * 4, 128));
+        assert_eq!((second.recurring, second.once), (16 * 8 * 4, 128));
+        // The feed-forward's matrix from f32 to bf16; the time projection is multiplied in f32, as it is stored.
+        assert_eq!((sizes.outside, sizes.dequantised), (2 * 8 * 4 + 48 * 8 * 4, 16 * 8 * 2));
         assert_eq!(sizes.stored, 64 + 1536 + 192 + 64 + 64 + 32 + 512 + 128);
     }
 }

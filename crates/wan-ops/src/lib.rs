@@ -28,6 +28,7 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod embedding;
+mod in_use;
 mod layer_norm;
 mod linear;
 mod numerics;
@@ -36,14 +37,14 @@ mod rms_norm;
 mod rows;
 #[cfg(test)]
 mod testing;
+mod tuning;
 
 pub use activation::{Activation, activate, activate_reference};
 pub use attention::{attention, attention_reference, attention_sum, self_attention};
 pub use channel_norm::{channel_rms_norm, channel_rms_norm_reference};
 pub use conv3d::{Conv3d, ConvSpec};
-#[cfg(feature = "cuda")]
-pub use cuda::keep_tuning;
 pub use embedding::Embedding;
+pub use in_use::numerics_in_use;
 pub use layer_norm::{
     Affine, gated_residual, gated_residual_reference, layer_norm, layer_norm_reference, layer_norm_rows,
     residual_layer_norm,
@@ -52,6 +53,7 @@ pub use linear::Linear;
 #[cfg(feature = "cuda")]
 pub use linear::Place;
 pub use numerics::{AttentionChoice, Numerics, Precision};
-pub use residency::{HostSide, Pass, Residency, SWAP_SLOTS, release_unused};
+pub use residency::{HostCopies, HostSide, Pass, Residency, SWAP_SLOTS, release_unused};
 pub use rms_norm::{rms_norm, rms_norm_reference, rms_norm_rope, rope_reference};
 pub use rows::{QuantisedRows, RowFormat, Rows, quantise};
+pub use tuning::keep_tuning;

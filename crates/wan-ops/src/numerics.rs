@@ -40,7 +40,8 @@ pub enum AttentionChoice {
     Exact,
     /// cuDNN's fused attention.
     Cudnn,
-    /// 8-bit: q and k in int8, the weights and v in FP8 (SageAttention 2, arXiv 2411.10958).
+    /// 8-bit: q and k in int8, the weights and v in FP8, or in 16 bits on GPUs without FP8 (SageAttention 2, arXiv
+    /// 2411.10958).
     Sage,
 }
 

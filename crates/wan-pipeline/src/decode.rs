@@ -1,5 +1,6 @@
 //! Third and fourth stage: latents to frames, and frames to whoever takes them.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use candle_core::{D, DType, Device, Tensor};
@@ -24,40 +25,55 @@ pub(crate) fn decode(
     cancel: &CancelToken,
 ) -> Result<()> {
     let start = Instant::now();
-    let total = plan.latent.frames;
+    let (mode, tiles) = decode_mode(&models.vae_sizes()?, plan, models.budget(), models.dtype())?;
+    let total = match mode {
+        DecodeMode::Whole | DecodeMode::TimeOuter => plan.latent.frames,
+        DecodeMode::TileOuter => tiles * plan.latent.frames,
+    };
     observer.on_event(&Event::Started { stage: Stage::Decode, total });
     let _memory = models.stage_memory();
     let vae = models.vae()?;
+    let begun = Cell::new(Instant::now());
+    let stepped = |step| {
+        let took = begun.replace(Instant::now()).elapsed();
+        observer.on_event(&Event::Step { stage: Stage::Decode, step, total, took });
+    };
     let mut kept: Vec<Tensor> = Vec::new();
-    let mut step = 0;
-    let mut begun = Instant::now();
-    let mode = decode_mode(&models.vae_sizes()?, plan, models.budget(), models.dtype())?;
-    let tiling = match mode {
-        DecodeMode::Whole => None,
-        // Planned for small GPUs only; it has the same result as tiles in step, and so has the CPU's stream.
-        DecodeMode::TimeOuter | DecodeMode::TileOuter => Some(&plan.request.tile),
+    let mut number = 0;
+    let mut take = |frames: Tensor| -> Result<()> {
+        number += 1;
+        cancel.check()?;
+        let frames = frames.to_dtype(DType::F32)?; // [3, n, H, W], still on the device
+        check_finite(&format!("decode of latent frame {number} of {}", plan.latent.frames), &frames)?;
+        match plan.request.output_range {
+            OutputRange::Clamp => emit(&((frames + 1.0)? * 0.5)?, sink)?,
+            OutputRange::Minmax => kept.push(frames.to_device(&Device::Cpu)?),
+        }
+        if mode != DecodeMode::TileOuter {
+            stepped(number);
+        }
+        Ok(())
     };
     // The VAE speaks wan_core's errors; the sink's own error is kept here and put back afterwards.
     let mut failed = None;
-    let outcome = vae.decode_stream(&latents.to_device(models.device())?, tiling, &mut |frames: Tensor| {
-        step += 1;
-        let mut take = || -> Result<()> {
-            cancel.check()?;
-            let frames = frames.to_dtype(DType::F32)?; // [3, n, H, W], still on the device
-            check_finite(&format!("decode of latent frame {step} of {total}"), &frames)?;
-            match plan.request.output_range {
-                OutputRange::Clamp => emit(&((frames + 1.0)? * 0.5)?, sink)?,
-                OutputRange::Minmax => kept.push(frames.to_device(&Device::Cpu)?),
-            }
-            observer.on_event(&Event::Step { stage: Stage::Decode, step, total, took: begun.elapsed() });
-            begun = Instant::now();
-            Ok(())
-        };
-        take().map_err(|e| {
+    let mut sink_frames = |frames| {
+        take(frames).map_err(|e| {
             failed = Some(e);
             wan_core::Error::Cancelled
         })
-    });
+    };
+    let (latents, tile) = (latents.to_device(models.device())?, &plan.request.tile);
+    let outcome = match mode {
+        DecodeMode::Whole => vae.decode_stream(&latents, None, &mut sink_frames),
+        DecodeMode::TimeOuter => vae.decode_stream(&latents, Some(tile), &mut sink_frames),
+        DecodeMode::TileOuter => {
+            let mut done = |step, _| {
+                stepped(step);
+                cancel.check()
+            };
+            vae.decoder.decode_tile_by_tile(&latents, tile, &mut done, &mut sink_frames)
+        }
+    };
     if let Some(error) = failed {
         return Err(error);
     }

@@ -56,9 +56,14 @@ pub(crate) fn denoise(
     sampler.restore(on_device(&state.sampler, models.device())?)?;
     let mut rng = TorchRng::from_state(&state.rng)?;
     if sampler.steps_taken() < total {
-        let dit = models.dit(&plan.request.loras)?.with_numerics(plan.request.numerics());
-        let mut dit = Swapping::place(dit, models.memory(plan, Stage::Denoise)?.swapped_blocks, observer)?;
+        let (dit, swapped) = models.dit_for(plan)?;
+        let mut dit = Swapping::place(dit, swapped, observer)?;
         let device = models.device();
+        let head_dim = dit.model().config().head_dim();
+        if let Some(numerics) = wan_ops::numerics_in_use(device, plan.request.numerics(), head_dim)? {
+            let (swapped, blocks) = (dit.swapped(), dit.model().blocks());
+            observer.on_event(&Event::Note(&format!("{numerics}, {swapped} of {blocks} blocks swapped")));
+        }
         let to_device = |t: &Tensor| t.to_device(device);
         let image = conditioning.image.as_ref().map(to_device).transpose()?;
         let condition = conditioning.condition.as_ref().map(to_device).transpose()?;

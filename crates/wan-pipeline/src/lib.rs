@@ -7,6 +7,7 @@
 //!
 //! What is not here: printing, progress bars, HTTP, downloads.
 
+mod ahead;
 mod by_name;
 mod condition;
 mod decode;
@@ -41,6 +42,8 @@ pub use preview::latent_preview;
 pub use request::{OutputRange, Request, TilingChoice};
 pub use state::{DenoiseState, Job, SavedJob, load_tensor, save_tensors};
 pub use wan_dit::{AttentionChoice, LoraReport, Numerics, Precision};
+pub use wan_ops::keep_tuning;
+pub use wan_vae::Tiling;
 
 /// A model that is ready to make videos on one device. Holds no weights between stages.
 pub struct Pipeline {
@@ -110,8 +113,14 @@ impl Pipeline {
     ) -> Result<Job> {
         self.check_riflex(&plan)?;
         let state = DenoiseState::start(&plan, noise)?;
-        let conditioning = condition::condition(&self.models, &plan, image, observer, cancel)?;
-        Ok(Job { plan, conditioning, state })
+        self.models.copy_dit_ahead(&plan)?;
+        match condition::condition(&self.models, &plan, image, observer, cancel) {
+            Ok(conditioning) => Ok(Job { plan, conditioning, state }),
+            Err(error) => {
+                self.models.forget_dit();
+                Err(error)
+            }
+        }
     }
 
     /// The DiT uses the index only after the encoders have run: too late to learn that there is no such frequency.

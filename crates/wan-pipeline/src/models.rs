@@ -3,16 +3,17 @@ use wan_checkpoint::Component;
 use wan_clip::ClipVision;
 use wan_core::progress::Stage;
 use wan_core::{WeightSet, device};
-use wan_dit::{Dit, Lora, LoraReport};
+use wan_dit::{Dit, Lora, LoraReport, swapped_blocks};
 use wan_models::{LatentRgb, ModelDescription, ModelFiles, Source};
 use wan_umt5::Umt5;
 use wan_umt5::tokenizer::Tokenizer;
 use wan_vae::Vae;
 
+use crate::ahead::Ahead;
 use crate::memory::stored_bytes;
 use crate::{
     Budget, DitSizes, ImageEncoderSizes, LoraChoice, MemoryLimits, MemoryPlan, ModelSizes, PipelineError,
-    Plan, Processor, Result, TextEncoderSizes, VaeSizes,
+    Plan, Processor, Request, Result, TextEncoderSizes, VaeSizes,
 };
 
 /// The components of one model, each loaded when a stage asks for it and released when the stage drops it. This
@@ -22,13 +23,29 @@ pub(crate) struct Models {
     device: Device,
     dtype: DType,
     limits: MemoryLimits,
+    /// The DiT of the job that is being prepared, and how many of its blocks are being copied to pinned memory.
+    dit_ahead: Ahead<DitKey, (Dit, usize)>,
+}
+
+/// What the DiT of a job and the number of its swapped blocks follow from.
+#[derive(PartialEq)]
+struct DitKey {
+    request: Request,
+    size: [usize; 3],
+}
+
+impl DitKey {
+    fn of(plan: &Plan) -> Self {
+        Self { request: plan.request.clone(), size: [plan.width, plan.height, plan.frames] }
+    }
 }
 
 impl Models {
     /// Looks at every component once, so that a wrong file is found in milliseconds and not after the stages
     /// before it. Weights stay mapped; nothing is kept.
     pub fn open(files: ModelFiles, device: Device, dtype: DType) -> Result<Self> {
-        let on_host = Self { files, device: Device::Cpu, dtype, limits: MemoryLimits::default() };
+        let limits = MemoryLimits::default();
+        let on_host = Self { files, device: Device::Cpu, dtype, limits, dit_ahead: Ahead::none() };
         on_host.tokenizer()?;
         on_host.text_encoder(false)?;
         if on_host.files.image_encoder.is_some() {
@@ -103,6 +120,39 @@ impl Models {
     pub fn dit(&self, loras: &[LoraChoice]) -> Result<Dit> {
         let (weights, loras) = (weights_of(&self.files.dit, Component::Dit)?, open_loras(loras)?);
         Ok(Dit::open_with_loras(&weights, None, &loras, &self.device, self.dtype)?.0)
+    }
+
+    /// Opens the DiT of a job whose encoders are about to run, and starts to copy the blocks that will be swapped.
+    /// Nothing where none will be.
+    pub fn copy_dit_ahead(&self, plan: &Plan) -> Result<()> {
+        let swapped = match self.device.is_cuda() {
+            true => self.memory(plan, Stage::EncodeText)?.swapped_blocks,
+            false => 0,
+        };
+        if swapped == 0 {
+            self.forget_dit();
+            return Ok(());
+        }
+        self.dit_ahead.put(DitKey::of(plan), || {
+            let mut dit = self.dit(&plan.request.loras)?;
+            dit.copy_blocks(&swapped_blocks(dit.blocks(), swapped))?;
+            Ok((dit, swapped))
+        })
+    }
+
+    /// Drops what [`Self::copy_dit_ahead`] has started.
+    pub fn forget_dit(&self) {
+        self.dit_ahead.clear();
+    }
+
+    /// The DiT of a job, as its numerics ask, and how many of its blocks shall be swapped: those that are being copied
+    /// already, else what the memory allows now.
+    pub fn dit_for(&self, plan: &Plan) -> Result<(Dit, usize)> {
+        let (dit, swapped) = match self.dit_ahead.take(&DitKey::of(plan)) {
+            Some(ahead) => ahead,
+            None => (self.dit(&plan.request.loras)?, self.memory(plan, Stage::Denoise)?.swapped_blocks),
+        };
+        Ok((dit.with_numerics(plan.request.numerics()), swapped))
     }
 
     pub fn with_limits(self, limits: MemoryLimits) -> Self {

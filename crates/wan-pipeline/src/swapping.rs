@@ -55,6 +55,11 @@ impl<B: Blocks> Swapping<B> {
         &self.model
     }
 
+    /// How many blocks are in main memory.
+    pub fn swapped(&self) -> usize {
+        self.swapped
+    }
+
     /// Computes `what`; if the device's memory runs out, once more with more blocks in main memory, where they stay.
     ///
     /// Errors: [`PipelineError::DeviceMemory`] if that is not enough; those of `compute`.

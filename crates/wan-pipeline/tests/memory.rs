@@ -9,7 +9,9 @@ use wan_core::progress::{CancelToken, Event, Observer, Stage};
 use wan_core::testkit::{PeakMemory, repo_path};
 use wan_media::{Alpha, load_image};
 use wan_models::{ModelFiles, Places, Registry, Source};
-use wan_pipeline::{OutputRange, Pipeline, Request, save_tensors};
+use wan_pipeline::{
+    DecodeMode, MemoryLimits, OutputRange, Pipeline, Request, Tiling, TilingChoice, save_tensors,
+};
 
 #[global_allocator]
 static MEMORY: PeakMemory = PeakMemory::new();
@@ -42,6 +44,7 @@ struct Case {
     frames: usize,
     cfg: f64,
     range: OutputRange,
+    decode: DecodeMode,
 }
 
 fn check(name: &str, pipeline: &Pipeline, case: &Case) {
@@ -57,10 +60,13 @@ fn check(name: &str, pipeline: &Pipeline, case: &Case) {
         cfg: case.cfg,
         adjust_resolution: false,
         output_range: case.range,
+        tile: Tiling { tile_height: 64, tile_width: 64, stride_height: 48, stride_width: 48 },
+        vae_tiling: if case.decode == DecodeMode::Whole { TilingChoice::Off } else { TilingChoice::On },
         ..Request::with_defaults(&pipeline.model().defaults).unwrap()
     };
     let plan = pipeline.plan(request, Some(&image)).unwrap();
     let planned = pipeline.memory(&plan, Stage::EncodeText).unwrap();
+    assert_eq!(planned.decode, case.decode);
     let (stages, cancel) = (Stages::default(), CancelToken::new());
     pipeline.generate(plan, Some(&image), &mut |_| Ok(()), &stages, &cancel).unwrap();
     let measured = stages.0.into_inner().unwrap().1;
@@ -85,12 +91,19 @@ fn stages_allocate_what_is_planned() {
     let tiny = registry.resolve(&registry.find("tiny").unwrap(), &Places::default()).unwrap();
     let open = |files| Pipeline::open(files, Device::Cpu, DType::F32).unwrap();
     let pipeline = open(tiny.clone());
-    for (size, frames, cfg, range) in [
-        (64, 5, 6.0, OutputRange::Clamp),
-        (192, 17, 6.0, OutputRange::Minmax),
-        (192, 17, 1.0, OutputRange::Clamp),
+    use DecodeMode::{TileOuter, TimeOuter, Whole};
+    for (size, frames, cfg, range, decode) in [
+        (64, 5, 6.0, OutputRange::Clamp, Whole),
+        (192, 17, 6.0, OutputRange::Minmax, Whole),
+        (192, 17, 1.0, OutputRange::Clamp, TimeOuter),
     ] {
-        check("tiny", &pipeline, &Case { size, frames, cfg, range });
+        check("tiny", &pipeline, &Case { size, frames, cfg, range, decode });
+    }
+    // Where nothing fits, the least is taken.
+    let none = MemoryLimits { ram: Some(1), vram: None };
+    let cramped = open(tiny.clone()).with_limits(none);
+    for range in [OutputRange::Clamp, OutputRange::Minmax] {
+        check("cramped", &cramped, &Case { size: 192, frames: 17, cfg: 1.0, range, decode: TileOuter });
     }
 
     let folder = tempfile::tempdir().unwrap();
@@ -103,7 +116,11 @@ fn stages_allocate_what_is_planned() {
         &folder.path().join("vae.safetensors"),
     );
     let larger = open(ModelFiles { dit, vae, ..tiny });
-    check("larger", &larger, &Case { size: 192, frames: 9, cfg: 6.0, range: OutputRange::Clamp });
+    check(
+        "larger",
+        &larger,
+        &Case { size: 192, frames: 9, cfg: 6.0, range: OutputRange::Clamp, decode: Whole },
+    );
 }
 
 /// A file with the tensors of `source` at other lengths, drawn at random, in bf16.

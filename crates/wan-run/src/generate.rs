@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
-use wan_core::device::{Opened, compute_dtype};
+use wan_core::device::compute_dtype;
 use wan_core::progress::{CancelToken, Event, Observer, Stage};
 use wan_media::{
     ContactSheet, OutputFormat, Reservation, RgbImage, VideoOptions, VideoWriter, load_image, read_metadata,
@@ -242,10 +242,7 @@ fn image_name(path: Option<&Path>) -> Option<String> {
 
 fn open(options: &Options, registry: &Registry, reporter: &Reporter) -> Outcome<Pipeline> {
     let files = registry.resolve(&options.model, &options.places()?)?;
-    let Opened { device, note } = options.device.open()?;
-    if let Some(note) = note {
-        reporter.note(&note);
-    }
+    let device = options.open_device(|line| reporter.note(line))?;
     let dtype = compute_dtype(&device);
     Ok(Pipeline::open(files, device, dtype)?.with_limits(options.limits))
 }

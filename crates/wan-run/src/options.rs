@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use bytesize::ByteSize;
+use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use wan_core::device::DeviceChoice;
 use wan_media::{Alpha, FrameRate, OutputFormat, PixelFormat, VideoOptions};
 use wan_models::{ModelDescription, Places, Registry};
-use wan_pipeline::{LoraChoice, MemoryLimits, Numerics, OutputRange, PipelineError, Request, TilingChoice};
+use wan_pipeline::{
+    LoraChoice, MemoryLimits, Numerics, OutputRange, PipelineError, Request, TilingChoice, keep_tuning,
+};
 
 use crate::error::{Failure, Outcome};
 use crate::settings::Settings;
@@ -51,6 +54,20 @@ impl Options {
     /// Errors: exit 2 if ComfyUI's list of folders cannot be read.
     pub fn places(&self) -> Outcome<Places> {
         crate::hub::places(&self.models_dir, self.extra_model_paths.as_deref())
+    }
+
+    /// Opens the device, and says with `note` what the user should know about it. What it learns about itself it keeps
+    /// in the user's cache folder.
+    ///
+    /// Errors: a device that cannot be used.
+    pub fn open_device(&self, note: impl Fn(&str)) -> Outcome<Device> {
+        let opened = self.device.open()?;
+        let kept = match dirs::cache_dir() {
+            Some(cache) => keep_tuning(&opened.device, &cache.join("wan-run"))?,
+            None => None,
+        };
+        opened.note.iter().chain(&kept).for_each(|line| note(line));
+        Ok(opened.device)
     }
 }
 

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
-use wan_core::device::Opened;
 use wan_models::Registry;
 use wan_serve::{Engine, Options, ServeError, Server, Stop, Token};
 
@@ -139,10 +138,7 @@ fn engine(args: &ServeArgs) -> Outcome<Engine> {
     let registry = Registry::builtin()?;
     let options = resolve(settings.or(user_defaults(args.places.config.as_deref())?), &registry)?;
     let files = registry.resolve(&options.model, &options.places()?)?;
-    let Opened { device, note } = options.device.open()?;
-    if let Some(note) = note {
-        say(&note);
-    }
+    let device = options.open_device(say)?;
     Ok(Engine { files, device, models_dir: options.models_dir })
 }
 

@@ -75,7 +75,8 @@ impl Umt5 {
         self.residency = Arc::new(Residency::on_demand()); // the old places go first
         let layers = self.blocks.iter().map(|block| block.layers().cloned().collect()).collect();
         let swapped: Vec<usize> = if streamed { (0..self.blocks.len()).collect() } else { Vec::new() };
-        self.residency = Arc::new(Residency::place(&self.device, layers, &swapped, HostSide::Mapped)?);
+        let residency = Residency::place(&self.device, layers, &swapped, HostSide::Mapped, None)?;
+        self.residency = Arc::new(residency);
         Ok(())
     }
 

@@ -89,10 +89,7 @@ impl VaeDecoder {
         tiling: Option<&Tiling>,
         sink: &mut dyn FnMut(Tensor) -> Result<()>,
     ) -> Result<()> {
-        let frames = match *latents.dims() {
-            [1, c, f, h, w] if c == self.config.z_dim && f * h * w > 0 => f,
-            _ => return Err(Error::shape("latents", latents.dims(), self.expected())),
-        };
+        let [frames, ..] = self.latent_size(latents)?;
         let mut stream = self.stream(tiling);
         for i in 0..frames {
             sink(stream.next(&latents.narrow(2, i, 1)?)?)?;
@@ -114,7 +111,15 @@ impl VaeDecoder {
         format!("[1, {}, F, h, w], none of them 0", self.config.z_dim)
     }
 
-    #[cfg(test)]
+    /// Frames, height and width of latents.
+    pub(crate) fn latent_size(&self, latents: &Tensor) -> Result<[usize; 3]> {
+        match *latents.dims() {
+            [1, c, f, h, w] if c == self.config.z_dim && f * h * w > 0 => Ok([f, h, w]),
+            _ => Err(Error::shape("latents", latents.dims(), self.expected())),
+        }
+    }
+
+    /// Places of a [`Cache`] for this decoder.
     pub(crate) fn slots(&self) -> usize {
         self.slots
     }
@@ -200,7 +205,8 @@ impl DecodeStream<'_> {
     }
 }
 
-fn check_finite(frames: &Tensor, number: usize) -> Result<()> {
+/// Whether the frames of a latent frame, counted from 1, are all numbers.
+pub(crate) fn check_finite(frames: &Tensor, number: usize) -> Result<()> {
     // 0 times infinity or NaN is NaN. Lines first, which a GPU sums side by side.
     if !(frames * 0.0)?.sum(D::Minus1)?.sum_all()?.to_scalar::<f32>()?.is_nan() {
         return Ok(());

@@ -22,6 +22,7 @@ mod res_block;
 mod resample;
 #[cfg(test)]
 mod tests;
+mod tile_outer;
 mod tiling;
 
 use std::path::Path;

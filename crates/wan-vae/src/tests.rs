@@ -5,7 +5,6 @@ use wan_core::WeightSet;
 use wan_core::testkit::{assert_close, distance, repo_path};
 
 use crate::cache::{Cache, equal};
-use crate::tiling::{Blend, Grid};
 use crate::{Tiling, Vae};
 
 fn vae() -> Vae {
@@ -100,28 +99,44 @@ fn the_first_frame_sees_the_first_latent_only() {
 #[test]
 fn tiles_frame_by_frame_equal_tiles_one_after_the_other() {
     let decoder = vae().decoder;
-    let latents = field(&[1, 16, 3, 5, 7], 1.0);
+    for (size, tiles) in [([5, 7], 6), ([4, 3], 1), ([3, 7], 3), ([9, 2], 4)] {
+        let latents = field(&[1, 16, 3, size[0], size[1]], 1.0);
+        let tiling = Tiling { tile_height: 24, tile_width: 32, stride_height: 16, stride_width: 16 };
+        let tiling =
+            if tiles == 1 { Tiling { tile_height: 32, stride_height: 32, ..tiling } } else { tiling };
+        let (mut steps, mut parts) = (Vec::new(), Vec::new());
+        let mut done = |step, all| {
+            steps.push((step, all));
+            Ok(())
+        };
+        let mut sink = |chunk: Tensor| {
+            parts.push(chunk);
+            Ok(())
+        };
+        decoder.decode_tile_by_tile(&latents, &tiling, &mut done, &mut sink).unwrap();
+        assert_eq!(steps, (1..=3 * tiles).map(|step| (step, 3 * tiles)).collect::<Vec<_>>());
+        assert_eq!(parts.iter().map(|p| p.dim(1).unwrap()).collect::<Vec<_>>(), [1, 4, 4]);
+        let found = cat(&parts, 1).unsqueeze(0).unwrap();
+        let in_step = decoder.decode(&latents, Some(&tiling)).unwrap();
+        assert!(equal(&in_step, &found).unwrap(), "{size:?}");
+        assert_eq!(equal(&decoder.decode(&latents, None).unwrap(), &found).unwrap(), tiles == 1, "{size:?}");
+    }
+}
+
+#[test]
+fn what_is_not_finite_or_not_wanted_stops_tile_after_tile() {
+    let decoder = vae().decoder;
     let tiling = Tiling { tile_height: 24, tile_width: 32, stride_height: 16, stride_width: 16 };
-    let grid = Grid::new(Some(&tiling), 5, 7, 8).unwrap();
-    assert_eq!(grid.tiles.len(), 6);
-    let blend = Blend::new(grid, 8, &Device::Cpu).unwrap();
-    let plane = latents.squeeze(0).unwrap();
-    let whole = blend
-        .run(|_, tile| {
-            let part = plane.narrow(2, tile.rows.start, tile.rows.len())?.narrow(
-                3,
-                tile.columns.start,
-                tile.columns.len(),
-            )?;
-            let mut cache = Cache::new(decoder.slots());
-            let frames = (0..3)
-                .map(|t| decoder.chunk(&part.narrow(1, t, 1)?, &mut cache))
-                .collect::<Result<Vec<_>, _>>()?;
-            Ok(Tensor::cat(&frames, 1)?)
-        })
-        .unwrap();
-    let whole = whole.clamp(-1f32, 1f32).unwrap().unsqueeze(0).unwrap();
-    assert!(equal(&decoder.decode(&latents, Some(&tiling)).unwrap(), &whole).unwrap());
+    let run = |latents: &Tensor, stop_at: usize| {
+        let mut done = |step, _| if step == stop_at { Err(wan_core::Error::Cancelled) } else { Ok(()) };
+        decoder.decode_tile_by_tile(latents, &tiling, &mut done, &mut |_| Ok(()))
+    };
+    let good = field(&[1, 16, 2, 5, 4], 1.0);
+    run(&good, 0).unwrap();
+    assert!(matches!(run(&good, 3), Err(wan_core::Error::Cancelled)));
+    let bad = cat(&[good.narrow(2, 0, 1).unwrap(), (good.narrow(2, 1, 1).unwrap() / 0.0).unwrap()], 2);
+    assert!(run(&bad, 0).unwrap_err().to_string().contains("latent frame 2"));
+    assert!(run(&field(&[1, 15, 2, 5, 4], 1.0), 0).is_err());
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Decoding and encoding in overlapping tiles, blended by linear ramps.
 //!
-//! The tiles are the outer loop of space and the inner loop of time: every tile keeps its own caches, and each
-//! chunk of frames is blended as soon as all tiles have given theirs. A pixel's terms are added in the order of
-//! the tiles either way, so this equals running the tiles one after the other over all frames, bit for bit.
+//! Here time is the outer loop and the tiles the inner one: every tile keeps its own caches, and each chunk of frames is
+//! blended as soon as all tiles have given theirs. A pixel's terms are added in the order of the tiles either way, so
+//! this equals running the tiles one after the other over all frames (`tile_outer.rs`), bit for bit.
 //!
 //! Source: ComfyUI-WanVideoWrapper `wanvideo/wan_video_vae.py`, `tiled_decode`, `tiled_encode` and `build_mask`,
 //! with sizes in pixels as its nodes divide them.
@@ -157,13 +157,28 @@ impl Blend {
         let mut sum = None;
         for (i, tile) in self.grid.tiles.iter().enumerate() {
             let part = output(i, tile)?;
-            let Some(mask) = self.masks.get(i) else { return Ok(part) };
-            sum = Some(add(sum, self.place(&part.broadcast_mul(mask)?, tile)?)?);
+            if self.masks.is_empty() {
+                return Ok(part);
+            }
+            sum = Some(add(sum, self.place(&self.weighted(i, part)?, tile)?)?);
         }
         match (sum, &self.total) {
             (Some(sum), Some(total)) => Ok(sum.broadcast_div(total)?),
             _ => Err(Error::invalid("latents", "no pixels", "at least one")),
         }
+    }
+
+    /// A tile's output as a term of the blended plane, which is the sum of all terms over [`Blend::total`].
+    pub fn weighted(&self, tile: usize, part: Tensor) -> Result<Tensor> {
+        match self.masks.get(tile) {
+            Some(mask) => Ok(part.broadcast_mul(mask)?),
+            None => Ok(part),
+        }
+    }
+
+    /// Sum of the weights, `[H, W]` f32; none where there is a single tile.
+    pub fn total(&self) -> Option<&Tensor> {
+        self.total.as_ref()
     }
 
     /// A tile's values in a plane of zeros.

@@ -33,6 +33,20 @@ fn eighty_one_frames_take_no_more_than_seventeen() {
         assert!(long <= 1.02 * short, "decode, {tiling:?}: {short} bytes for 17 frames, {long} for 81");
     }
 
+    // Tile after tile the frames wait, and the caches are those of one tile.
+    let by_tile = |latent_frames: usize| {
+        let latents = Tensor::randn(0f32, 1f32, (1, 16, latent_frames, 6, 8), &Device::Cpu).unwrap();
+        let mut drop = |_| Ok(());
+        let (peak, result) =
+            MEMORY.of(|| vae.decoder.decode_tile_by_tile(&latents, &tiling, &mut |_, _| Ok(()), &mut drop));
+        result.unwrap();
+        peak as f64 - (3 * (4 * latent_frames - 3) * 48 * 64 * 4) as f64
+    };
+    let (short, long) = (by_tile(5), by_tile(21));
+    assert!(long <= 1.05 * short, "tile after tile: {short} bytes for 17 frames, {long} for 81");
+    let in_step = decode(5, Some(&tiling));
+    assert!(short < in_step / 1.5, "tile after tile: {short} bytes, in step {in_step}");
+
     // The latents of all frames are the result, and are allowed for: twice, since they are joined at the end.
     let encode = |latent_frames: usize| {
         let chunk = |i| Tensor::zeros((1, 3, if i == 0 { 1 } else { 4 }, 48, 64), DType::F32, &Device::Cpu);

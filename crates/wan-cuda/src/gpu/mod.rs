@@ -30,7 +30,7 @@ pub use images::{IMAGES, Image, Target, images_for};
 pub use pinned::Pinned;
 pub use pool::PoolMemory;
 pub use profile::KernelTime;
-pub use report::{KernelReport, parse as parse_report};
+pub use report::{KernelReport, losses, parse as parse_report};
 pub use scratch::ScratchGuard;
 pub use storage::address;
 pub use timer::Timer;

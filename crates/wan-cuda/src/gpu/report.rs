@@ -33,6 +33,13 @@ pub fn parse(report: &str) -> Vec<KernelReport<'_>> {
     kernels
 }
 
+/// The lines in which the assembler says that code will be slower than it was written: products of warpgroups that wait
+/// for each other, registers that a warpgroup does not get. They are no warnings, and no option makes them errors.
+pub fn losses(report: &str) -> Vec<&str> {
+    let told = |line: &&str| line.contains("Potential Performance Loss") || line.contains("setmaxnreg");
+    report.lines().filter(told).collect()
+}
+
 /// The number that ends where `unit` begins; 0 where there is none.
 fn number_before(line: &str, unit: &str) -> u32 {
     let Some((before, _)) = line.split_once(unit) else { return 0 };
@@ -51,6 +58,25 @@ mod tests {
                     16 bytes stack frame, 4 bytes spill stores, 8 bytes spill loads\n\
                     ptxas info    : Used 39 registers, used 1 barriers, 1024 bytes smem, 396 bytes cmem[0]\n";
         assert_eq!(parse(text), [KernelReport { kernel: "a_f32", registers: 39, spills: 12, stack: 16 }]);
+    }
+
+    #[test]
+    fn losses_are_found() {
+        let lost = "ptxas info    : (C7511) Potential Performance Loss: wgmma.mma_async instructions are serialized due to \
+                    insufficient register resources for the wgmma pipeline in the function 'a_f16'";
+        let ignored =
+            "ptxas info    : (C7508) setmaxnreg ignored; unable to determine register count at entry";
+        let report = format!("ptxas info    : 0 bytes gmem\n{lost}\n{ignored}\n");
+        assert_eq!(losses(&report), [lost, ignored]);
+    }
+
+    /// Products of warpgroups run side by side, and each warpgroup has the registers it asks for.
+    #[test]
+    fn nothing_is_held_back() {
+        for image in IMAGES {
+            let losses = losses(image.report);
+            assert!(losses.is_empty(), "{} for {:?}: {losses:?}", image.file, image.target);
+        }
     }
 
     /// No kernel keeps registers in memory, on any architecture.

@@ -21,6 +21,9 @@ pub struct Sage {
     kernel: SageKernel,
 }
 
+/// Channels of the heads that it takes.
+pub const SAGE_HEAD: usize = DIM;
+
 /// As in `kernels/common/sage.cuh` and `kernels/sage_quantise.cu`.
 const DIM: usize = 128;
 const TOKENS: usize = 128;
@@ -44,7 +47,7 @@ struct Parts {
 }
 
 impl Sage {
-    /// `None` for another `head_dim` than 128.
+    /// `None` for another `head_dim` than [`SAGE_HEAD`].
     pub fn new(shape: AttentionShape, kernel: SageKernel) -> Option<Self> {
         (shape.head_dim == DIM).then_some(Self { shape, kernel })
     }

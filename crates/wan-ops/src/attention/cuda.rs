@@ -59,7 +59,7 @@ impl Job<'_> {
             // Where it is the faster one, and only where the time to prepare it is no matter.
             AttentionChoice::Auto => {
                 let work = self.shape.queries * self.shape.keys;
-                self.gpu.capability() >= (9, 0) && work >= WORTH_A_PLAN && self.cudnn().unwrap_or(false)
+                cudnn_by_default(self.gpu) && work >= WORTH_A_PLAN && self.cudnn().unwrap_or(false)
             }
         };
         if done {
@@ -109,8 +109,13 @@ impl Job<'_> {
     }
 }
 
+/// Whether cuDNN's attention is faster than the exact kernel.
+pub(crate) fn cudnn_by_default(gpu: &Gpu) -> bool {
+    gpu.capability() >= (9, 0)
+}
+
 /// The fastest 8-bit kernel that this GPU's images have.
-fn sage_kernel(gpu: &Gpu) -> SageKernel {
+pub(crate) fn sage_kernel(gpu: &Gpu) -> SageKernel {
     if gpu.has("attention_sage_sm90_bf16") {
         SageKernel::Hopper
     } else if gpu.has("attention_sage_fp8_bf16") {

@@ -8,6 +8,8 @@ mod reference;
 mod tests;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor};
+#[cfg(feature = "cuda")]
+pub(crate) use cuda::{cudnn_by_default, sage_kernel};
 pub use reference::attention_reference;
 use wan_core::{Error, Result};
 

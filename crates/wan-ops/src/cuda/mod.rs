@@ -1,11 +1,9 @@
 //! What the CUDA halves share: inputs and outputs of kernels as addresses, and launching.
 
-use std::path::PathBuf;
-
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::cuda_backend::{CudaDevice, CudaStorage};
 use candle_core::op::BackpropOp;
-use candle_core::{DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{DType, Layout, Result, Shape, Storage, Tensor, bail};
 use wan_cuda::gpu::{Gemm, GemmPlaces, Gpu, address};
 use wan_cuda::ops::Function;
 use wan_cuda::{DevPtr, Float, Launch};
@@ -181,17 +179,6 @@ pub(crate) fn function(activation: Activation) -> Function {
         Activation::GeluErf => Function::GeluErf,
         Activation::Silu => Function::Silu,
     }
-}
-
-/// Keeps the choice of matrix-product algorithms, which takes some milliseconds for each new shape, in `file`. Nothing
-/// on the CPU.
-///
-/// Errors: a GPU that cannot be used.
-pub fn keep_tuning(device: &Device, file: PathBuf) -> wan_core::Result<()> {
-    if let Device::Cuda(device) = device {
-        Gpu::of(device).map_err(candle_core::Error::from)?.keep_tuning(file);
-    }
-    Ok(())
 }
 
 fn allocate(device: &CudaDevice, shape: &Shape, dtype: DType) -> Result<CudaStorage> {

@@ -65,15 +65,19 @@ impl Placed {
         parts: Vec<Vec<Linear>>,
         swapped: &[usize],
         host: HostSide,
+        copies: Option<HostCopies>,
     ) -> Result<Self> {
         let gpu = Gpu::of(device).map_err(error)?;
         let parts: Arc<[Part]> = parts.into_iter().map(Part::new).collect();
-        let is_swapped = |index: &usize| swapped.contains(index);
-        let swapped: Vec<usize> = (0..parts.len()).filter(is_swapped).collect();
+        let swapped = in_order(swapped, parts.len());
         // First of all: its threads read files while the rest is uploaded.
-        let source = match host {
-            HostSide::Pinned => Source::Pinned(arena(&gpu, &parts, &swapped)),
-            HostSide::Mapped => Source::Mapped,
+        let source = match (host, copies) {
+            (HostSide::Pinned, Some(copies)) if copies.swapped == swapped => Source::Pinned(copies.arena),
+            (HostSide::Pinned, copies) => {
+                drop(copies); // of other parts: their memory goes first
+                Source::Pinned(arena(&gpu, &parts, &swapped))
+            }
+            (HostSide::Mapped, _) => Source::Mapped,
         };
         let again = host == HostSide::Pinned;
         let schedule = SwapSchedule::new(&swapped, SWAP_SLOTS, again);
@@ -127,6 +131,26 @@ impl Drop for Placed {
     fn drop(&mut self) {
         self.parts.iter().for_each(Part::put_back);
     }
+}
+
+/// Copies in pinned memory that were started before their parts are placed.
+pub(super) struct HostCopies {
+    swapped: Vec<usize>,
+    arena: HostArena<Pinned>,
+}
+
+impl HostCopies {
+    pub fn start(device: &CudaDevice, parts: Vec<Vec<Linear>>, swapped: &[usize]) -> Result<Self> {
+        let gpu = Gpu::of(device).map_err(error)?;
+        let parts: Vec<Part> = parts.into_iter().map(Part::new).collect();
+        let swapped = in_order(swapped, parts.len());
+        Ok(Self { arena: arena(&gpu, &parts, &swapped), swapped })
+    }
+}
+
+/// Those of the numbers that there are, rising.
+fn in_order(swapped: &[usize], parts: usize) -> Vec<usize> {
+    (0..parts).filter(|index| swapped.contains(index)).collect()
 }
 
 /// One slot, and the two events that order its use.

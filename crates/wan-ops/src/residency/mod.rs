@@ -38,6 +38,36 @@ pub enum HostSide {
     Mapped,
 }
 
+/// Copies of parts in pinned memory, made in the background before the parts are placed. Nothing on the CPU.
+pub struct HostCopies {
+    #[cfg(feature = "cuda")]
+    copies: Option<cuda::HostCopies>,
+}
+
+impl HostCopies {
+    /// Starts to copy those of `parts` whose number is in `swapped`, for a later [`Residency::place`] of the same ones.
+    /// Dropping it stops that and frees them.
+    ///
+    /// Errors: the driver's.
+    pub fn start(device: &Device, parts: Vec<Vec<Linear>>, swapped: &[usize]) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        if let Device::Cuda(device) = device {
+            return Ok(Self { copies: Some(cuda::HostCopies::start(device, parts, swapped)?) });
+        }
+        let _ = (device, parts, swapped);
+        Ok(Self {
+            #[cfg(feature = "cuda")]
+            copies: None,
+        })
+    }
+}
+
+impl std::fmt::Debug for HostCopies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HostCopies")
+    }
+}
+
 /// Where the parts of a model lie. On the CPU they stay in their files and nothing here has an effect.
 pub struct Residency {
     #[cfg(feature = "cuda")]
@@ -54,7 +84,8 @@ impl Residency {
     }
 
     /// Places the weights of `parts`, given as the layers of each, in the order in which they are visited. Parts whose
-    /// number is in `swapped` go through at most [`SWAP_SLOTS`] slots; the others are uploaded now.
+    /// number is in `swapped` go through at most [`SWAP_SLOTS`] slots; the others are uploaded now. `copies` of the same
+    /// parts, if they were started before, take the place of those that [`HostSide::Pinned`] would make.
     ///
     /// Changes beside a weight (LoRA) and biases are no part of this: they stay on the device, where a layer puts them
     /// at its first use.
@@ -65,13 +96,15 @@ impl Residency {
         parts: Vec<Vec<Linear>>,
         swapped: &[usize],
         host: HostSide,
+        copies: Option<HostCopies>,
     ) -> Result<Self> {
         #[cfg(feature = "cuda")]
         if let Device::Cuda(device) = device {
-            let placed = cuda::Placed::new(device, parts, swapped, host)?;
+            let copies = copies.and_then(|copies| copies.copies);
+            let placed = cuda::Placed::new(device, parts, swapped, host, copies)?;
             return Ok(Self { placed: Some(std::sync::Mutex::new(placed)) });
         }
-        let _ = (device, parts, swapped, host);
+        let _ = (device, parts, swapped, host, copies);
         Ok(Self::on_demand())
     }
 

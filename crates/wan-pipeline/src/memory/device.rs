@@ -8,7 +8,7 @@ use wan_umt5::tokenizer::TEXT_LEN;
 use super::host::{dit_job, process_bytes, tokenizer_heap};
 use super::plan::{DecodeMode, MemoryItem, MemoryPlan};
 use super::{Budget, JobShape, ModelSizes, VaeSizes};
-use crate::{BlocksToSwap, Result, TilingChoice};
+use crate::{BlocksToSwap, Result};
 
 /// Context of the driver, code of the kernels and the libraries, on the device.
 const CONTEXT: u64 = 800_000_000;
@@ -34,12 +34,14 @@ pub(super) fn plan(sizes: &ModelSizes, job: &JobShape, budget: Budget) -> Result
             Stage::EncodeImage,
             job,
             image.stored,
-            image.on_device,
+            image.stored,
             image.config.activation_bytes(DTYPE),
         ));
         items.push(encode_condition(sizes, job)?);
     }
-    let (denoise, swapped_blocks) = denoise(sizes, job, usable);
+    let (denoise, swapped_blocks, pinned) = denoise(sizes, job, usable);
+    // It is filled while the encoders run.
+    items.iter_mut().for_each(|encoder| encoder.host_bytes += pinned);
     items.push(denoise);
     let (decode_item, mode, tiles) = decode(&sizes.vae, job, budget)?;
     items.push(decode_item);
@@ -101,8 +103,8 @@ fn encode_condition(sizes: &ModelSizes, job: &JobShape) -> Result<MemoryItem> {
     Ok(item(Stage::EncodeCondition, job, vae.stored, vae.on_device, working))
 }
 
-/// The fewest blocks in host memory that fit, or as many as were asked for.
-fn denoise(sizes: &ModelSizes, job: &JobShape, usable: u64) -> (MemoryItem, usize) {
+/// The fewest blocks in host memory that fit, or as many as were asked for; and the bytes they take there.
+fn denoise(sizes: &ModelSizes, job: &JobShape, usable: u64) -> (MemoryItem, usize, u64) {
     let (dit, forward) = (&sizes.dit, dit_job(sizes, job));
     let blocks = dit.weights.blocks.len();
     let estimate = |swapped| estimate_device_memory(&dit.weights, &dit.config, &forward, swapped);
@@ -115,7 +117,7 @@ fn denoise(sizes: &ModelSizes, job: &JobShape, usable: u64) -> (MemoryItem, usiz
     let weights = weights + sizes.loras;
     let working = estimate(swapped).peak() + beside - weights - CONTEXT;
     let item = item(Stage::Denoise, job, dit.weights.stored + sizes.loras, weights, working);
-    (MemoryItem { host_bytes: item.host_bytes + host, ..item }, swapped)
+    (MemoryItem { host_bytes: item.host_bytes + host, ..item }, swapped, host)
 }
 
 /// The first that fits of whole, tiles in step, and tile after tile; the last resort where none does.
@@ -125,22 +127,9 @@ pub(super) fn decode(
     budget: Budget,
 ) -> Result<(MemoryItem, DecodeMode, usize)> {
     let usable = budget.device_to_choose_by();
-    let (h, w) = (job.latent().height, job.latent().width);
-    let modes: &[DecodeMode] = match job.tiling {
-        TilingChoice::Auto => &[DecodeMode::Whole, DecodeMode::TimeOuter, DecodeMode::TileOuter],
-        TilingChoice::On => &[DecodeMode::TimeOuter, DecodeMode::TileOuter],
-        TilingChoice::Off => &[DecodeMode::Whole],
-    };
     let mut choice = None;
-    for mode in modes {
-        let estimate = match mode {
-            DecodeMode::Whole => vae.config.decode_memory(h, w, None, DTYPE)?,
-            DecodeMode::TimeOuter => vae.config.decode_memory(h, w, Some(&job.tile), DTYPE)?,
-            DecodeMode::TileOuter => vae.config.decode_memory_tile_outer(h, w, &job.tile, DTYPE)?,
-        };
-        // The blended frames wait in main memory for the last tile, and for the last frame if they are stretched.
-        let waits = *mode == DecodeMode::TileOuter || job.keeps_frames;
-        let kept = if waits { job.frames_bytes() } else { 0 };
+    for mode in DecodeMode::allowed_by(job.tiling) {
+        let (estimate, kept) = (mode.estimate(vae, job, DTYPE)?, mode.waiting_bytes(job));
         let item = item(Stage::Decode, job, vae.stored, vae.on_device, estimate.total() + CONV_WORKSPACE);
         let item = MemoryItem { host_bytes: item.host_bytes + kept, ..item };
         let fits = item.device_bytes() <= usable;

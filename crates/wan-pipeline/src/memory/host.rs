@@ -8,7 +8,7 @@ use wan_umt5::tokenizer::TEXT_LEN;
 
 use super::plan::{DecodeMode, MemoryItem, MemoryPlan};
 use super::{Budget, ImageEncoderSizes, JobShape, ModelSizes, VaeSizes};
-use crate::{Result, TilingChoice};
+use crate::Result;
 
 /// The program, its libraries, and what the allocator does not give back to the system: measured as 15 to 50 MB.
 const PROCESS: u64 = 64 << 20;
@@ -112,6 +112,7 @@ pub(super) fn dit_job(sizes: &ModelSizes, job: &JobShape) -> MemoryJob {
         contexts: job.contexts,
         dtype: sizes.dtype,
         cache: KeyCache::Keep,
+        numerics: job.numerics,
     }
 }
 
@@ -135,30 +136,27 @@ fn chunk_bytes(vae: &VaeSizes, job: &JobShape) -> u64 {
     (vae.config.temporal_factor() * 3 * job.width * job.height * 4) as u64
 }
 
-/// How the VAE decodes on the CPU, in how many tiles, and the bytes it allocates: whole if that fits, else whichever
-/// takes less. Tiles are not always less: each keeps its own caches, and they overlap.
+/// How the VAE decodes on the CPU, in how many tiles, and the bytes it allocates: the plainest way that fits, else that
+/// which takes least. Tiles in step are not always less than the whole: each keeps its own caches, and they overlap.
 pub(super) fn decode(
     vae: &VaeSizes,
     job: &JobShape,
     budget: Budget,
     dtype: DType,
 ) -> Result<(DecodeMode, usize, u64)> {
-    let latent = job.latent();
-    let kept = if job.keeps_frames { job.frames_bytes() } else { 0 };
-    let beside = kept + chunk_bytes(vae, job) + 16 * job.latent_plane_bytes();
-    let estimate = |tile| vae.config.decode_memory(latent.height, latent.width, tile, dtype);
-    let (whole, tiled) = (estimate(None)?, estimate(Some(&job.tile))?);
-    let bytes = |e: &wan_vae::MemoryEstimate| with_scratch(e.total() + vae.decoder_widened) + beside;
-    let in_tiles = match job.tiling {
-        TilingChoice::On => true,
-        TilingChoice::Off => false,
-        TilingChoice::Auto => {
-            bytes(&whole) + process_bytes(Stage::Decode, job) > budget.host_to_choose_by()
-                && tiled.total() < whole.total()
+    let beside = chunk_bytes(vae, job) + 16 * job.latent_plane_bytes();
+    let process = process_bytes(Stage::Decode, job);
+    let mut least = None;
+    for mode in DecodeMode::allowed_by(job.tiling) {
+        let estimate = mode.estimate(vae, job, dtype)?;
+        let bytes = with_scratch(estimate.total() + vae.decoder_widened) + mode.waiting_bytes(job) + beside;
+        let choice = (*mode, estimate.tiles, bytes);
+        if bytes + process <= budget.host_to_choose_by() {
+            return Ok(choice);
         }
-    };
-    Ok(match in_tiles {
-        true => (DecodeMode::TimeOuter, tiled.tiles, bytes(&tiled)),
-        false => (DecodeMode::Whole, 1, bytes(&whole)),
-    })
+        if least.is_none_or(|(_, _, least)| bytes < least) {
+            least = Some(choice);
+        }
+    }
+    least.ok_or_else(|| wan_core::Error::invalid("decode modes", "none", "at least one").into())
 }

@@ -1,5 +1,6 @@
 use wan_core::geometry::LatentSize;
 use wan_core::progress::Stage;
+use wan_dit::Numerics;
 use wan_vae::Tiling;
 
 use crate::plan::Sizing;
@@ -24,6 +25,8 @@ pub(crate) struct JobShape {
     pub tile: Tiling,
     /// Whether all frames are kept until the last one is known.
     pub keeps_frames: bool,
+    /// How a GPU multiplies.
+    pub numerics: Numerics,
     /// DiT blocks in host memory.
     pub blocks_to_swap: BlocksToSwap,
     /// How the size follows from the one asked for.
@@ -45,6 +48,7 @@ impl JobShape {
             tiling: request.vae_tiling,
             tile: request.tile,
             keeps_frames: request.output_range == OutputRange::Minmax,
+            numerics: request.numerics(),
             blocks_to_swap: request.blocks_to_swap,
             sizing: plan.sizing,
             first,

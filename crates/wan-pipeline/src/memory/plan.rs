@@ -2,9 +2,10 @@ use bytesize::ByteSize;
 use candle_core::DType;
 use serde::{Serialize, Serializer};
 use wan_core::progress::Stage;
+use wan_vae::MemoryEstimate;
 
 use super::{Budget, JobShape, ModelSizes, Processor, VaeSizes, advice, device, host};
-use crate::{PipelineError, Plan, Result};
+use crate::{PipelineError, Plan, Result, TilingChoice};
 
 /// How the VAE turns latents into frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -14,7 +15,7 @@ pub enum DecodeMode {
     Whole,
     /// All tiles of a latent frame before the next one; each tile keeps its own caches, frames come in order.
     TimeOuter,
-    /// All frames of a tile before the next one, blended in main memory; frames come at the end.
+    /// All frames of a tile before the next one, blended in main memory; frames come at the end. The same values.
     TileOuter,
 }
 
@@ -75,13 +76,53 @@ pub struct MemoryPlan {
     pub notes: Vec<String>,
 }
 
-/// How the VAE decodes `plan` within `budget`; for the stage itself, which needs nothing else of the plan.
-pub(crate) fn decode_mode(vae: &VaeSizes, plan: &Plan, budget: Budget, dtype: DType) -> Result<DecodeMode> {
+/// How the VAE decodes `plan` within `budget`, and in how many tiles; for the stage itself, which needs nothing else of
+/// the plan.
+pub(crate) fn decode_mode(
+    vae: &VaeSizes,
+    plan: &Plan,
+    budget: Budget,
+    dtype: DType,
+) -> Result<(DecodeMode, usize)> {
     let job = JobShape::of(plan, Stage::Decode).checked()?;
     Ok(match budget.processor {
-        Processor::Cpu => host::decode(vae, &job, budget, dtype)?.0,
-        Processor::Gpu => device::decode(vae, &job, budget)?.1,
+        Processor::Cpu => {
+            let (mode, tiles, _) = host::decode(vae, &job, budget, dtype)?;
+            (mode, tiles)
+        }
+        Processor::Gpu => {
+            let (_, mode, tiles) = device::decode(vae, &job, budget)?;
+            (mode, tiles)
+        }
     })
+}
+
+impl DecodeMode {
+    /// The modes that a choice of tiling leaves, in the order in which they are tried.
+    pub(super) fn allowed_by(tiling: TilingChoice) -> &'static [Self] {
+        match tiling {
+            TilingChoice::Auto => &[Self::Whole, Self::TimeOuter, Self::TileOuter],
+            TilingChoice::On => &[Self::TimeOuter, Self::TileOuter],
+            TilingChoice::Off => &[Self::Whole],
+        }
+    }
+
+    /// What decoding so takes, the frames that wait in main memory not counted.
+    pub(super) fn estimate(self, vae: &VaeSizes, job: &JobShape, dtype: DType) -> Result<MemoryEstimate> {
+        let (config, latent) = (&vae.config, job.latent());
+        let (h, w) = (latent.height, latent.width);
+        Ok(match self {
+            Self::Whole => config.decode_memory(h, w, None, dtype)?,
+            Self::TimeOuter => config.decode_memory(h, w, Some(&job.tile), dtype)?,
+            Self::TileOuter => config.decode_memory_tile_outer(h, w, &job.tile, dtype)?,
+        })
+    }
+
+    /// Bytes of the frames that wait in main memory: for the last tile where tiles come one after the other, and for the
+    /// last frame where values are stretched.
+    pub(super) fn waiting_bytes(self, job: &JobShape) -> u64 {
+        if self == Self::TileOuter || job.keeps_frames { job.frames_bytes() } else { 0 }
+    }
 }
 
 impl MemoryPlan {

@@ -1,5 +1,4 @@
 use candle_core::DType;
-use wan_core::memory::device_bytes;
 use wan_core::{Result, Stored, WeightSet};
 use wan_dit::{DitConfig, DitWeightSizes};
 use wan_vae::VaeConfig;
@@ -49,7 +48,7 @@ impl TextEncoderSizes {
             if name == "token_embedding.weight" {
                 continue;
             }
-            let bytes = device_bytes(tensor);
+            let bytes = tensor.bytes().len() as u64;
             on_device += bytes;
             let number = name.strip_prefix("blocks.").and_then(|rest| rest.split('.').next()?.parse().ok());
             if let Some(layer) = number.and_then(|n: usize| layers.get_mut(n)) {
@@ -66,10 +65,8 @@ impl TextEncoderSizes {
 pub struct ImageEncoderSizes {
     /// Hyper-parameters.
     pub config: wan_clip::Config,
-    /// All tensors as stored.
+    /// All tensors as stored, which is how they lie on a GPU.
     pub stored: u64,
-    /// The same on a GPU.
-    pub on_device: u64,
 }
 
 impl ImageEncoderSizes {
@@ -79,7 +76,7 @@ impl ImageEncoderSizes {
     pub fn read(weights: &WeightSet) -> Result<Self> {
         let (weights, _) = weights.canonical("clip vision tower", wan_clip::names::DIALECTS)?;
         let config = wan_clip::Config::read(None, &weights)?;
-        Ok(Self { config, stored: stored_bytes(&weights), on_device: weights.iter().map(device_bytes).sum() })
+        Ok(Self { config, stored: stored_bytes(&weights) })
     }
 }
 
@@ -94,7 +91,7 @@ pub struct VaeSizes {
     pub decoder_widened: u64,
     /// The encoder in f32.
     pub encoder_widened: u64,
-    /// All tensors on a GPU.
+    /// All tensors on a GPU, where convolutions keep their weights in bf16.
     pub on_device: u64,
 }
 
@@ -115,9 +112,17 @@ impl VaeSizes {
             stored: stored_bytes(&weights),
             decoder_widened: widened(true),
             encoder_widened: widened(false),
-            on_device: weights.iter().map(device_bytes).sum(),
+            on_device: weights.iter().map(on_device).sum(),
             config,
         })
+    }
+}
+
+/// Bytes of a tensor of the VAE on a GPU: kernels of convolutions have axes of their own, matrices and vectors do not.
+fn on_device(tensor: &Stored) -> u64 {
+    match tensor.shape().len() {
+        0..=2 => tensor.bytes().len() as u64,
+        _ => (tensor.elements() * DType::BF16.size_in_bytes()) as u64,
     }
 }
 

@@ -46,6 +46,9 @@ const WAYS: [Way; 5] = [
     Way { name: "fast", dtype: DType::BF16, numerics: Numerics::FAST, error: 8e-2, cosine: 0.997 },
 ];
 
+/// How much larger errors of the embedded model may be, whose 128 channels and 2 heads average less.
+const TINY_SLACK: f64 = 2.0;
+
 /// The inputs of one forward, on the CPU in f32.
 #[derive(Debug, Clone)]
 pub(crate) struct DitCase {
@@ -64,7 +67,8 @@ struct Trace {
 
 pub fn run(runner: &mut Runner<'_>, device: &Device, scale: Scale) {
     let tiny_weights = || -> Result<WeightSet> { Ok(tiny()?.dit.weights()?) };
-    group(runner, device, "tiny", LatentSize { frames: 3, height: 12, width: 10 }, scale.seed, tiny_weights);
+    let size = LatentSize { frames: 3, height: 12, width: 10 };
+    group(runner, device, ("tiny", TINY_SLACK), size, scale.seed, tiny_weights);
     if scale.full {
         let size = if scale.large {
             LatentSize { frames: 3, height: 30, width: 52 }
@@ -72,7 +76,7 @@ pub fn run(runner: &mut Runner<'_>, device: &Device, scale: Scale) {
             LatentSize { frames: 1, height: 6, width: 10 }
         };
         let blocks = if scale.large { 2 } else { 1 };
-        group(runner, device, "full", size, scale.seed, || {
+        group(runner, device, ("full", 1.0), size, scale.seed, || {
             synthetic("dit", Layout::dit()?, blocks, scale.seed)
         });
     }
@@ -82,7 +86,7 @@ pub fn run(runner: &mut Runner<'_>, device: &Device, scale: Scale) {
 fn group(
     runner: &mut Runner<'_>,
     device: &Device,
-    which: &str,
+    (which, slack): (&str, f64),
     size: LatentSize,
     seed: u64,
     weights: impl FnOnce() -> Result<WeightSet>,
@@ -102,6 +106,8 @@ fn group(
     };
     for way in WAYS {
         runner.row(GROUP, format!("dit {which} {}", way.name), || {
+            let way =
+                Way { error: slack * way.error, cosine: 1.0 - slack * slack * (1.0 - way.cosine), ..way };
             compare(&case.trace(&weights, device, way.dtype, way.numerics)?, &expected, way)
         });
         runner.row(GROUP, format!("dit {which} {} swapped", way.name), || {

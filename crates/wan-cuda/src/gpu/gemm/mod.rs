@@ -4,7 +4,7 @@ mod descriptor;
 mod tuning;
 
 use std::ffi::c_void;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::cuda_backend::CudaDevice;
@@ -15,7 +15,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
 use self::descriptor::Descriptors;
 use self::tuning::Tuning;
 use super::{Gpu, GpuError};
-use crate::{DevPtr, Float};
+use crate::{ChoicesError, DevPtr, Float};
 
 /// Scratch that cublasLt's algorithms may use; what NVIDIA recommends for Hopper, and enough elsewhere.
 const WORKSPACE_BYTES: usize = 32 << 20;
@@ -127,10 +127,12 @@ impl Drop for Blas {
 }
 
 impl Gpu {
-    /// Keeps the algorithms chosen for products in a file, and takes those that it holds for this GPU, driver and
-    /// library. Without one they are chosen anew in every process.
-    pub fn keep_tuning(&self, file: PathBuf) {
-        self.blas.tuning().keep(file);
+    /// Keeps the algorithms chosen for products in a file of `folder`, one for each GPU, driver and library, and takes
+    /// those that it holds. Without it they are chosen anew in every process.
+    ///
+    /// Errors: a file that cannot be used; it is then replaced.
+    pub fn keep_tuning(&self, folder: &Path) -> Result<(), ChoicesError> {
+        self.blas.tuning().keep(folder)
     }
 
     /// Puts a product on the device's stream. The first of each shape times cublasLt's candidates on the places given,

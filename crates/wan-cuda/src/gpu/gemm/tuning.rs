@@ -1,10 +1,8 @@
 //! Which of cublasLt's algorithms a product runs with: timed once for each shape, then remembered.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::Write;
 use std::mem::MaybeUninit;
-use std::path::PathBuf;
+use std::path::Path;
 
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::cublaslt::result::{self, CublasError};
@@ -16,6 +14,7 @@ use candle_core::cuda_backend::cudarc::driver::sys::{CUevent_flags, cuDriverGetV
 
 use super::{Call, Gemm, WORKSPACE_BYTES};
 use crate::gpu::GpuError;
+use crate::{Choices, ChoicesError};
 
 /// Algorithms that are timed.
 const CANDIDATES: usize = 8;
@@ -29,11 +28,8 @@ type Key = (Gemm, u32);
 
 pub(super) struct Tuning {
     chosen: HashMap<Key, Algorithm>,
-    /// GPU, driver and library, for which alone a choice is good.
-    machine: String,
-    file: Option<PathBuf>,
-    /// Lines of the file: `machine \t shape`, and the algorithm's words.
-    kept: HashMap<String, Algorithm>,
+    /// Those of earlier processes on the same GPU, driver and library, for which alone a choice is good.
+    kept: Choices,
 }
 
 impl Tuning {
@@ -47,14 +43,12 @@ impl Tuning {
         #[allow(unsafe_code)]
         let library = unsafe { sys::cublasLtGetVersion() };
         let machine = format!("{name}, driver {driver}, cublasLt {library}");
-        Self { chosen: HashMap::new(), machine, file: None, kept: HashMap::new() }
+        Self { chosen: HashMap::new(), kept: Choices::new(machine) }
     }
 
-    /// Reads choices from `file`, and appends later ones to it. A file that cannot be read or written is as none.
-    pub fn keep(&mut self, file: PathBuf) {
-        let text = fs::read_to_string(&file).unwrap_or_default();
-        self.kept = text.lines().filter_map(parse).collect();
-        self.file = Some(file);
+    /// Takes the choices kept in `folder`, and keeps later ones there.
+    pub fn keep(&mut self, folder: &Path) -> Result<(), ChoicesError> {
+        self.kept.keep(folder)
     }
 
     /// The algorithm for a product.
@@ -63,37 +57,20 @@ impl Tuning {
         if let Some(algorithm) = self.chosen.get(&key) {
             return Ok(*algorithm);
         }
-        let line = format!("{}\t{gemm:?}, aligned to {}", self.machine, key.1);
-        let algorithm = match self.kept.get(&line) {
-            Some(algorithm) if is_usable(call, algorithm) => *algorithm,
-            _ => {
+        let name = format!("{gemm:?}, aligned to {}", key.1);
+        let kept = self.kept.get(&name).map(|data| Algorithm { data: *data });
+        let algorithm = match kept.filter(|algorithm| is_usable(call, algorithm)) {
+            Some(algorithm) => algorithm,
+            None => {
                 let algorithm = choose(call, key.1)?;
-                self.append(&line, &algorithm);
+                // Losing a choice costs some milliseconds in the next process.
+                let _ = self.kept.insert(name, algorithm.data);
                 algorithm
             }
         };
         self.chosen.insert(key, algorithm);
         Ok(algorithm)
     }
-
-    fn append(&self, line: &str, algorithm: &Algorithm) {
-        let Some(file) = &self.file else { return };
-        let words: Vec<String> = algorithm.data.iter().map(|word| format!("{word:016x}")).collect();
-        // Losing a choice costs some milliseconds in the next process.
-        if let Ok(mut file) = fs::OpenOptions::new().append(true).create(true).open(file) {
-            let _ = writeln!(file, "{line}\t{}", words.join(" "));
-        }
-    }
-}
-
-fn parse(line: &str) -> Option<(String, Algorithm)> {
-    let (key, words) = line.rsplit_once('\t')?;
-    let mut data = [0; 8];
-    let mut parts = words.split(' ');
-    for word in &mut data {
-        *word = u64::from_str_radix(parts.next()?, 16).ok()?;
-    }
-    parts.next().is_none().then(|| (key.to_string(), Algorithm { data }))
 }
 
 /// Whether cublasLt takes an algorithm read from a file.
@@ -212,19 +189,4 @@ fn time(call: &Call<'_>, algorithm: &Algorithm) -> Result<f32, GpuError> {
     let end = event()?;
     end.synchronize().map_err(GpuError::driver("event"))?;
     Ok(start.elapsed_ms(&end).map_err(GpuError::driver("event"))? / RUNS as f32)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_read_back() {
-        let line = "H200, driver 13000\tGemm { .. }, aligned to 16\t".to_string()
-            + &["00000000000000ff"; 8].join(" ");
-        let (key, algorithm) = parse(&line).unwrap();
-        assert_eq!(key, "H200, driver 13000\tGemm { .. }, aligned to 16");
-        assert_eq!(algorithm.data, [255; 8]);
-        assert!(parse("no tabs").is_none() && parse(&(line + " 0")).is_none());
-    }
 }
