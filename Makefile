@@ -12,11 +12,16 @@ CLIENT_VENV ?= .client-venv
 # Where `make cuda-toolkit` puts the compiler for NVIDIA GPUs.
 CUDA_TOOLKIT_DIR ?= .cuda-toolkit
 
+# For which GPUs `make gpu-bundle` builds, as WAN_RUN_CUDA_ARCHS has it, and where to.
+GPU_ARCHS ?= 90a
+GPU_PROFILE ?= release
+GPU_BUNDLE ?= $(OUT)/gpu-bundle
 # Where `make dist` puts the archives, and keeps the static FFmpeg they are linked with.
 DIST ?= dist
 STATIC_FFMPEG ?= .ffmpeg
 
 .PHONY: all demo test test-long test-clients test-page deps build lint bench clean cuda-toolkit build-cuda lint-cuda \
+        gpu-bundle dist dist-cpu dist-cuda
         dist dist-cpu dist-cuda
 
 all: build
@@ -83,6 +88,17 @@ cuda-toolkit: deps
 ## A program that computes on NVIDIA GPUs, and starts on machines without them as well.
 build-cuda: cuda-toolkit
 	. $(CUDA_TOOLKIT_DIR)/env && $(CARGO) build --release --locked -p wan-run --features cuda
+
+## One folder for a machine with a GPU and without a compiler, Rust or FFmpeg: `run.sh` in it checks and times everything.
+gpu-bundle: cuda-toolkit
+	. $(CUDA_TOOLKIT_DIR)/env && WAN_RUN_CUDA_ARCHS=$(GPU_ARCHS) \
+	  $(CARGO) build --profile $(GPU_PROFILE) --locked -p wan-run --no-default-features --features cuda
+	mkdir -p $(GPU_BUNDLE)
+	strip -o $(GPU_BUNDLE)/wan-run \
+	  $${CARGO_TARGET_DIR:-target}/$(if $(filter dev,$(GPU_PROFILE)),debug,$(GPU_PROFILE))/wan-run
+	cp tests/gpu/run.sh tests/gpu/report.py tests/gpu/peer_torch.py tests/golden/reference.py $(GPU_BUNDLE)
+	git rev-parse HEAD > $(GPU_BUNDLE)/commit
+	@du -sh $(GPU_BUNDLE)
 
 lint-cuda: cuda-toolkit
 	. $(CUDA_TOOLKIT_DIR)/env && \

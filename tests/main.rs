@@ -15,6 +15,7 @@ mod memory;
 mod models;
 mod probe;
 mod resume;
+mod selftest;
 mod serve;
 mod support;
 mod t2v;

@@ -274,6 +274,30 @@ impl Dit {
         contexts: &[&Context],
         cancel: &CancelToken,
     ) -> Result<Vec<Tensor>> {
+        self.forward_watched(input, contexts, cancel, &mut |_| Ok(()))
+    }
+
+    /// The residual stream of one context, `[L, dim]` f32, before the first block and behind each, and the velocity:
+    /// for comparisons block by block. A block's own work is the difference of two.
+    ///
+    /// Errors: those of [`Dit::forward`].
+    pub fn trace(&self, input: &DitInput<'_>, context: &Context) -> Result<(Vec<Tensor>, Tensor)> {
+        let mut streams = Vec::new();
+        let mut velocities = self.forward_watched(input, &[context], &CancelToken::new(), &mut |stream| {
+            streams.push(stream.value()?);
+            Ok(())
+        })?;
+        Ok((streams, velocities.remove(0)))
+    }
+
+    /// [`Dit::forward_lockstep`], which shows the first context's stream before the first block and behind each.
+    fn forward_watched(
+        &self,
+        input: &DitInput<'_>,
+        contexts: &[&Context],
+        cancel: &CancelToken,
+        watch: &mut dyn FnMut(&ResidualStream) -> Result<()>,
+    ) -> Result<Vec<Tensor>> {
         let (grid, x) = self.input(input)?;
         self.check_contexts(contexts)?;
         let tokens = self.patch_embedding.forward(&x)?; // [L, dim]
@@ -281,6 +305,7 @@ impl Dit {
         let rope = input.rope.table();
         // One stream for all contexts until the first cross-attention tells them apart.
         let mut streams = vec![ResidualStream::new(tokens)];
+        watch(&streams[0])?;
         let mut pass = self.residency.pass()?;
         for (index, block) in self.blocks.iter().enumerate() {
             cancel.check()?;
@@ -294,6 +319,7 @@ impl Dit {
             for (stream, context) in streams.iter_mut().zip(contexts) {
                 block.cross_attention_ffn(stream, &modulation, &context.block_keys(index, block)?)?;
             }
+            watch(&streams[0])?;
             pass.leave()?;
         }
         let velocity = |stream: ResidualStream| {

@@ -1,6 +1,6 @@
 use candle_core::Tensor;
 use wan_core::{Error, Result};
-use wan_ops::{Affine, RowFormat, Rows, layer_norm_rows, residual_layer_norm};
+use wan_ops::{Affine, RowFormat, Rows, gated_residual, layer_norm_rows, residual_layer_norm};
 
 /// The residual stream between the parts of the blocks: `[L, dim]` f32, and what the last part still has to add.
 ///
@@ -21,6 +21,14 @@ impl ResidualStream {
     pub(crate) fn add(&mut self, y: Tensor, gate: Option<Tensor>) {
         debug_assert!(self.pending.is_none(), "a norm comes between two additions");
         self.pending = Some((y, gate));
+    }
+
+    /// The stream with everything that was added, `[L, dim]` f32.
+    pub(crate) fn value(&self) -> Result<Tensor> {
+        match &self.pending {
+            None => Ok(self.x.clone()),
+            Some((y, gate)) => gated_residual(&self.x, &y.to_dtype(self.x.dtype())?, gate.as_ref()),
+        }
     }
 
     /// The `count` tokens from `start` on.

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::probe::ProbeArgs;
+use crate::selftest::{BenchArgs, SelftestArgs, SynthesizeArgs};
 use crate::serve::ServeArgs;
 use crate::settings::Settings;
 
@@ -61,6 +62,15 @@ pub enum Command {
     },
     /// Print the manual page (roff).
     Man,
+    /// Check the engine on a device.
+    #[command(hide = true)]
+    Selftest(Box<SelftestArgs>),
+    /// Time the engine on a device.
+    #[command(hide = true)]
+    Bench(Box<BenchArgs>),
+    /// Write a model of true size with random weights.
+    #[command(hide = true)]
+    Synthesize(SynthesizeArgs),
 }
 
 /// Subcommands of `models`.

@@ -17,6 +17,7 @@ mod output;
 mod probe;
 mod progress;
 mod pull_progress;
+mod selftest;
 mod serve;
 mod session;
 mod settings;
@@ -69,6 +70,9 @@ fn dispatch(cli: Cli) -> Outcome {
             clap_complete::generate(shell, &mut Cli::command(), "wan-run", &mut script);
             print(&script)
         }
+        Some(Command::Selftest(args)) => selftest::run_selftest(*args),
+        Some(Command::Bench(args)) => selftest::run_bench(*args),
+        Some(Command::Synthesize(args)) => selftest::run_synthesize(&args),
         Some(Command::Man) => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(Failure::run)?;
@@ -97,7 +101,7 @@ fn interruptible() -> CancelToken {
 }
 
 /// Writes to standard output; a closed pipe is the reader's choice, not an error.
-fn print(bytes: &[u8]) -> Outcome {
+pub(crate) fn print(bytes: &[u8]) -> Outcome {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {

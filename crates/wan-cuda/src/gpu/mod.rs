@@ -5,9 +5,12 @@ mod error;
 mod gemm;
 mod images;
 mod pinned;
+mod pool;
+mod profile;
 mod report;
 mod scratch;
 mod storage;
+mod timer;
 mod transfer;
 
 use std::collections::HashMap;
@@ -25,9 +28,12 @@ pub use error::GpuError;
 pub use gemm::{Epilogue, Gemm, GemmPlaces, Operand};
 pub use images::{IMAGES, Image, Target, images_for};
 pub use pinned::Pinned;
+pub use pool::PoolMemory;
+pub use profile::KernelTime;
 pub use report::{KernelReport, losses, parse as parse_report};
 pub use scratch::ScratchGuard;
 pub use storage::address;
+pub use timer::Timer;
 pub use transfer::{CopyStream, DeviceSlab, Event};
 
 use crate::{Arg, Launch};
@@ -43,6 +49,7 @@ pub struct Gpu {
     functions: Mutex<HashMap<&'static str, CudaFunction>>,
     blas: gemm::Blas,
     scratch: scratch::Scratch,
+    profile: profile::Recorder,
 }
 
 impl Gpu {
@@ -84,6 +91,7 @@ impl Gpu {
             functions: Mutex::default(),
             blas: gemm::Blas::new(device)?,
             scratch: scratch::Scratch::default(),
+            profile: profile::Recorder::default(),
         })
     }
 
@@ -124,19 +132,21 @@ impl Gpu {
         let cu_stream: CUstream = stream.cu_stream();
         let mut params: Vec<*mut c_void> = launch.args.iter().map(address_of).collect();
         let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, launch.block);
-        // SAFETY: the function belongs to this device's context, each parameter points at a value of its type
-        // (held against the kernel's parameters by the shim's tests), and the caller vouches for the pointers.
-        unsafe {
-            result::launch_kernel(
-                function.cu_function(),
-                (gx, gy, gz),
-                (bx, by, bz),
-                launch.shared_bytes,
-                cu_stream,
-                &mut params,
-            )
-        }
-        .map_err(fail)
+        self.timed(launch.kernel, || {
+            // SAFETY: the function belongs to this device's context, each parameter points at a value of its type
+            // (held against the kernel's parameters by the shim's tests), and the caller vouches for the pointers.
+            unsafe {
+                result::launch_kernel(
+                    function.cu_function(),
+                    (gx, gy, gz),
+                    (bx, by, bz),
+                    launch.shared_bytes,
+                    cu_stream,
+                    &mut params,
+                )
+            }
+            .map_err(fail)
+        })
     }
 
     fn function(&self, kernel: &'static str) -> Result<CudaFunction, GpuError> {

@@ -124,8 +124,10 @@ impl Cudnn {
             Entry::Vacant(vacant) => vacant.insert(Plan::make(&self.library, handle, key)?),
         };
         let workspace = gpu.scratch(plan.workspace_bytes().max(1))?;
-        // SAFETY: the caller vouches for the places; the workspace has the size that the plan asks for.
-        unsafe { plan.execute(&self.library, handle, places, scale, workspace.ptr()) }
+        gpu.timed("cudnn", || {
+            // SAFETY: the caller vouches for the places; the workspace has the size that the plan asks for.
+            unsafe { plan.execute(&self.library, handle, places, scale, workspace.ptr()) }
+        })
     }
 }
 

@@ -152,8 +152,10 @@ impl Gpu {
         let descriptors = Descriptors::new(gemm, places.bias)?;
         let call = Call { gpu: self, descriptors: &descriptors, places, factor };
         let algorithm = self.blas.tuning().algorithm(gemm, &call)?;
-        // SAFETY: the caller's.
-        unsafe { call.run(&algorithm) }.map_err(GpuError::blas(&format!("{gemm:?}")))
+        self.timed("gemm", || {
+            // SAFETY: the caller's.
+            unsafe { call.run(&algorithm) }.map_err(GpuError::blas(&format!("{gemm:?}")))
+        })
     }
 }
 
