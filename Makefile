@@ -16,13 +16,13 @@ CUDA_TOOLKIT_DIR ?= .cuda-toolkit
 GPU_ARCHS ?= 90a
 GPU_PROFILE ?= release
 GPU_BUNDLE ?= $(OUT)/gpu-bundle
+
 # Where `make dist` puts the archives, and keeps the static FFmpeg they are linked with.
 DIST ?= dist
 STATIC_FFMPEG ?= .ffmpeg
 
 .PHONY: all demo test test-long test-clients test-page deps build lint bench clean cuda-toolkit build-cuda lint-cuda \
         gpu-bundle dist dist-cpu dist-cuda
-        dist dist-cpu dist-cuda
 
 all: build
 
