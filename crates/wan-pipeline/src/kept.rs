@@ -10,7 +10,8 @@ use crate::{LoraChoice, MemoryPlan, Models, Plan, Processor, Result};
 
 /// A DiT that stays where it is after a job, for the next one that asks for the same; only where more jobs are expected.
 ///
-/// On a GPU it stays if it fits beside every other stage of its job. On the CPU it always does: its weights are mapped.
+/// On a GPU it stays if all of it fits beside every other stage of its job. On the CPU it always does: its weights are
+/// mapped.
 #[derive(Default)]
 pub(crate) struct KeptDit {
     wanted: bool,
@@ -98,10 +99,12 @@ impl KeptDit {
     }
 }
 
-/// Whether the DiT's weights fit on the GPU beside every stage but its own.
+/// Whether the DiT's weights fit on the GPU beside every stage but its own. Not where blocks of it wait in main memory:
+/// a GPU that has no room for all of them has none to spare, and theirs is pinned.
 fn leaves_room(memory: &MemoryPlan) -> bool {
     let (weights, others) = denoise(memory);
-    memory.budget.processor == Processor::Cpu || weights + others <= memory.budget.device_to_choose_by()
+    let fits = weights + others <= memory.budget.device_to_choose_by();
+    memory.budget.processor == Processor::Cpu || (memory.swapped_blocks == 0 && fits)
 }
 
 /// The DiT's weights on the GPU, and the most that another stage takes there.
@@ -148,6 +151,7 @@ mod tests {
         assert!(leaves_room(&plan(Processor::Gpu, Some(30_000))));
         assert!(!leaves_room(&plan(Processor::Gpu, Some(29_980))));
         assert!(leaves_room(&plan(Processor::Gpu, None)), "nobody can tell how much there is");
+        assert!(!leaves_room(&MemoryPlan { swapped_blocks: 1, ..plan(Processor::Gpu, Some(90_000)) }));
         assert!(leaves_room(&plan(Processor::Cpu, None)));
     }
 }
