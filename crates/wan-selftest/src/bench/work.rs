@@ -39,28 +39,13 @@ const IMAGE_TOKENS: usize = 257;
 
 #[cfg(test)]
 mod tests {
-    use wan_dit::ModelType;
-
     use super::*;
 
     /// Per forward and block at 32,760 tokens: q, k, v 5.15, other matrices of the model's width 1.72 each, the
     /// feed-forward's 4.64 each, self-attention 21.98, cross-attention 0.52 TFLOP.
     #[test]
     fn the_14b_model() {
-        let config = DitConfig {
-            model_type: ModelType::I2v,
-            dim: 5120,
-            ffn_dim: 13824,
-            freq_dim: 256,
-            in_dim: 36,
-            out_dim: 16,
-            num_heads: 40,
-            num_layers: 40,
-            text_dim: 4096,
-            text_len: 512,
-            image_dim: Some(1280),
-            eps: 1e-6,
-        };
+        let config = DitConfig::I2V_14B;
         let one = StepWork::of(&config, 32760, 1);
         let block = 5.153e12 + 3.0 * 1.7177e12 + 2.0 * 4.6377e12;
         assert!((one.products / (40.0 * block) - 1.0).abs() < 1e-3, "{}", one.products);
