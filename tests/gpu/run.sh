@@ -31,6 +31,9 @@ began=$SECONDS
 mkdir -p "$OUT"
 rows=$OUT/selftest.jsonl times=$OUT/bench.jsonl peers=$OUT/peer.jsonl log=$OUT/run.log
 
+if [ -f "$here/wan-run.gz" ] && [ ! -x "$here/wan-run" ]; then
+  gunzip -c "$here/wan-run.gz" > "$here/wan-run" && chmod +x "$here/wan-run"
+fi
 for wan_run in "$here/wan-run" "$here/../../target/release/wan-run"; do [ -x "$wan_run" ] && break; done
 [ -x "$wan_run" ] || { echo "run.sh: no wan-run beside it: make gpu-bundle" >&2; exit 2; }
 
