@@ -4,7 +4,7 @@ import random
 
 import torch
 import world
-from models import TINY, reference
+from models import TINY, half_precision, reference, resume, save
 from tokenizers import Tokenizer
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -12,30 +12,42 @@ EMPTY_SHARE = 0.1  # of sentences left out, so that there is something to guide 
 
 
 class Clips:
-    """`count` encoded clips of one size, kept as half precision on `device`."""
+    """`count` encoded clips of one size, kept as half precision on `device`, and in the folder `cache` if there is one."""
 
-    def __init__(self, vae, seed, count, width, height, device, batch=16, frames=world.FRAMES):
+    def __init__(self, vae, seed, count, width, height, device, batch=16, frames=world.FRAMES, cache=None):
         rng = random.Random(f"clips {seed}")
         self.scenes = [world.Scene.sample(rng, width, height) for _ in range(count)]
-        self.latents, self.conditions, self.images = [], [], []
+        parts = []
         for start in range(0, count, batch):
-            video = world.render(self.scenes[start : start + batch], range(frames), device)
-            given = video.clone()
-            given[:, :, 1:] = 0
-            self.latents.append(encode(vae, video).half())
-            self.conditions.append(encode(vae, given).half())
-            self.images.append(clip_pixels(video[:, :, 0]).half())
-        self.latents, self.conditions, self.images = map(torch.cat, (self.latents, self.conditions, self.images))
+            scenes = self.scenes[start : start + batch]
+            file = cache and cache / f"{width}x{height}x{frames} {start}+{len(scenes)}.pt"
+            part = resume(file) if file else None
+            if not part:
+                part = encode_clips(vae, world.render(scenes, range(frames), device))
+                if file:
+                    cache.mkdir(exist_ok=True)
+                    save(file, **part)
+            parts.append(part)
+        self.latents, self.conditions, self.images = (
+            torch.cat([part[what] for part in parts]).to(device) for what in ("latents", "conditions", "images"))
 
     def __len__(self):
         return len(self.scenes)
+
+
+def encode_clips(vae, video):
+    """What is kept of clips [B, 3, T, H, W]."""
+    given = video.clone()
+    given[:, :, 1:] = 0
+    return dict(latents=encode(vae, video).half(), conditions=encode(vae, given).half(), images=clip_pixels(video[:, :, 0]).half())
 
 
 @torch.no_grad()
 def encode(vae, video):
     """Normalised latents of a video on any device."""
     mean, std = (t.to(video.device) for t in reference.latent_constants(vae))
-    return (vae.encode(video).latent_dist.mode() - mean) / std
+    with half_precision(video.device):
+        return (vae.encode(video).latent_dist.mode().float() - mean) / std
 
 
 def clip_pixels(image):
@@ -53,7 +65,7 @@ def with_mask(latents):
 
 
 class Sentences:
-    """Token ids of sentences, padded to the longest of a batch."""
+    """Token ids of sentences, padded to one more than the longest of a batch."""
 
     def __init__(self):
         self.tokenizer = Tokenizer.from_file(str(TINY / "tokenizer.json"))
@@ -61,6 +73,6 @@ class Sentences:
 
     def ids(self, texts, device):
         rows = [self.tokenizer.encode(text).ids for text in texts]
-        longest = max(map(len, rows))
-        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
+        width = max(map(len, rows)) + 1
+        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
         return ids, (ids != 0).long()

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Second stage: transformer, text encoder and vision tower learn together to move what the sentence names.
 
-    python train_dit.py --run DIR [--steps 9000] [--batch 48] [--clips 6000] [--device cuda]
+    python train_dit.py --run DIR [--steps 9000] [--batch 48] [--clips 6000] [--side 128] [--device cuda]
 
 Flow matching: x = (1 - sigma) clip + sigma noise, the model predicts noise - clip. Sigma is drawn as the sampler's
 grid is spaced (flow shift). The last quarter runs with the block matrices rounded to e4m3, straight through, so that
 what is exported is what was trained. Keeps a moving average of the weights. Resumes from DIR/dit.pt; encoded clips
-are drawn anew from their seeds.
+are kept in DIR/clips, which belong to DIR/vae.pt and go when it goes.
 """
 
 import argparse
@@ -18,11 +18,12 @@ from pathlib import Path
 import torch
 import torch.nn.utils.parametrize as parametrize
 from data import EMPTY_SHARE, Clips, Sentences, with_mask
-from models import CLIP, DIT, UMT5, VAE, Log, build, resume, save
+from models import CLIP, DIT, UMT5, VAE, Log, build, channels_last, half_precision, resume, save
+from text_attention import padding_bias, shorten
 
 SHIFT = 3.0
 AVERAGE = 0.999
-SIZES = [((128, 128), 0.75), ((160, 96), 0.25)]
+SIZES = [((128, 128), 0.75), ((160, 96), 0.25)]  # of --side 128
 
 
 class RoundE4m3(torch.nn.Module):
@@ -45,19 +46,21 @@ class Model(torch.nn.Module):
     def __init__(self, vocabulary):
         super().__init__()
         self.dit = build("dit", DIT, seed=2)
+        self.text_attention = shorten(self.dit)
         self.umt5 = build("umt5", UMT5 | {"vocab_size": vocabulary}, seed=3)
         self.clip = build("clip", CLIP, seed=4)
 
     def text(self, ids, mask):
-        """[B, 512, text_dim], zero behind each sentence"""
-        embeds = self.umt5(input_ids=ids, attention_mask=mask).last_hidden_state * mask.unsqueeze(-1)
-        return torch.nn.functional.pad(embeds, (0, 0, 0, DIT["text_len"] - embeds.shape[1]))
+        """(embeddings [B, L, text_dim], zero behind each sentence, and what makes up for the rows left out)"""
+        embeds = self.umt5(input_ids=ids, attention_mask=mask).last_hidden_state
+        return embeds * mask.unsqueeze(-1), padding_bias(mask, DIT["text_len"])
 
     def image(self, pixels):
         return self.clip(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
 
     def velocity(self, x, condition, sigma, text, image):
-        return self.dit(torch.cat([x, condition], 1), sigma * 1000, text, image, return_dict=False)[0]
+        embeds, self.text_attention.bias = text
+        return self.dit(torch.cat([x, condition], 1), sigma * 1000, embeds, image, return_dict=False)[0]
 
 
 def batch_loss(model, clips, sentences, rng, count, device):
@@ -69,7 +72,7 @@ def batch_loss(model, clips, sentences, rng, count, device):
     sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
     noise = torch.randn(latents.shape, generator=draw).to(device)
     s = sigma.view(-1, 1, 1, 1, 1)
-    with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=device != "cpu"):
+    with half_precision(device):
         text, image = model.text(*sentences.ids(texts, device)), model.image(clips.images[chosen].float())
         velocity = model.velocity((1 - s) * latents + s * noise, condition, sigma, text, image)
     return (velocity.float() - (noise - latents)).square().mean()
@@ -81,7 +84,7 @@ def load_vae(run, device):
         raise SystemExit(f"{run / 'vae.pt'}: found no finished VAE, expected one; run train_vae.py first")
     vae = build("vae", VAE, seed=1)
     vae.load_state_dict(state["vae"])
-    return vae.to(device).eval()
+    return channels_last(vae.to(device)).eval()
 
 
 def main():
@@ -90,13 +93,16 @@ def main():
     parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--clips", type=int, default=6000)
+    parser.add_argument("--side", type=int, default=128, help="of the pictures; 64 costs a third and can come first")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long, to be resumed")
     args = parser.parse_args()
     log, began, device = Log(args.run / "dit.jsonl"), time.time(), args.device
     vae, sentences = load_vae(args.run, device), Sentences()
-    sets = [Clips(vae, f"train {size}", max(1, int(args.clips * share)), *size, device) for size, share in SIZES]
+    sizes = [([16 * round(args.side / 128 * length / 16) for length in size], share) for size, share in SIZES]
+    sets = [Clips(vae, f"train {size}", max(1, int(args.clips * share)), *size, device, cache=args.run / "clips")
+            for size, share in sizes]
     log(clips=sum(map(len, sets)), seconds=time.time() - began)
 
     model = Model(sentences.rows).to(device)
@@ -121,7 +127,7 @@ def main():
             for layer in fp8_layers(model.dit):
                 parametrize.register_parametrization(layer, "weight", RoundE4m3())
         rng = random.Random(f"dit {step}")
-        clips = rng.choices(sets, [share for _, share in SIZES])[0]
+        clips = rng.choices(sets, [share for _, share in sizes])[0]
         loss = batch_loss(model, clips, sentences, rng, args.batch, device)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -133,7 +139,7 @@ def main():
         if step % 50 == 0 or late:
             mean_loss = loss.item() if mean_loss is None else 0.8 * mean_loss + 0.2 * loss.item()
             log(step=step, loss=loss.item(), mean_loss=mean_loss, seconds=time.time() - began)
-        if (step + 1) % 1000 == 0 or late or step + 1 == args.steps:
+        if (step + 1) % 200 == 0 or late or step + 1 == args.steps:
             keep(step + 1)
         if late:
             return
