@@ -1,3 +1,5 @@
+use candle_core::DType;
+
 use crate::config::DitConfig;
 use crate::ffn::FeedForward;
 use crate::memory::MemoryJob;
@@ -18,6 +20,8 @@ pub struct DeviceMemoryEstimate {
     pub weights: u64,
     /// Keys and values of text and image in every block, bf16.
     pub keys: u64,
+    /// What the blocks added in an earlier step, where it is kept, bf16.
+    pub residuals: u64,
     /// Activations and workspace of a forward.
     pub activations: u64,
     /// Most bytes on the device while the keys are made, which is before the first forward.
@@ -29,7 +33,7 @@ pub struct DeviceMemoryEstimate {
 impl DeviceMemoryEstimate {
     /// Most bytes on the device at one time.
     pub fn peak(&self) -> u64 {
-        self.preparation.max(self.weights + self.keys + self.activations)
+        self.preparation.max(self.weights + self.keys + self.residuals + self.activations)
     }
 }
 
@@ -56,6 +60,7 @@ pub fn estimate_device_memory(
     DeviceMemoryEstimate {
         weights: resident,
         keys,
+        residuals: job.residual_bytes(config, DType::BF16),
         activations: activation_bytes(weights, config, job),
         preparation: resident + keys + once + WORKSPACE,
         host: sum(|b| b.recurring + b.once),
@@ -109,7 +114,6 @@ fn scratch_bytes(weights: &DitWeightSizes, config: &DitConfig, job: &MemoryJob) 
 mod tests {
     use super::*;
     use crate::context::KeyCache;
-    use candle_core::DType;
     use wan_ops::Numerics;
 
     /// The 14B model as published in FP8: 298.9 MB a block and 104.9 MB for keys; 0.82 GB outside in f32.
@@ -132,6 +136,7 @@ mod tests {
             contexts: 2,
             dtype: DType::F32,
             cache: KeyCache::Keep,
+            keeps_residuals: false,
             numerics: Numerics::default(),
         }
     }
@@ -147,6 +152,9 @@ mod tests {
         let plain = 32760 * 5120 * (8 + 2 + 8) + 32760 * 128 * 4 + (100 << 20);
         assert_eq!(none.activations, plain + 13824 * 5120 * 2);
         assert_eq!(none.host, 0);
+        let reusing = MemoryJob { keeps_residuals: true, ..job(32760) };
+        let reusing = estimate_device_memory(&sizes, &config, &reusing, 0);
+        assert_eq!(reusing.peak() - none.peak(), 2 * 32760 * 5120 * 2); // 0.67 GB
         let all = estimate_device_memory(&sizes, &config, &job(32760), 99);
         assert_eq!(all.weights, 820_000_000 + 3 * 298_900_000);
         assert_eq!(all.host, 40 * 403_800_000);

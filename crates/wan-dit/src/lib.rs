@@ -9,6 +9,7 @@
 //! [`Dit::open`] maps the weights, [`Dit::context`] prepares a prompt once, [`Dit::rope`] a latent size once, and
 //! [`Dit::forward`] computes one velocity. [`Dit::forward_lockstep`] computes those of several prompts (CFG) block
 //! by block, so that a block is visited once per step. [`Dit::open_with_loras`] opens it with LoRA files.
+//! [`Dit::forward_reusing`] computes it without the blocks, from what they added in an earlier step.
 //!
 //! What is easily got wrong here:
 //! - input channels: 16 noisy latent, then 4 mask, then 16 image latent;
@@ -55,7 +56,7 @@ pub use context::{Context, KeyCache};
 pub use device_memory::{DeviceMemoryEstimate, estimate_device_memory, swapped_blocks};
 pub use lora::{BlockSelection, Lora, LoraReport};
 pub use memory::{MemoryEstimate, MemoryJob, estimate_memory};
-pub use model::{Dit, DitInput};
+pub use model::{BlockResiduals, Dit, DitInput, TimeSignal};
 pub use names::DIALECTS;
 pub use rope::RopeTable;
 pub use wan_ops::{AttentionChoice, Numerics, Precision, SWAP_SLOTS};

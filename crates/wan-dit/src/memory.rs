@@ -24,6 +24,8 @@ pub struct MemoryJob {
     pub dtype: DType,
     /// What the contexts keep.
     pub cache: KeyCache,
+    /// Whether what the blocks add is kept for later steps (`BlockResiduals`).
+    pub keeps_residuals: bool,
     /// How a GPU multiplies; it changes nothing on the CPU.
     pub numerics: Numerics,
 }
@@ -33,16 +35,26 @@ pub struct MemoryJob {
 pub struct MemoryEstimate {
     /// Embedded text and image, and the keys and values kept of them.
     pub context_bytes: u64,
+    /// What the blocks added in an earlier step, where it is kept.
+    pub residual_bytes: u64,
     /// Highest sum of tensors alive at one time within a forward.
     pub activation_bytes: u64,
     /// What the ops allocate inside at that time: packed keys and values, heads, packed weights.
     pub scratch_bytes: u64,
 }
 
+impl MemoryJob {
+    /// Bytes of what the blocks of an earlier step added, with activations in `dtype`.
+    pub(crate) fn residual_bytes(&self, config: &DitConfig, dtype: DType) -> u64 {
+        let kept = if self.keeps_residuals { self.contexts } else { 0 };
+        (kept * self.tokens * config.dim * dtype.size_in_bytes()) as u64
+    }
+}
+
 impl MemoryEstimate {
     /// Everything together.
     pub fn total_bytes(&self) -> u64 {
-        self.context_bytes + self.activation_bytes + self.scratch_bytes
+        self.context_bytes + self.residual_bytes + self.activation_bytes + self.scratch_bytes
     }
 }
 
@@ -51,6 +63,7 @@ impl MemoryEstimate {
 pub fn estimate_memory(config: &DitConfig, job: &MemoryJob) -> MemoryEstimate {
     MemoryEstimate {
         context_bytes: context_bytes(config, job),
+        residual_bytes: job.residual_bytes(config, job.dtype),
         activation_bytes: activation_bytes(config, job),
         scratch_bytes: scratch_bytes(config, job),
     }
@@ -105,6 +118,7 @@ mod tests {
             contexts: 2,
             dtype: DType::BF16,
             cache: KeyCache::Keep,
+            keeps_residuals: false,
             numerics: Numerics::default(),
         };
         let kept = estimate_memory(&DitConfig::I2V_14B, &job);
@@ -117,6 +131,8 @@ mod tests {
         assert_eq!(kept.activation_bytes, 32760 * 5120 * 2 * 13 + 32760 * 128 * 4);
         let one = estimate_memory(&DitConfig::I2V_14B, &MemoryJob { contexts: 1, ..job });
         assert_eq!(kept.activation_bytes - one.activation_bytes, 32760 * 5120 * 6);
+        let reusing = estimate_memory(&DitConfig::I2V_14B, &MemoryJob { keeps_residuals: true, ..job });
+        assert_eq!(reusing.total_bytes() - kept.total_bytes(), 2 * 32760 * 5120 * 2);
     }
 
     #[test]
@@ -127,6 +143,7 @@ mod tests {
             contexts: 2,
             dtype,
             cache: KeyCache::Keep,
+            keeps_residuals: false,
             numerics: Numerics::default(),
         };
         let scratch = |tokens, dtype| estimate_memory(&DitConfig::I2V_14B, &job(tokens, dtype)).scratch_bytes;

@@ -1,3 +1,6 @@
+mod checks;
+mod reuse;
+
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
@@ -7,7 +10,7 @@ use wan_core::{Error, Loader, Result, WeightSet};
 use wan_ops::{HostCopies, HostSide, Linear, Numerics, Residency};
 
 use crate::block::Block;
-use crate::config::{DitConfig, ModelType};
+use crate::config::DitConfig;
 use crate::context::{BlockKeys, Context, KeyCache};
 use crate::head::Head;
 use crate::image_embed::ImageEmbedding;
@@ -17,7 +20,9 @@ use crate::patch::{PatchEmbedding, unpatchify};
 use crate::residual::ResidualStream;
 use crate::rope::RopeTable;
 use crate::text_embed::TextEmbedding;
-use crate::time_embed::TimeEmbedding;
+use crate::time_embed::{TimeEmbedding, TimeEmbeds};
+
+pub use reuse::{BlockResiduals, TimeSignal};
 
 /// The Wan2.1 diffusion transformer.
 ///
@@ -299,10 +304,24 @@ impl Dit {
         watch: &mut dyn FnMut(&ResidualStream) -> Result<()>,
     ) -> Result<Vec<Tensor>> {
         let (grid, x) = self.input(input)?;
-        self.check_contexts(contexts)?;
-        let tokens = self.patch_embedding.forward(&x)?; // [L, dim]
         let time = self.time_embedding.forward(input.timestep)?;
-        let rope = input.rope.table();
+        let streams = self.run_blocks(&x, input.rope, &time, contexts, cancel, watch)?;
+        streams.into_iter().map(|stream| self.velocity(&stream, &time, grid)).collect()
+    }
+
+    /// The streams of several contexts behind the last block. `x`: input channels `[1, in_dim, F, h, w]`.
+    fn run_blocks(
+        &self,
+        x: &Tensor,
+        rope: &RopeTable,
+        time: &TimeEmbeds,
+        contexts: &[&Context],
+        cancel: &CancelToken,
+        watch: &mut dyn FnMut(&ResidualStream) -> Result<()>,
+    ) -> Result<Vec<ResidualStream>> {
+        self.check_contexts(contexts)?;
+        let tokens = self.patch_embedding.forward(x)?; // [L, dim]
+        let rope = rope.table();
         // One stream for all contexts until the first cross-attention tells them apart.
         let mut streams = vec![ResidualStream::new(tokens)];
         watch(&streams[0])?;
@@ -322,76 +341,12 @@ impl Dit {
             watch(&streams[0])?;
             pass.leave()?;
         }
-        let velocity = |stream: ResidualStream| {
-            let patches = self.head.forward(&stream, &time.embedding)?; // [L, 4 * out_dim]
-            unpatchify(&patches, self.config.out_dim, grid)
-        };
-        streams.into_iter().map(velocity).collect()
+        Ok(streams)
     }
 
-    /// Checks one step's input; returns the latent grid and the input channels `[1, in_dim, F, h, w]`.
-    fn input(&self, input: &DitInput<'_>) -> Result<([usize; 3], Tensor)> {
-        let (latents, channels) = (input.latents, self.config.out_dim);
-        let grid = match *latents.dims() {
-            [1, c, f, h, w]
-                if c == channels && f > 0 && h > 0 && w > 0 && h.is_multiple_of(2) && w.is_multiple_of(2) =>
-            {
-                [f, h, w]
-            }
-            _ => {
-                let expected = format!("[1, {channels}, F, h, w] with h and w even");
-                return Err(Error::shape("latents", latents.dims(), expected));
-            }
-        };
-        let [f, h, w] = grid;
-        if input.rope.latent() != (LatentSize { frames: f, height: h, width: w }) {
-            let made = input.rope.latent();
-            let found = format!("made for {} x {} x {}", made.frames, made.height, made.width);
-            return Err(Error::invalid("rope table", found, format!("the latents' {f} x {h} x {w}")));
-        }
-        if !input.timestep.is_finite() {
-            return Err(Error::invalid("timestep", input.timestep, "a number of 0 to 1000"));
-        }
-        let ready = |t: &Tensor| -> Result<Tensor> { Ok(t.to_device(&self.device)?.to_dtype(DType::F32)?) };
-        let condition_dim = self.config.condition_dim();
-        let shape = [1, condition_dim, f, h, w];
-        match (self.config.model_type, input.condition) {
-            (ModelType::T2v, None) => Ok((grid, ready(latents)?)),
-            (ModelType::I2v, Some(condition)) if condition.dims() == shape => {
-                Ok((grid, Tensor::cat(&[ready(latents)?, ready(condition)?], 1)?))
-            }
-            (ModelType::I2v, Some(condition)) => {
-                let expected = format!("{shape:?}, the latents' size with {condition_dim} channels");
-                Err(Error::shape("condition", condition.dims(), expected))
-            }
-            (ModelType::I2v, None) => {
-                Err(Error::invalid("condition", "none", format!("shape {shape:?} for an i2v model")))
-            }
-            (ModelType::T2v, Some(condition)) => {
-                let found = format!("shape {:?}", condition.dims());
-                Err(Error::invalid("condition", found, "none for a t2v model"))
-            }
-        }
-    }
-
-    /// Whether all contexts were made by a model like this one.
-    fn check_contexts(&self, contexts: &[&Context]) -> Result<()> {
-        if contexts.is_empty() {
-            return Err(Error::invalid("contexts", "none", "at least one"));
-        }
-        let expected = [self.config.text_len, self.config.dim];
-        let fits = |c: &Context| {
-            c.text.dims() == expected
-                && c.text.dtype() == self.dtype
-                && c.image.is_some() == self.image_embedding.is_some()
-                && c.keys.as_ref().is_none_or(|keys| keys.len() == self.blocks.len())
-        };
-        match contexts.iter().find(|c| !fits(c)) {
-            Some(context) => {
-                let found = format!("one of another model, with text {:?}", context.text.dims());
-                Err(Error::invalid("context", found, format!("one of this model, with text {expected:?}")))
-            }
-            None => Ok(()),
-        }
+    /// What the head makes of a stream behind the last block: `[1, out_dim, F, h, w]` f32.
+    fn velocity(&self, stream: &ResidualStream, time: &TimeEmbeds, grid: [usize; 3]) -> Result<Tensor> {
+        let patches = self.head.forward(stream, &time.embedding)?; // [L, 4 * out_dim]
+        unpatchify(&patches, self.config.out_dim, grid)
     }
 }

@@ -42,10 +42,15 @@ impl TimeEmbedding {
         })
     }
 
+    /// `[1, dim]` f32; `timestep` in [0, 1000].
+    pub(crate) fn embedding(&self, timestep: f32) -> Result<Tensor> {
+        let s = Tensor::from_vec(sinusoid(timestep, self.freq_dim), (1, self.freq_dim), &self.device)?;
+        self.second.forward(&self.first.forward_act(&s, Activation::Silu)?)
+    }
+
     /// `timestep` in [0, 1000].
     pub(crate) fn forward(&self, timestep: f32) -> Result<TimeEmbeds> {
-        let s = Tensor::from_vec(sinusoid(timestep, self.freq_dim), (1, self.freq_dim), &self.device)?;
-        let embedding = self.second.forward(&self.first.forward_act(&s, Activation::Silu)?)?; // [1, dim]
+        let embedding = self.embedding(timestep)?;
         let projection = self.projection.forward(&activate(&embedding, Activation::Silu)?)?; // [1, 6 dim]
         Ok(TimeEmbeds {
             embedding: embedding.reshape(self.dim)?,
