@@ -2,9 +2,11 @@
 """Writes the fixtures of tests/golden. README.md beside this file says what is in them.
 
     python tests/golden/make_golden.py [--out DIR] [--only PART ...] [--wan-repo DIR] [--wrapper-repo DIR]
+                                         [--teacache-repo DIR]
 
 The parts `scheduler` and `e2e` also need a checkout of https://github.com/Wan-Video/Wan2.1 for its solvers, the part
-`windows` one of https://github.com/kijai/ComfyUI-WanVideoWrapper.
+`windows` one of https://github.com/kijai/ComfyUI-WanVideoWrapper, the part `teacache` one of
+https://github.com/ali-vilab/TeaCache.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import golden_e2e
 import golden_image
 import golden_models
 import golden_solvers
+import golden_teacache
 import golden_text
 import golden_windows
 
@@ -36,13 +39,15 @@ def main():
         "e2e": golden_e2e.make_e2e,
         "flf2v": golden_e2e.make_flf2v,
         "windows": golden_windows.make_windows,
+        "teacache": golden_teacache.make_teacache,
     }
-    needs = {"scheduler": "wan_repo", "e2e": "wan_repo", "windows": "wrapper_repo"}
+    needs = {"scheduler": "wan_repo", "e2e": "wan_repo", "windows": "wrapper_repo", "teacache": "teacache_repo"}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--wan-repo", type=Path, help="checkout of Wan-Video/Wan2.1, for the reference solvers")
     parser.add_argument("--wrapper-repo", type=Path, help="checkout of kijai/ComfyUI-WanVideoWrapper, for the windows")
+    parser.add_argument("--teacache-repo", type=Path, help="checkout of ali-vilab/TeaCache, for the steps it skips")
     args = parser.parse_args()
     torch.set_num_threads(2)
     for name in args.only:

@@ -58,6 +58,12 @@ pub enum Event<'a> {
         /// Duration of this step.
         took: Duration,
     },
+    /// How many times the model runs in each step of [`Stage::Denoise`], told before the first one where the job asks
+    /// for steps that take fewer.
+    Passes {
+        /// One number for each step; 0 where it reuses an earlier step.
+        per_step: &'a [usize],
+    },
     /// A stage is done.
     Finished {
         /// The stage.

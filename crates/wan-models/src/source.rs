@@ -55,6 +55,16 @@ impl Source {
         }
     }
 
+    /// Name without folders.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Embedded { label, .. } => label.clone(),
+            Self::File(path) | Self::Tensor { path, .. } => {
+                path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+            }
+        }
+    }
+
     /// Length in bytes; 0 if the file is gone.
     pub fn bytes(&self) -> u64 {
         match self {

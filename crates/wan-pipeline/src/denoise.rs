@@ -3,15 +3,15 @@
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use wan_core::geometry::LatentSize;
 use wan_core::progress::{CancelToken, Event, Observer, Stage};
-use wan_dit::{Context, DitInput, KeyCache};
-use wan_sampler::{SamplerState, TorchRng, classifier_free_guidance};
+use wan_sampler::{SamplerState, TorchRng};
 
 use crate::finite::check_finite;
 use crate::preview::latent_preview;
 use crate::state::{DenoiseState, Job};
-use crate::windows::{blended, repeat_shuffled};
+use crate::teacache::reused_steps;
+use crate::velocity::{Velocities, stage};
+use crate::windows::repeat_shuffled;
 use crate::{Models, PipelineError, Plan, Result};
 
 impl DenoiseState {
@@ -38,7 +38,7 @@ impl DenoiseState {
             }
         };
         check_finite("initial noise", &latents)?;
-        Ok(Self { latents, sampler: plan.schedule.sampler().state(), rng: rng.state() })
+        Ok(Self { latents, sampler: plan.schedule.sampler().state(), rng: rng.state(), reused_from: None })
     }
 }
 
@@ -68,47 +68,19 @@ pub(crate) fn denoise(
             let (swapped, blocks) = (dit.swapped(), dit.model().blocks());
             observer.on_event(&Event::Note(&format!("{numerics}, {swapped} of {blocks} blocks swapped")));
         }
-        let to_device = |t: &Tensor| t.to_device(device);
-        let image = conditioning.image.as_ref().map(to_device).transpose()?;
-        let condition = conditioning.condition.as_ref().map(to_device).transpose()?;
-        let mut texts = conditioning.texts().map(to_device).collect::<Result<Vec<_>, _>>()?;
-        let prompts = texts.len();
-        if plan.uses_guidance() {
-            let negative = conditioning.negative.as_ref().ok_or_else(|| {
-                PipelineError::request("cfg", plan.request.cfg, "1, or embeddings of a negative prompt")
-            })?;
-            texts.push(to_device(negative)?);
+        let reused = reused_steps(models, dit.model(), plan)?;
+        let mut velocities = Velocities::new(plan, conditioning, reused, &mut dit, observer, cancel)?;
+        let passes = velocities.passes_per_step();
+        if plan.leaves_passes_out() {
+            observer.on_event(&Event::Passes { per_step: &passes });
         }
-        let texts: Vec<&Tensor> = texts.iter().collect();
-        let contexts = dit.run("keys of the prompts", observer, |dit| {
-            Ok(dit.contexts(&texts, image.as_ref(), KeyCache::Keep)?)
-        })?;
-        let (prompts, negative) = contexts.split_at(prompts);
-        let seen = LatentSize { frames: plan.window_frames(), ..plan.latent };
-        let rope = dit.model().rope(seen, plan.request.riflex_freq_index)?;
-        let mut latents = to_device(&state.latents)?;
+        velocities.resume(sampler.steps_taken(), state)?;
+        let mut latents = state.latents.to_device(device)?;
         while sampler.steps_taken() < total {
             let begun = Instant::now();
             let step = sampler.steps_taken();
-            let stage = format!("denoise step {} of {total}", step + 1);
-            let mut velocity_of = |prompt: &Context, latents: &Tensor| -> Result<Tensor> {
-                let input = DitInput {
-                    latents,
-                    condition: condition.as_ref(),
-                    timestep: plan.schedule.timesteps()[step],
-                    rope: &rope,
-                };
-                let contexts: Vec<&Context> = std::iter::once(prompt).chain(negative).collect();
-                let velocities =
-                    dit.run(&stage, observer, |dit| Ok(dit.forward_lockstep(&input, &contexts, cancel)?))?;
-                guided(&velocities, plan.request.cfg)
-            };
-            let velocity = match &plan.request.context {
-                None => velocity_of(&prompts[0], &latents)?,
-                Some(windows) => blended(windows, step, &latents, |window, part| {
-                    velocity_of(&prompts[prompt_of(window, plan.latent.frames, prompts.len())], part)
-                })?,
-            };
+            let stage = stage(step, plan);
+            let velocity = velocities.at(step, &latents)?;
             check_finite(&format!("{stage}: velocity"), &velocity)?;
             let noise =
                 sampler.needs_noise().then(|| rng.randn_tensor(latents.shape(), device)).transpose()?;
@@ -122,6 +94,7 @@ pub(crate) fn denoise(
                 latents: latents.to_device(&Device::Cpu)?,
                 sampler: sampler.state(),
                 rng: rng.state(),
+                reused_from: velocities.reused_by(step + 1).map(|t| t.to_device(&Device::Cpu)).transpose()?,
             };
             keep(state);
             let took = begun.elapsed();
@@ -131,21 +104,6 @@ pub(crate) fn denoise(
     }
     observer.on_event(&Event::Finished { stage: Stage::Denoise, took: start.elapsed() });
     Ok(())
-}
-
-/// One velocity of those of the prompt and, with guidance, of the negative prompt.
-fn guided(velocities: &[Tensor], cfg: f64) -> Result<Tensor> {
-    match velocities {
-        [cond, uncond] => Ok(classifier_free_guidance(cond, uncond, cfg)?),
-        [cond, ..] => Ok(cond.clone()),
-        [] => Err(wan_core::Error::invalid("velocities", 0, "one per context").into()),
-    }
-}
-
-/// Which of several prompts a window follows: each has an equal part of the video, and the window's last frame counts.
-fn prompt_of(window: &[usize], frames: usize, prompts: usize) -> usize {
-    let last = window.iter().copied().max().unwrap_or(0);
-    (last * prompts / frames).min(prompts - 1)
 }
 
 /// A solver's state with its history on `device`: a resumed one comes from a file.

@@ -25,6 +25,8 @@ mod remembered;
 mod request;
 mod state;
 mod swapping;
+mod teacache;
+mod velocity;
 mod windows;
 
 use candle_core::{DType, Device, Tensor};
@@ -46,8 +48,10 @@ pub use plan::Plan;
 pub use preview::latent_preview;
 pub use request::{OutputRange, Request, TilingChoice};
 pub use state::{DenoiseState, Job, SavedJob, load_tensor, save_tensors};
+pub use teacache::{TeaCache, TeaCacheMode};
 pub use wan_dit::{AttentionChoice, LoraReport, Numerics, Precision};
 pub use wan_ops::keep_tuning;
+pub use wan_sampler::GuidanceInterval;
 pub use wan_vae::Tiling;
 pub use windows::{ContextWindows, WindowSchedule};
 
@@ -126,6 +130,7 @@ impl Pipeline {
     ) -> Result<Job> {
         let images = images.into();
         self.check_riflex(&plan)?;
+        teacache::check_model(&self.models, &plan)?;
         self.check_end_image(images)?;
         let plan = plan.with_end_image(images.last.is_some())?;
         let state = DenoiseState::start(&plan, noise)?;

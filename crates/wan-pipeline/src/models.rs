@@ -92,6 +92,11 @@ impl Models {
         &self.files.description
     }
 
+    /// Name of the DiT's file.
+    pub fn dit_name(&self) -> String {
+        self.files.dit.name()
+    }
+
     pub fn device(&self) -> &Device {
         &self.device
     }

@@ -1,9 +1,11 @@
+use std::ops::Range;
+
 use candle_core::Tensor;
 use wan_core::geometry::{self, LatentSize};
 use wan_models::ModelType;
 use wan_sampler::Schedule;
 
-use crate::{PipelineError, Request, Result};
+use crate::{PipelineError, Request, Result, TeaCache};
 
 /// Everything that follows from a request before any weight is touched. Later stages derive no size again.
 #[derive(Debug, Clone)]
@@ -186,9 +188,32 @@ impl Plan {
         if self.end_image { 2 } else { 1 }
     }
 
-    /// Whether each step runs the model on the negative prompt as well.
+    /// Whether a step runs the model on the negative prompt as well.
     pub fn uses_guidance(&self) -> bool {
-        self.request.cfg != 1.0
+        !self.guided_steps().is_empty()
+    }
+
+    /// The steps, from 0, that run the model on the negative prompt as well.
+    pub(crate) fn guided_steps(&self) -> Range<usize> {
+        let Request { cfg, guidance_interval, .. } = &self.request;
+        if *cfg == 1.0 { 0..0 } else { guidance_interval.steps(self.schedule.steps()) }
+    }
+
+    /// For how many contexts the DiT runs in each step, or in each window of it: prompt, and negative prompt.
+    pub(crate) fn contexts_per_step(&self) -> Vec<usize> {
+        let guided = self.guided_steps();
+        (0..self.schedule.steps()).map(|step| 1 + usize::from(guided.contains(&step))).collect()
+    }
+
+    /// Whether some steps may take fewer passes of the DiT than others.
+    pub(crate) fn leaves_passes_out(&self) -> bool {
+        let partly = self.guided_steps() != (0..self.schedule.steps());
+        self.teacache().is_some() || (self.request.cfg != 1.0 && partly)
+    }
+
+    /// TeaCache, where it is on.
+    pub(crate) fn teacache(&self) -> Option<TeaCache> {
+        self.request.teacache.filter(|options| options.threshold > 0.0)
     }
 
     /// Shape of the latents: `[1, 16, F, h, w]`.

@@ -1,10 +1,10 @@
 use serde::{Deserialize, Serialize};
 use wan_dit::{AttentionChoice, Numerics, Precision};
 use wan_models::Defaults;
-use wan_sampler::SchedulerKind;
+use wan_sampler::{GuidanceInterval, SchedulerKind};
 use wan_vae::Tiling;
 
-use crate::{BlocksToSwap, ContextWindows, LoraChoice, PipelineError, Result};
+use crate::{BlocksToSwap, ContextWindows, LoraChoice, PipelineError, Result, TeaCache};
 
 /// What is asked of the engine, up to and including the decoded frames. How they are stored is
 /// [`wan_media::VideoOptions`]'s.
@@ -24,6 +24,12 @@ pub struct Request {
     pub steps: usize,
     /// Guidance scale; 1 skips the negative prompt's pass.
     pub cfg: f64,
+    /// The steps that are guided; in the others `cfg` is 1.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub guidance_interval: GuidanceInterval,
+    /// Steps that reuse what the DiT's blocks added in an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacache: Option<TeaCache>,
     /// Flow shift of the sigma grid.
     pub shift: f64,
     /// Seed of the initial noise; torch's CPU generator uses its low 32 bits.
@@ -102,6 +108,8 @@ impl Request {
             frames: defaults.frames,
             steps: defaults.steps,
             cfg: defaults.cfg,
+            guidance_interval: GuidanceInterval::default(),
+            teacache: None,
             shift: defaults.shift,
             seed: 0,
             scheduler: defaults.scheduler.parse()?,
@@ -174,6 +182,12 @@ impl Request {
             if !value.is_finite() {
                 return Err(PipelineError::request(field, value, "a finite number"));
             }
+        }
+        self.guidance_interval.check()?;
+        self.teacache.iter().try_for_each(TeaCache::check)?;
+        if self.teacache.is_some() && self.context.is_some() {
+            let expected = "none: windows move from step to step, and what one added fits no other";
+            return Err(PipelineError::request("teacache", "context windows", expected));
         }
         self.context.iter().try_for_each(ContextWindows::check)?;
         self.loras.iter().try_for_each(LoraChoice::check)?;

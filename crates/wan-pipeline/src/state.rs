@@ -20,6 +20,9 @@ pub struct DenoiseState {
     pub sampler: SamplerState,
     /// Noise generator.
     pub rng: RngState,
+    /// Where the next step reuses what the DiT's blocks added in an earlier one: that one's sample, `[1, 16, F, h, w]`
+    /// f32, from which it is made again.
+    pub reused_from: Option<Tensor>,
 }
 
 /// A job that is ready to denoise, or somewhere on its way.
@@ -90,6 +93,9 @@ impl SavedJob {
         for (name, tensor) in &state.sampler.history {
             tensors.insert(format!("history.{name}"), tensor.clone());
         }
+        if let Some(sample) = &state.reused_from {
+            tensors.insert("reused_from".into(), sample.clone());
+        }
         save_tensors(path, &tensors, HashMap::from([(KEY.to_string(), header)]))
     }
 
@@ -117,13 +123,20 @@ impl SavedJob {
         let conditioning = Conditioning::from_tensors(&tensors).map_err(|e| resume_error(path, e))?;
         let plan = Plan::for_size(header.request, (header.width, header.height), header.frames)?
             .with_end_image(header.end_image)?;
-        if latents.dims() != plan.latent_shape() {
-            let (found, expected) = (latents.dims(), plan.latent_shape());
-            return Err(resume_error(path, format!("latents {found:?}, expected {expected:?}")));
+        let reused_from = tensors.get("reused_from").cloned();
+        for tensor in std::iter::once(&latents).chain(&reused_from) {
+            if tensor.dims() != plan.latent_shape() {
+                let (found, expected) = (tensor.dims(), plan.latent_shape());
+                return Err(resume_error(path, format!("latents {found:?}, expected {expected:?}")));
+            }
         }
         let sampler = SamplerState { kind: header.scheduler, step: header.step, history };
         Ok(Self {
-            job: Job { plan, conditioning, state: DenoiseState { latents, sampler, rng: header.rng } },
+            job: Job {
+                plan,
+                conditioning,
+                state: DenoiseState { latents, sampler, rng: header.rng, reused_from },
+            },
             model: header.model,
             extra: header.extra,
         })

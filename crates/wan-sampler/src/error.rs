@@ -40,6 +40,14 @@ pub enum SamplerError {
         /// The value as given.
         found: f64,
     },
+    /// The guidance interval is none.
+    #[error(
+        "guidance-interval: found `{found}`, expected START:END, shares of the steps with 0 <= START < END <= 1"
+    )]
+    GuidanceInterval {
+        /// The interval as given.
+        found: String,
+    },
     /// The scheduler has no such grid.
     #[error("scheduler {scheduler} has no sigma grid '{grid}', use 'default'")]
     GridUnavailable {
@@ -121,6 +129,7 @@ impl SamplerError {
                 | Self::Steps { .. }
                 | Self::Shift { .. }
                 | Self::DenoiseStrength { .. }
+                | Self::GuidanceInterval { .. }
                 | Self::GridUnavailable { .. }
                 | Self::DegenerateGrid { .. }
         )

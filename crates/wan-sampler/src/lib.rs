@@ -40,7 +40,7 @@ pub use dpmpp_sde::DpmPpSde;
 pub use error::{Result, SamplerError};
 pub use euler::Euler;
 pub use grid::SigmaGrid;
-pub use guidance::classifier_free_guidance;
+pub use guidance::{GuidanceInterval, classifier_free_guidance};
 pub use kind::SchedulerKind;
 pub use noise::{RngState, TorchRng};
 pub use sampler::{Sampler, SamplerState};

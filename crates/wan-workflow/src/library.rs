@@ -50,7 +50,7 @@ impl Library {
 
     fn published(&self) -> impl Iterator<Item = ((ModelFolder, String), Source)> {
         let own =
-            ModelFolder::ALL.into_iter().filter_map(|folder| Some((folder, label(self.component(folder)?))));
+            ModelFolder::ALL.into_iter().filter_map(|folder| Some((folder, self.component(folder)?.name())));
         let names = PUBLISHED.iter().map(|(folder, name)| (*folder, (*name).to_owned())).chain(own);
         let named = names.filter_map(|(folder, name)| {
             let source = self.component(folder)?.clone();
@@ -146,15 +146,6 @@ fn below(root: &Path, path: &str) -> Option<PathBuf> {
         return None;
     }
     found.canonicalize().ok()?.starts_with(root.canonicalize().ok()?).then_some(found)
-}
-
-fn label(source: &Source) -> String {
-    match source {
-        Source::Embedded { label, .. } => label.clone(),
-        Source::File(path) | Source::Tensor { path, .. } => {
-            path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-        }
-    }
 }
 
 #[cfg(test)]

@@ -36,15 +36,11 @@ pub fn node_info(class: &NodeClass, catalog: &dyn Catalog) -> Value {
         "output_name": class.outputs.iter().map(|o| o.name).collect::<Vec<_>>(),
         "name": class.name,
         "display_name": class.display_name,
-        "description": description(class),
+        "description": class.note,
         "python_module": class.python_module,
         "category": class.category,
         "output_node": class.output_node,
     })
-}
-
-fn description(class: &NodeClass) -> &'static str {
-    class.refused.unwrap_or(class.note)
 }
 
 /// The names that an input with a list may have.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use support::{check, guide, native, with};
 use wan_core::progress::Stage;
 use wan_media::{FrameRate, OutputFormat};
-use wan_pipeline::{AttentionChoice, BlocksToSwap, Precision, TilingChoice};
+use wan_pipeline::{AttentionChoice, BlocksToSwap, Precision, TeaCache, TeaCacheMode, TilingChoice};
 use wan_sampler::SchedulerKind;
 use wan_workflow::{NodeWork, Root, SaveKind, WANX_21_API, WANX_21_UI, convert, signatures};
 
@@ -132,6 +132,28 @@ fn newer_encoders_and_aliases_mean_the_same_image() {
     let clip = inputs.remove("clip_vision").unwrap();
     inputs.insert("clip".into(), clip);
     assert_eq!(check(&graph).unwrap().job, check(&guide()).unwrap().job);
+}
+
+#[test]
+fn teacache_is_that_of_its_node() {
+    let teacache = |input: &str, inputs: Value| {
+        let mut graph = with(guide(), "52", input, json!(["60", 0]));
+        graph["60"] = json!({"class_type": "WanVideoTeaCache", "inputs": inputs});
+        check(&graph).unwrap().job.request.teacache
+    };
+    assert_eq!(check(&guide()).unwrap().job.request.teacache, None);
+    // As version 1.0.6 has it: distances as they are.
+    let old = json!({"rel_l1_thresh": 0.04, "start_step": 6, "cache_device": "offload_device"});
+    let expected = TeaCache { threshold: 0.04, mode: TeaCacheMode::Raw, start: Some(6), end: Some(9) };
+    assert_eq!(teacache("teacache_args", old), Some(expected));
+    let new = |end: i64, mode: &str| {
+        json!({"rel_l1_thresh": 0.25, "start_step": 1, "end_step": end, "cache_device": "main_device",
+            "use_coefficients": true, "mode": mode})
+    };
+    let expected = TeaCache { threshold: 0.25, mode: TeaCacheMode::E, start: Some(1), end: Some(7) };
+    assert_eq!(teacache("cache_args", new(7, "e")), Some(expected));
+    let expected = TeaCache { mode: TeaCacheMode::E0, end: Some(9), ..expected };
+    assert_eq!(teacache("cache_args", new(-1, "e0")), Some(expected));
 }
 
 #[test]

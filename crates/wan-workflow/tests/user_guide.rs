@@ -21,9 +21,6 @@ fn the_user_guide_lists_every_node_and_input() {
 
 fn section(class: &NodeClass) -> String {
     let mut text = format!("### {}\n\n", class.name);
-    if let Some(reason) = class.refused {
-        return format!("{text}Refused: {reason}.\n");
-    }
     if !class.note.is_empty() {
         text += &format!("{}.\n\n", class.note);
     }

@@ -167,13 +167,6 @@ fn unknown_inputs_are_left_alone_and_what_cannot_be_done_is_refused() {
     assert_eq!(check(&graph).unwrap().graph.as_json()["52"]["inputs"]["extra"], json!(["nonexist", 0]));
     let graph = with(guide(), "48", "compile_args", json!(["47", 0]));
     assert!(check(&graph).is_ok());
-    let mut graph = with(guide(), "52", "teacache_args", json!(["60", 0]));
-    graph["60"] = json!({"class_type": "WanVideoTeaCache", "inputs": {
-        "rel_l1_thresh": 0.04, "start_step": 6, "end_step": -1, "cache_device": "offload_device",
-        "use_coefficients": false}});
-    let error = error_of(&graph, "60");
-    assert_eq!(error["type"], "custom_validation_failed");
-    assert!(error["details"].as_str().unwrap().contains("TeaCache is not implemented"));
     for (graph, node, input) in [
         (with(guide(), "54", "filename_prefix", json!("../x")), "54", "filename_prefix"),
         (with(guide(), "52", "cfg", json!(0)), "52", "cfg"),

@@ -29,6 +29,9 @@ const PIXEL_COPIES: u64 = 6;
 /// solver's history and its next step.
 const DENOISE_CHANNELS: u64 = 20 + 36 + 4 * 16;
 
+/// Latent channels, f32, of the step that a later one reuses.
+const REUSED_CHANNELS: u64 = 16;
+
 /// Latent channels, f32, of encoding the condition: the latents in parts and joined, and the condition.
 const CONDITION_CHANNELS: u64 = 2 * 16 + 20;
 
@@ -55,7 +58,8 @@ pub(super) fn plan(sizes: &ModelSizes, job: &JobShape, budget: Budget) -> Result
     }
     let dit = &sizes.dit;
     let denoise = estimate_memory(&dit.config, &dit_job(sizes, job));
-    let latents = DENOISE_CHANNELS * job.latent_plane_bytes();
+    let channels = DENOISE_CHANNELS + if job.keeps_residuals { REUSED_CHANNELS } else { 0 };
+    let latents = channels * job.latent_plane_bytes();
     item(Stage::Denoise, dit.weights.stored + sizes.loras, denoise.total_bytes() + latents);
     let (mode, tiles, decode_bytes) = decode(&sizes.vae, job, budget, dtype)?;
     item(Stage::Decode, sizes.vae.stored, decode_bytes);
@@ -112,6 +116,7 @@ pub(super) fn dit_job(sizes: &ModelSizes, job: &JobShape) -> MemoryJob {
         contexts: job.contexts,
         dtype: sizes.dtype,
         cache: KeyCache::Keep,
+        keeps_residuals: job.keeps_residuals,
         numerics: job.numerics,
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct JobShape {
     pub frames: usize,
     /// Prompts that the DiT runs for.
     pub contexts: usize,
+    /// Whether what the DiT's blocks add is kept for later steps.
+    pub keeps_residuals: bool,
     /// Latent frames of a context window, if the DiT sees the video in windows.
     pub window: Option<usize>,
     /// Images that the DiT attends to, where it attends to any.
@@ -49,6 +51,7 @@ impl JobShape {
             height: plan.height,
             frames: plan.frames,
             contexts: request.prompts().len() + usize::from(plan.uses_guidance()),
+            keeps_residuals: plan.teacache().is_some(),
             window: request.context.map(|_| plan.window_frames()),
             images: plan.images(),
             tiling: request.vae_tiling,

@@ -19,14 +19,12 @@ pub struct NodeClass {
     pub outputs: &'static [Output],
     /// Whether jobs end in it.
     pub output_node: bool,
-    /// Why a graph may not use it, if it may not.
-    pub refused: Option<&'static str>,
     /// What a graph with it should know, for the user guide.
     pub note: &'static str,
 }
 
 impl NodeClass {
-    /// Most classes: no hidden inputs, no output node, not refused.
+    /// Most classes: no hidden inputs, no output node.
     pub(super) const fn new(name: &'static str, display_name: &'static str, place: Place) -> Self {
         Self {
             name,
@@ -37,7 +35,6 @@ impl NodeClass {
             hidden: &[],
             outputs: &[],
             output_node: false,
-            refused: None,
             note: "",
         }
     }
@@ -54,11 +51,6 @@ impl NodeClass {
 
     pub(super) const fn ends_jobs(mut self, hidden: &'static [(&'static str, &'static str)]) -> Self {
         (self.output_node, self.hidden) = (true, hidden);
-        self
-    }
-
-    pub(super) const fn refused(mut self, reason: &'static str) -> Self {
-        self.refused = Some(reason);
         self
     }
 

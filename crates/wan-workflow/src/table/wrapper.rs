@@ -214,15 +214,18 @@ pub(super) const NODES: &[NodeClass] = &[
         .note("for text-to-video models"),
     NodeClass::new("WanVideoTeaCache", "WanVideo TeaCache", PLACE)
         .inputs(&[
-            float("rel_l1_thresh", 0.04, 0.0, 1.0),
-            int("start_step", 6, 0, 9999),
-            int("end_step", -1, -1, 9999),
-            choice("cache_device", DEVICES, "offload_device"),
-            boolean("use_coefficients", false),
-            choice("mode", &["e", "e0"], "e").optional(),
+            float("rel_l1_thresh", 0.04, 0.0, 1.0)
+                .tip("higher skips more steps, 0 none; with coefficients about ten times as high"),
+            int("start_step", 6, 0, 9999).tip("this step, counted from 0, and those before it are always computed"),
+            int("end_step", -1, -1, 9999).optional().tip("the last step that may be skipped; -1 is the last of all"),
+            choice("cache_device", DEVICES, "offload_device").ignored(MEMORY),
+            boolean("use_coefficients", false)
+                .optional()
+                .tip("published ones: for 1.3B and 14B, and for images with 480p or 720p in the model's name"),
+            choice("mode", &["e", "e0"], "e").optional().tip("compared are time embeddings, or their projections"),
         ])
         .outputs(&[output("TEACACHEARGS", "teacache_args")])
-        .refused("TeaCache is not implemented; remove the node, every step is then computed"),
+        .note("distances are those to the step before, as TeaCache publishes it"),
     NodeClass::new("WanVideoSampler", "WanVideo Sampler", PLACE)
         .inputs(&[
             link("model", "WANVIDEOMODEL"),

@@ -52,6 +52,14 @@ impl<'a> Reader<'a> {
         self.value(id, name).and_then(Value::as_u64).unwrap_or(default)
     }
 
+    pub fn signed(&self, id: &str, name: &str) -> i64 {
+        let default = match self.input(id, name).map(|input| input.kind) {
+            Some(Kind::Int { default, .. }) => default,
+            _ => 0,
+        };
+        self.value(id, name).and_then(Value::as_i64).unwrap_or(default)
+    }
+
     pub fn size(&self, id: &str, name: &str) -> usize {
         usize::try_from(self.int(id, name)).unwrap_or(usize::MAX)
     }

@@ -2,8 +2,8 @@
 
 use wan_core::progress::Stage;
 use wan_pipeline::{
-    AttentionChoice, BlocksToSwap, LoraChoice, Numerics, OutputRange, PipelineError, Precision, Request,
-    TilingChoice,
+    AttentionChoice, BlocksToSwap, GuidanceInterval, LoraChoice, Numerics, OutputRange, PipelineError,
+    Precision, Request, TeaCache, TeaCacheMode, TilingChoice,
 };
 use wan_sampler::SchedulerKind;
 use wan_vae::Tiling;
@@ -93,6 +93,7 @@ fn wrapper(reader: &Reader<'_>, id: &str) -> Result<(Transformer, Conditioning, 
         seed: reader.int(id, "seed"),
         denoise_strength: reader.float(id, "denoise_strength"),
         riflex_freq_index: reader.size(id, "riflex_freq_index"),
+        teacache: reader.linked(id, "teacache_args").map(|args| teacache(reader, &args.id, id)),
         ..request(reader, id, scheduler, &transformer, &conditioning)
     };
     Ok((transformer, conditioning, request))
@@ -129,6 +130,8 @@ fn request(
         frames: conditioning.frames,
         steps: reader.size(id, "steps"),
         cfg: reader.float(id, "cfg"),
+        guidance_interval: GuidanceInterval::default(),
+        teacache: None,
         shift: transformer.shift,
         seed: 0,
         scheduler,
@@ -146,6 +149,23 @@ fn request(
         precision: transformer.numerics.precision,
         attention: transformer.numerics.attention,
         blocks_to_swap: transformer.blocks_to_swap,
+    }
+}
+
+/// The node `args` of the sampler `sampler`. Without coefficients the wrapper ignores the mode.
+fn teacache(reader: &Reader<'_>, args: &str, sampler: &str) -> TeaCache {
+    let mode = match (reader.boolean(args, "use_coefficients"), reader.text(args, "mode")) {
+        (false, _) => TeaCacheMode::Raw,
+        (true, "e0") => TeaCacheMode::E0,
+        (true, _) => TeaCacheMode::E,
+    };
+    // -1 is the last step; a denoise strength below 1 leaves fewer.
+    let last = reader.size(sampler, "steps").saturating_sub(1);
+    TeaCache {
+        threshold: reader.float(args, "rel_l1_thresh"),
+        mode,
+        start: Some(reader.size(args, "start_step")),
+        end: Some(usize::try_from(reader.signed(args, "end_step")).unwrap_or(last)),
     }
 }
 

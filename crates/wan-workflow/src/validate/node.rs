@@ -16,8 +16,7 @@ const MAX_LISTED: usize = 20;
 /// Everything that is wrong with a node, the nodes it depends on aside. Constants become what the node declares.
 pub(super) fn check(graph: &mut Graph, id: &str, catalog: &dyn Catalog) -> Vec<InputError> {
     let Some(class) = graph.class(id) else { return Vec::new() };
-    let mut errors: Vec<InputError> =
-        class.refused.iter().map(|reason| InputError::refused("", reason)).collect();
+    let mut errors = Vec::new();
     for input in class.inputs {
         match graph.value(id, input).cloned() {
             None if input.required => errors.push(InputError::missing(input.name)),
