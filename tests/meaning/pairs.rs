@@ -53,7 +53,7 @@ fn left_out(colour: usize, shape: Shape) -> Action {
         Action::Bounces,
         Action::Still,
     ];
-    let index = (0..10).find(|action| (colour + 3 * place + 7 * action) % 10 == 0);
+    let index = (0..10).find(|action| (colour + 3 * place + 7 * action).is_multiple_of(10));
     THEIRS[index.expect("7 has an inverse modulo 10")]
 }
 
