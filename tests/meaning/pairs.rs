@@ -40,21 +40,9 @@ pub fn pairs(count: usize) -> Vec<Pair> {
 /// The action that no training clip shows of such an object.
 fn left_out(colour: usize, shape: Shape) -> Action {
     let place = Shape::ALL.iter().position(|s| *s == shape).expect("one of all");
-    // `world.py` leaves out colour + 3 shape + 7 action = 0 modulo 10, its actions in another order.
-    const THEIRS: [Action; 10] = [
-        Action::Right,
-        Action::Left,
-        Action::Up,
-        Action::Down,
-        Action::Grows,
-        Action::Shrinks,
-        Action::Spins,
-        Action::Fades,
-        Action::Bounces,
-        Action::Still,
-    ];
+    // `world.py` leaves out colour + 3 shape + 7 action = 0 modulo 10, its actions in the order of `ALL`.
     let index = (0..10).find(|action| (colour + 3 * place + 7 * action).is_multiple_of(10));
-    THEIRS[index.expect("7 has an inverse modulo 10")]
+    Action::ALL[index.expect("7 has an inverse modulo 10")]
 }
 
 /// Whether the action can be seen of the shape: nobody sees a circle spin.
