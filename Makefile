@@ -44,17 +44,18 @@ build: deps
 demo: build
 	@mkdir -p $(OUT)
 	$(CARGO) run --release --locked -q -p wan-run -- generate --model tiny \
-	  --image models/tiny/sample.png --prompt "a red balloon drifts over the hills" \
-	  --negative-prompt "static, blurry" --seed 42 --width 256 --height 256 \
+	  --image models/tiny/sample.png --prompt "the red circle moves right" \
+	  --negative-prompt "static" --seed 42 \
 	  --output $(OUT)/demo.mp4 --contact-sheet $(OUT)/demo.png --overwrite
 	@echo "the video is $(OUT)/demo.mp4, frames of it are in $(OUT)/demo.png"
 
 test: deps
 	$(CARGO) test --locked --workspace
 
-## The test that runs ComfyUI's example client with its own request: minutes.
+## The tests that take minutes: ComfyUI's example client with its own request; whether 60 videos show what was asked.
+LONG ?= its_own_request sixty_pairs_obey
 test-long: deps
-	$(CARGO) test --locked --workspace --test wan-run -- --ignored its_own_request
+	$(CARGO) test --locked --workspace --test wan-run -- --ignored $(LONG)
 
 ## A client library from PyPI that other people wrote.
 test-clients: PACKAGES += python3-venv

@@ -11,6 +11,7 @@ mod first_five_minutes;
 mod flf2v;
 mod hub_server;
 mod lora;
+mod meaning;
 mod memory;
 mod models;
 mod probe;

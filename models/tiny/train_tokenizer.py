@@ -1,6 +1,11 @@
-"""The tokenizer of `tiny`: SentencePiece Unigram pieces of a small corpus, in the form of tokenizer.json."""
+#!/usr/bin/env python3
+"""The tokenizer of `tiny`: SentencePiece Unigram pieces of a small corpus, in the form of tokenizer.json.
+
+    python models/tiny/train_tokenizer.py
+"""
 
 import io
+from pathlib import Path
 
 import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -69,3 +74,8 @@ def make_tokenizer(corpus):
     for i, token in enumerate(["<pad>", "</s>", "<s>", "<unk>"]):
         assert tokenizer.token_to_id(token) == i
     return tokenizer
+
+
+if __name__ == "__main__":
+    here = Path(__file__).resolve().parent
+    make_tokenizer(here / "corpus.txt").save(str(here / "tokenizer.json"), pretty=False)

@@ -19,11 +19,11 @@ const PATIENCE = 120_000;
 let folder, server, address, browser, page;
 const errors = [];
 
-before(async () => {
-  folder = await mkdtemp(path.join(tmpdir(), "wan-run-page-"));
-  const options = ["serve", "--model", "tiny", "--port", "0", "--data-dir", folder, "--token", TOKEN];
+/** Starts the server; its address. */
+function start(token, port = "0") {
+  const options = ["serve", "--model", "tiny", "--port", port, "--data-dir", folder, "--token", token];
   server = spawn(PROGRAM, options, { stdio: ["ignore", "pipe", "ignore"] });
-  address = await new Promise((resolve, reject) => {
+  return new Promise((resolve, reject) => {
     let text = "";
     server.stdout.on("data", (data) => {
       text += data;
@@ -32,6 +32,11 @@ before(async () => {
     });
     server.on("exit", (code) => reject(new Error(`the server ended with ${code}`)));
   });
+}
+
+before(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), "wan-run-page-"));
+  address = await start(TOKEN);
   browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -76,8 +81,9 @@ test("a wrong token is refused, the right one opens the page", async () => {
   assert.equal(await text("#connection"), "connected");
 });
 
-test("the form starts with the guide's values, and says what size the video will have", async () => {
+test("the form starts with the guide's values and the sample image, and says what size the video will have", async () => {
   await page.waitForFunction(() => document.querySelector("#steps").value === "10");
+  assert.equal(await page.inputValue("#existing"), "sample.png");
   assert.equal(await page.inputValue("#cfg"), "6");
   assert.equal(await page.inputValue("#frames"), "81");
   assert.equal(await page.inputValue("#scheduler"), "dpm++");
@@ -287,4 +293,14 @@ test("Chinese, at a phone's width", async () => {
 test("nothing went wrong in the page itself", () => {
   // The browser reports refused requests as errors of their own.
   assert.deepEqual(errors.filter((line) => !/Failed to load resource/.test(line)), []);
+});
+
+test("after a restart with another token the page asks for it", async () => {
+  server.kill("SIGKILL");
+  await page.waitForFunction(() => document.querySelector("#connection").classList.contains("lost"));
+  await start("another-token", new URL(address).port);
+  await page.waitForURL(/\/login/);
+  await page.fill("[name=password]", "another-token");
+  await page.click("button");
+  await shown("#form");
 });

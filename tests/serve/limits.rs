@@ -80,6 +80,21 @@ fn a_job_that_takes_too_long_ends_as_an_error() {
 }
 
 #[test]
+fn a_job_that_does_not_fit_into_memory_ends_as_an_error() {
+    let server = server(&["--max-ram", "70MiB"]);
+    let id = server.submit(&guide());
+    let entry = server.wait(&id);
+    let last = entry["status"]["messages"].as_array().expect("messages").last().expect("one").clone();
+    assert_eq!(
+        (&last[0], &last[1]["exception_type"]),
+        (&json!("execution_error"), &json!("torch.OutOfMemoryError"))
+    );
+    let text = last[1]["exception_message"].as_str().expect("text");
+    assert!(text.starts_with("not enough memory: ") && text.contains("of which there is 70.0 MiB"), "{text}");
+    assert_eq!(server.get("/health").json(), json!({"status": "ok"}));
+}
+
+#[test]
 fn a_full_disk_refuses_jobs_and_uploads_and_says_why() {
     for (options, reason) in
         [(["--min-free-disk", "900PB"], "--min-free-disk"), (["--max-data", "1KB"], "--max-data")]
@@ -108,6 +123,7 @@ fn limits_that_make_no_sense_are_refused() {
         ("--request-time", "5", "expected a time above zero"),
         ("--max-connections", "0", "is not in"),
         ("--min-free-disk", "much", "invalid value"),
+        ("--max-ram", "much", "max-ram"),
     ] {
         let output = sandbox.run(&["serve", "--model", "tiny", &format!("{option}={value}")]);
         assert_eq!(output.status.code(), Some(2), "{option} {value}");

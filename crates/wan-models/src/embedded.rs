@@ -10,7 +10,7 @@ macro_rules! embedded_files {
             $path,
             {
                 static FILE: &Aligned<[u8]> =
-                    &Aligned(*include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/", $path)));
+                    &Aligned(*include_bytes!(concat!("../../../models/", $path)));
                 &FILE.0
             },
         )),+]

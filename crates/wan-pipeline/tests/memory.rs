@@ -114,10 +114,10 @@ fn stages_allocate_what_is_planned() {
     let folder = tempfile::tempdir().unwrap();
     // Lengths of the embedded model's axes, and those that take their place.
     let dit =
-        enlarged(&tiny.dit, &[(128, 512), (512, 1536), (768, 3072)], &folder.path().join("dit.safetensors"));
+        enlarged(&tiny.dit, &[(192, 512), (768, 1536), (1152, 3072)], &folder.path().join("dit.safetensors"));
     let vae = enlarged(
         &tiny.vae,
-        &[(12, 24), (24, 48), (48, 96), (96, 192), (144, 288)],
+        &[(16, 32), (32, 64), (64, 128), (128, 256), (192, 384)],
         &folder.path().join("vae.safetensors"),
     );
     let larger = open(ModelFiles { dit, vae, ..tiny });
@@ -132,11 +132,21 @@ fn stages_allocate_what_is_planned() {
 fn enlarged(source: &Source, lengths: &[(usize, usize)], path: &Path) -> Source {
     let mut tensors = BTreeMap::new();
     for tensor in source.weights().unwrap().iter() {
-        let longer = |n: &usize| lengths.iter().find(|(from, _)| from == n).map_or(*n, |(_, to)| *to);
-        let shape: Vec<usize> = tensor.shape().iter().map(longer).collect();
+        let longer = |(axis, n): (usize, &usize)| {
+            let found = lengths.iter().find(|(from, _)| from == n && !is_latent(tensor.name(), axis));
+            found.map_or(*n, |(_, to)| *to)
+        };
+        let shape: Vec<usize> = tensor.shape().iter().enumerate().map(longer).collect();
         let values = Tensor::randn(0f32, 0.02, shape.as_slice(), &Device::Cpu).unwrap();
         tensors.insert(tensor.name().to_string(), values.to_dtype(DType::BF16).unwrap());
     }
     save_tensors(path, &tensors, HashMap::new()).unwrap();
     Source::File(path.to_path_buf())
+}
+
+/// Whether an axis is that of the latent's channels, which are as many as the VAE's first level has.
+fn is_latent(name: &str, axis: usize) -> bool {
+    name.starts_with("conv")
+        || (name.starts_with("encoder.head.2") && axis == 0)
+        || (name.starts_with("decoder.conv1") && axis == 1)
 }

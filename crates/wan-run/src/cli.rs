@@ -14,7 +14,7 @@ use crate::settings::Settings;
 ///
 /// Without a subcommand, a video is generated:
 ///
-///   wan-run --model tiny --image photo.png --prompt "a red balloon rises"
+///   wan-run --model tiny --image photo.png --prompt "the red circle moves right"
 #[derive(Debug, Parser)]
 #[command(name = "wan-run", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 #[command(args_override_self = true)]

@@ -94,6 +94,13 @@ pub struct LimitArgs {
     /// Most that the data folder may hold [default: no limit].
     #[arg(long, value_name = "SIZE")]
     pub max_data: Option<ByteSize>,
+    /// GPU memory that a job may use, such as 12GB; one that needs more ends as an error [default: what is free].
+    #[arg(long, value_name = "SIZE")]
+    pub max_vram: Option<String>,
+    /// Main memory that a job may allocate, such as 16GB; one that needs more ends as an error
+    /// [default: what is free].
+    #[arg(long, value_name = "SIZE")]
+    pub max_ram: Option<String>,
 }
 
 impl LimitArgs {
@@ -177,6 +184,8 @@ fn engine(args: &ServeArgs) -> Outcome<Engine> {
     let settings = Settings {
         model: args.model.clone(),
         device: args.device.clone(),
+        max_vram: args.limits.max_vram.clone(),
+        max_ram: args.limits.max_ram.clone(),
         models_dir: args.places.models_dir.clone(),
         extra_model_paths: args.places.extra_model_paths.clone(),
         ..Settings::default()
@@ -186,7 +195,7 @@ fn engine(args: &ServeArgs) -> Outcome<Engine> {
     let places = options.places()?;
     let files = registry.resolve(&options.model, &places)?;
     let device = options.open_device(say)?;
-    Ok(Engine { files, device, places, registry })
+    Ok(Engine { files, device, memory: options.limits, places, registry })
 }
 
 fn default_data_dir() -> Outcome<PathBuf> {

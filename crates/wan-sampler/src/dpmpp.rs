@@ -9,38 +9,34 @@ use crate::snr::{alpha, exp, log_snr};
 use crate::{Result, Sampler, SamplerState, SchedulerKind};
 
 /// History name of the previous data prediction.
-pub(crate) const X0_PREVIOUS: &str = "x0_previous";
+const X0_PREVIOUS: &str = "x0_previous";
 
 /// The solver; it keeps the previous step's data prediction.
 #[derive(Debug, Clone)]
-pub struct DpmPp2M {
-    progress: Progress,
-    x0_previous: Option<Tensor>,
-}
+pub struct DpmPp2M(Multistep);
 
 impl DpmPp2M {
     /// A solver for the given sigmas, one more than steps, strictly decreasing.
     pub fn new(sigmas: Vec<f32>) -> Self {
-        Self { progress: Progress::new(sigmas), x0_previous: None }
+        Self(Multistep::new(sigmas))
     }
 }
 
 impl Sampler for DpmPp2M {
     /// First order in the first step and in the last one, whose sigma is 0; else second order.
     fn step(&mut self, velocity: &Tensor, sample: &Tensor, _noise: Option<&Tensor>) -> Result<Tensor> {
-        let at = &self.progress;
-        at.check(velocity, sample, self.x0_previous.as_ref())?;
-        let (sigma, sigma_next) = (at.sigma(0), at.sigma(1));
+        let at = &self.0;
+        at.check(velocity, sample)?;
+        let (sigma, sigma_next) = at.sigmas();
         let h = log_snr(sigma_next) - log_snr(sigma);
         let factor = alpha(sigma_next) * (exp(-h) - 1.0);
 
         let x0 = predict_x0(sample, sigma, velocity)?;
         let mut next = (scale(sigma_next / sigma, sample)? - scale(factor, &x0)?)?;
-        if let Some(slope) = x0_slope(at, h, &x0, self.x0_previous.as_ref())? {
+        if let Some(slope) = at.x0_slope(h, &x0)? {
             next = (next - scale(0.5 * factor, &slope)?)?;
         }
-        self.x0_previous = Some(x0);
-        self.progress.step += 1;
+        self.0.advance(x0);
         Ok(next)
     }
 
@@ -49,36 +45,71 @@ impl Sampler for DpmPp2M {
     }
 
     fn steps_taken(&self) -> usize {
-        self.progress.step
+        self.0.steps_taken()
     }
 
     fn state(&self) -> SamplerState {
-        SamplerState::new(self.kind(), self.progress.step).with(X0_PREVIOUS, self.x0_previous.as_ref())
+        self.0.state(self.kind())
     }
 
-    fn restore(&mut self, mut state: SamplerState) -> Result<()> {
+    fn restore(&mut self, state: SamplerState) -> Result<()> {
+        self.0.restore(self.kind(), state)
+    }
+}
+
+/// What the deterministic and the stochastic solver remember from step to step.
+#[derive(Debug, Clone)]
+pub(crate) struct Multistep {
+    progress: Progress,
+    x0_previous: Option<Tensor>,
+}
+
+impl Multistep {
+    pub fn new(sigmas: Vec<f32>) -> Self {
+        Self { progress: Progress::new(sigmas), x0_previous: None }
+    }
+
+    pub fn check(&self, velocity: &Tensor, sample: &Tensor) -> Result<()> {
+        self.progress.check(velocity, sample, self.x0_previous.as_ref())
+    }
+
+    /// The sigmas of this step and of the next.
+    pub fn sigmas(&self) -> (f32, f32) {
+        (self.progress.sigma(0), self.progress.sigma(1))
+    }
+
+    /// The scaled first difference of the data predictions, `(1 / r) (x0_i - x0_{i-1})` with
+    /// `r = h_{i-1} / h`; `None` in a first-order step.
+    ///
+    /// After a sigma of exactly 1 `r` is infinite and the difference counts for nothing.
+    pub fn x0_slope(&self, h: f32, x0: &Tensor) -> Result<Option<Tensor>> {
+        let at = &self.progress;
+        let Some(x0_previous) = self.x0_previous.as_ref().filter(|_| !at.is_first() && !at.is_last()) else {
+            return Ok(None);
+        };
+        let h_previous = log_snr(at.sigma(0)) - log_snr(at.sigma(-1));
+        let r = h_previous / h;
+        Ok(Some(scale(1.0 / r, &(x0 - x0_previous)?)?))
+    }
+
+    pub fn advance(&mut self, x0: Tensor) {
+        self.x0_previous = Some(x0);
+        self.progress.step += 1;
+    }
+
+    pub fn steps_taken(&self) -> usize {
+        self.progress.step
+    }
+
+    pub fn state(&self, kind: SchedulerKind) -> SamplerState {
+        SamplerState::new(kind, self.progress.step).with(X0_PREVIOUS, self.x0_previous.as_ref())
+    }
+
+    pub fn restore(&mut self, kind: SchedulerKind, mut state: SamplerState) -> Result<()> {
         let names: &[_] = if state.step == 0 { &[] } else { &[X0_PREVIOUS] };
-        state.check(self.kind(), self.progress.steps(), names)?;
+        state.check(kind, self.progress.steps(), names)?;
         self.x0_previous = state.take(X0_PREVIOUS);
         self.progress.step = state.step;
         Ok(())
     }
-}
-
-/// The scaled first difference of the data predictions, `(1 / r) (x0_i - x0_{i-1})` with
-/// `r = h_{i-1} / h`; `None` in a first-order step.
-///
-/// After a sigma of exactly 1 `r` is infinite and the difference counts for nothing.
-pub(crate) fn x0_slope(
-    at: &Progress,
-    h: f32,
-    x0: &Tensor,
-    x0_previous: Option<&Tensor>,
-) -> Result<Option<Tensor>> {
-    let Some(x0_previous) = x0_previous.filter(|_| !at.is_first() && !at.is_last()) else {
-        return Ok(None);
-    };
-    let h_previous = log_snr(at.sigma(0)) - log_snr(at.sigma(-1));
-    let r = h_previous / h;
-    Ok(Some(scale(1.0 / r, &(x0 - x0_previous)?)?))
 }

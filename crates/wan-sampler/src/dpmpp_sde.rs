@@ -4,8 +4,8 @@
 
 use candle_core::Tensor;
 
-use crate::dpmpp::{X0_PREVIOUS, x0_slope};
-use crate::sampler::{Progress, predict_x0, require_f32, scale};
+use crate::dpmpp::Multistep;
+use crate::sampler::{predict_x0, require_f32, scale};
 use crate::snr::{alpha, exp, log_snr};
 use crate::{Result, Sampler, SamplerError, SamplerState, SchedulerKind};
 
@@ -14,38 +14,34 @@ use crate::{Result, Sampler, SamplerError, SamplerState, SchedulerKind};
 /// The noise of every step comes from the generator that made the initial noise, one draw per step
 /// right after it. The last step draws too, although its factor is 0.
 #[derive(Debug, Clone)]
-pub struct DpmPpSde {
-    progress: Progress,
-    x0_previous: Option<Tensor>,
-}
+pub struct DpmPpSde(Multistep);
 
 impl DpmPpSde {
     /// A solver for the given sigmas, one more than steps, strictly decreasing.
     pub fn new(sigmas: Vec<f32>) -> Self {
-        Self { progress: Progress::new(sigmas), x0_previous: None }
+        Self(Multistep::new(sigmas))
     }
 }
 
 impl Sampler for DpmPpSde {
     /// The order of a step follows [`crate::DpmPp2M`].
     fn step(&mut self, velocity: &Tensor, sample: &Tensor, noise: Option<&Tensor>) -> Result<Tensor> {
-        let at = &self.progress;
-        at.check(velocity, sample, self.x0_previous.as_ref())?;
+        let at = &self.0;
+        at.check(velocity, sample)?;
         let noise = noise.ok_or(SamplerError::NoiseMissing { scheduler: self.kind() })?;
         require_f32("noise", noise, sample.dims())?;
-        let (sigma, sigma_next) = (at.sigma(0), at.sigma(1));
+        let (sigma, sigma_next) = at.sigmas();
         let h = log_snr(sigma_next) - log_snr(sigma);
         let removed = 1.0 - exp(-2.0 * h);
         let factor = alpha(sigma_next) * removed;
 
         let x0 = predict_x0(sample, sigma, velocity)?;
         let mut next = (scale(sigma_next / sigma * exp(-h), sample)? + scale(factor, &x0)?)?;
-        if let Some(slope) = x0_slope(at, h, &x0, self.x0_previous.as_ref())? {
+        if let Some(slope) = at.x0_slope(h, &x0)? {
             next = (next + scale(0.5 * factor, &slope)?)?;
         }
         let next = (next + scale(sigma_next * removed.sqrt(), noise)?)?;
-        self.x0_previous = Some(x0);
-        self.progress.step += 1;
+        self.0.advance(x0);
         Ok(next)
     }
 
@@ -54,18 +50,14 @@ impl Sampler for DpmPpSde {
     }
 
     fn steps_taken(&self) -> usize {
-        self.progress.step
+        self.0.steps_taken()
     }
 
     fn state(&self) -> SamplerState {
-        SamplerState::new(self.kind(), self.progress.step).with(X0_PREVIOUS, self.x0_previous.as_ref())
+        self.0.state(self.kind())
     }
 
-    fn restore(&mut self, mut state: SamplerState) -> Result<()> {
-        let names: &[_] = if state.step == 0 { &[] } else { &[X0_PREVIOUS] };
-        state.check(self.kind(), self.progress.steps(), names)?;
-        self.x0_previous = state.take(X0_PREVIOUS);
-        self.progress.step = state.step;
-        Ok(())
+    fn restore(&mut self, state: SamplerState) -> Result<()> {
+        self.0.restore(self.kind(), state)
     }
 }

@@ -8,7 +8,7 @@ use candle_core::Device;
 use serde_json::{Map, Value};
 use wan_core::device::compute_dtype;
 use wan_models::{ModelFiles, Places, Registry};
-use wan_pipeline::{Pipeline, PipelineError};
+use wan_pipeline::{MemoryLimits, Pipeline, PipelineError};
 use wan_queue::QueueItem;
 use wan_workflow::table::{self, ModelFolder};
 use wan_workflow::{Catalog, Library, ModelChoice, PromptError, Root, WorkflowJob};
@@ -29,6 +29,8 @@ pub struct Engine {
     pub registry: Registry,
     /// Where it runs.
     pub device: Device,
+    /// What of the machine's memory a job may take.
+    pub memory: MemoryLimits,
 }
 
 impl Engine {
@@ -71,7 +73,7 @@ pub(crate) struct Accepted {
 impl Graphs {
     /// Graphs on `engine`, and what runs them.
     pub fn new(engine: Engine, folders: &Folders) -> (Self, Box<dyn Backend>) {
-        let Engine { files, places, registry, device } = engine;
+        let Engine { files, places, registry, device, memory } = engine;
         let roots = [
             (Root::Input, folders.input.path.clone()),
             (Root::Output, folders.output.path.clone()),
@@ -82,7 +84,8 @@ impl Graphs {
         for (folder, name) in library.aliases() {
             tracing::info!("{}/{name} stands for a file of the model", folder.name());
         }
-        let backend = ModelBackend { library: library.clone(), device, temp, chosen: RefCell::default() };
+        let backend =
+            ModelBackend { library: library.clone(), device, memory, temp, chosen: RefCell::default() };
         (Self { library }, Box::new(backend))
     }
 
@@ -145,6 +148,7 @@ impl From<PromptError> for ApiError {
 struct ModelBackend {
     library: Arc<Library>,
     device: Device,
+    memory: MemoryLimits,
     /// For images that a graph changes before they are used.
     temp: PathBuf,
     /// The files of the job that was read last, under the name that it calls its model by.
@@ -177,6 +181,7 @@ impl Backend for ModelBackend {
             .filter(|(model, _)| *model == job.model)
             .ok_or_else(|| missing(format!("no job with `{}`", job.model)))?;
         let files = self.library.files(choice).map_err(missing)?;
-        Pipeline::open(files, self.device.clone(), compute_dtype(&self.device)).map(Pipeline::keeping_dit)
+        let pipeline = Pipeline::open(files, self.device.clone(), compute_dtype(&self.device))?;
+        Ok(pipeline.with_limits(self.memory).keeping_dit())
     }
 }

@@ -5,7 +5,7 @@ use std::io::Cursor;
 
 use axum::http::StatusCode;
 use image::{ImageFormat, ImageReader};
-use wan_media::{Alpha, decode_image};
+use wan_media::{Alpha, MediaError, decode_image};
 
 use crate::reply::ApiError;
 
@@ -38,7 +38,12 @@ pub(crate) fn check_image(bytes: &[u8], name: &str) -> Result<(), ApiError> {
     } else if image::guess_format(bytes).is_ok() {
         return Err(refused(format!("{name}: expected a PNG, JPEG, WebP, GIF or BMP image")));
     }
-    decode_image(bytes, name, Alpha::Drop).map(|_| ()).map_err(|error| refused(error.to_string()))
+    decode_image(bytes, name, Alpha::Drop).map(|_| ()).map_err(|error| match error {
+        MediaError::NotAnImage { found, .. } => {
+            refused(format!("{name}: found {found}, expected a PNG, JPEG, WebP, GIF or BMP image"))
+        }
+        error => refused(error.to_string()),
+    })
 }
 
 #[cfg(test)]
@@ -53,6 +58,15 @@ mod tests {
             [&b""[..], b"hello", b"<svg/>", &sample[..sample.len() / 2], &sample[..20], b"II*\0\0\0\0\0"]
         {
             assert!(check_image(bytes, "a.png").is_err(), "{} bytes", bytes.len());
+        }
+    }
+
+    #[test]
+    fn refusals_say_what_is_taken() {
+        for bytes in [&b"hello"[..], b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", b"II*\0\0\0\0\0"] {
+            let Err(refused) = check_image(bytes, "a.png") else { panic!("{bytes:?} pass") };
+            let text = format!("{refused:?}");
+            assert!(text.contains("PNG, JPEG, WebP, GIF or BMP") && !text.contains("TIFF"), "{text}");
         }
     }
 

@@ -4,12 +4,12 @@
 use std::path::{Component, Path, PathBuf};
 
 /// Longest name of a file in bytes, as file systems have it.
-const MAX_NAME: usize = 255;
+pub(crate) const MAX_NAME: usize = 255;
 
 /// Longest path below a folder in bytes.
 const MAX_PATH: usize = 1024;
 
-/// Whether this is the name of one file: no separators, no control characters, not hidden.
+/// Whether this is the name of one file: no separators, colons and control characters, not hidden.
 pub(crate) fn is_plain(name: &str) -> bool {
     let forbidden = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
     !name.is_empty() && name.len() <= MAX_NAME && !name.starts_with('.') && !name.contains(forbidden)

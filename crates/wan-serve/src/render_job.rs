@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde_json::Value;
-use wan_media::{Alpha, load_image, write_png};
+use wan_media::{Alpha, MediaError, load_image, write_png};
 use wan_queue::QueueItem;
 use wan_workflow::{self as workflow, Catalog, ImageInput, ModelChoice, Root, WorkflowJob};
 
@@ -58,9 +58,12 @@ fn image_file(
         return Ok(path);
     }
     // Paths of the machine are nobody's business.
-    let broken = |error: wan_media::MediaError| {
-        tracing::warn!(%error, "an input image cannot be used");
-        format!("{}: cannot be read or resized, expected an image", image.name.path)
+    let broken = |error: MediaError| match error {
+        MediaError::InvalidOption { .. } => format!("{}: {error}", image.name.path),
+        error => {
+            tracing::warn!(%error, "an input image cannot be used");
+            format!("{}: cannot be read or resized, expected an image", image.name.path)
+        }
     };
     let scaled = image.scaled(load_image(&path, Alpha::Drop).map_err(broken)?).map_err(broken)?;
     let file = temp.join(format!("scaled-{}.png", item.arrival));

@@ -1,8 +1,11 @@
 //! The image of a graph, on its way from the file to the encoders.
 
-use wan_media::{RgbImage, resize_lanczos};
+use wan_media::{MediaError, RgbImage, resize_lanczos};
 
 use crate::catalog::RootedName;
+
+/// Largest area in pixels that an image is scaled to, as of images that are read.
+const MAX_PIXELS: u64 = 64_000_000;
 
 /// An image file, and how it is changed before the encoders see it.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,9 +42,16 @@ impl ImageInput {
 }
 
 impl Scale {
-    /// Errors: those of resampling.
+    /// Errors: those of resampling; a target above 64 megapixels.
     fn apply(self, image: &RgbImage) -> wan_media::Result<RgbImage> {
         let (width, height) = self.target((image.width(), image.height()));
+        if u64::from(width) * u64::from(height) > MAX_PIXELS {
+            return Err(MediaError::InvalidOption {
+                option: "size to scale to",
+                found: format!("{width}x{height}"),
+                expected: format!("at most {} megapixels", MAX_PIXELS / 1_000_000),
+            });
+        }
         if self.crop {
             return resize_lanczos(&cropped(image, (width, height))?, width, height);
         }
@@ -94,5 +104,10 @@ mod tests {
         assert_eq!((wide.width(), wide.height()), (4, 2));
         let same = scale(0, 0, false);
         assert_eq!(same.data(), image.data());
+        for (width, height) in [(16_384, 16_384), (16_384, 0)] {
+            let column = RgbImage::new(1, 9000, vec![0; 27_000]).unwrap();
+            let refused = Scale { width, height, crop: false }.apply(&column).unwrap_err();
+            assert!(refused.to_string().contains("at most 64 megapixels"), "{refused}");
+        }
     }
 }

@@ -3,43 +3,70 @@
 import random
 
 import torch
-import world
-from models import TINY, half_precision, reference, resume, save
+from models import TINY, half_precision, reference, resume
 from tokenizers import Tokenizer
+from world import Scene
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 EMPTY_SHARE = 0.1  # of sentences left out, so that there is something to guide away from
 
 
-class Clips:
-    """`count` encoded clips of one size, kept as half precision on `device`, and in the folder `cache` if there is one."""
+PART = 16  # clips of a file
 
-    def __init__(self, vae, seed, count, width, height, device, batch=16, frames=world.FRAMES, cache=None):
-        rng = random.Random(f"clips {seed}")
-        self.scenes = [world.Scene.sample(rng, width, height) for _ in range(count)]
-        parts = []
-        for start in range(0, count, batch):
-            scenes = self.scenes[start : start + batch]
-            file = cache and cache / f"{width}x{height}x{frames} {start}+{len(scenes)}.pt"
-            part = resume(file) if file else None
-            if not part:
-                part = encode_clips(vae, world.render(scenes, range(frames), device))
-                if file:
-                    cache.mkdir(exist_ok=True)
-                    save(file, **part)
-            parts.append(part)
-        self.latents, self.conditions, self.images = (
-            torch.cat([part[what] for part in parts]).to(device) for what in ("latents", "conditions", "images"))
+# Latent frames after which the zeros behind a given frame are encoded alike, but for 0.03.
+SETTLED = 7
+
+
+class Clips:
+    """Encoded clips of one size as half precision, with the scenes they show."""
+
+    def __init__(self):
+        self.scenes, self.latents, self.conditions, self.images = [], None, None, None
 
     def __len__(self):
         return len(self.scenes)
 
+    def add(self, scenes, part):
+        self.scenes += scenes
+        for what in ("latents", "conditions", "images"):
+            old = getattr(self, what)
+            setattr(self, what, part[what] if old is None else torch.cat([old, part[what]]))
+
+
+class Folder:
+    """The clips of one size in a folder, which another process may be filling."""
+
+    def __init__(self, folder, width, height, unit):
+        self.folder, self.size, self.clips, self.seen = folder, (width, height, unit), Clips(), set()
+
+    def file(self, index):
+        return self.folder / f"{'x'.join(map(str, self.size))} {index:04}.pt"
+
+    def refresh(self, device):
+        """Takes up files that are new."""
+        for index in range(10_000):
+            if index in self.seen:
+                continue
+            part = resume(self.file(index))
+            if not part:
+                break
+            self.seen.add(index)
+            self.clips.add(part_scenes(*self.size, index), {what: tensor.to(device) for what, tensor in part.items()})
+
+
+def part_scenes(width, height, unit, index):
+    rng = random.Random(f"clips {width}x{height} {unit} {index}")
+    return [Scene.sample(rng, width, height, unit=unit) for _ in range(PART)]
+
 
 def encode_clips(vae, video):
     """What is kept of clips [B, 3, T, H, W]."""
-    given = video.clone()
+    given = video[:, :, : 4 * SETTLED - 3].clone()
     given[:, :, 1:] = 0
-    return dict(latents=encode(vae, video).half(), conditions=encode(vae, given).half(), images=clip_pixels(video[:, :, 0]).half())
+    latents, conditions = encode(vae, video), encode(vae, given)
+    rest = latents.shape[2] - conditions.shape[2]
+    conditions = torch.cat([conditions, conditions[:, :, -1:].expand(-1, -1, max(rest, 0), -1, -1)], 2)
+    return dict(latents=latents.half(), conditions=conditions.half(), images=clip_pixels(video[:, :, 0]).half())
 
 
 @torch.no_grad()
@@ -47,7 +74,7 @@ def encode(vae, video):
     """Normalised latents of a video on any device."""
     mean, std = (t.to(video.device) for t in reference.latent_constants(vae))
     with half_precision(video.device):
-        return (vae.encode(video).latent_dist.mode().float() - mean) / std
+        return (vae.encode(video.to(vae.dtype)).latent_dist.mode().float() - mean) / std
 
 
 def clip_pixels(image):
@@ -71,8 +98,8 @@ class Sentences:
         self.tokenizer = Tokenizer.from_file(str(TINY / "tokenizer.json"))
         self.rows = -(-self.tokenizer.get_vocab_size() // 64) * 64
 
-    def ids(self, texts, device):
+    def ids(self, texts, device, width=None):
         rows = [self.tokenizer.encode(text).ids for text in texts]
-        width = max(map(len, rows)) + 1
+        width = width or max(map(len, rows)) + 1
         ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
         return ids, (ids != 0).long()

@@ -3,7 +3,7 @@
 
     python export.py --run DIR [--out models/tiny]
 
-Block matrices and the text embedding are stored in F8_E4M3, everything else in F16.
+The transformer's block matrices and text embedding are stored in F8_E4M3, its rest in F32, the others in F16.
 """
 
 import argparse
@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from data import Sentences
 from models import CLIP, DIT, TINY, UMT5, VAE, reference, resume
-from train_dit import Model, load_vae
+from train_dit import Model
+from train_vae import load_vae
 
 
 def is_fp8(name):
@@ -21,9 +22,8 @@ def is_fp8(name):
     return matrix and name.startswith(("blocks.", "text_embedding."))
 
 
-def write(out, component, config, module, fp8=lambda name: False):
+def write(out, component, config, module, dtype=lambda name: torch.float16):
     state = reference.to_original(component, reference.hub_state(component, module), config)
-    dtype = lambda name: torch.float8_e4m3fn if fp8(name) else torch.float16
     state = {name: tensor.to(dtype(name)) for name, tensor in state.items()}
     reference.save_weights(out / f"{component}.safetensors", state, config)
     print(out / f"{component}.safetensors", (out / f"{component}.safetensors").stat().st_size)
@@ -35,10 +35,10 @@ def main():
     parser.add_argument("--out", type=Path, default=TINY)
     args = parser.parse_args()
     rows = Sentences().rows
-    model = Model(rows)
-    model.load_state_dict(resume(args.run / "dit.pt")["average"])
+    model = Model(rows, args.run)
+    model.dit.load_state_dict(resume(args.run / "dit.pt")["average"])
     args.out.mkdir(parents=True, exist_ok=True)
-    write(args.out, "dit", DIT, model.dit, is_fp8)
+    write(args.out, "dit", DIT, model.dit, lambda name: torch.float8_e4m3fn if is_fp8(name) else torch.float32)
     write(args.out, "umt5", UMT5 | {"vocab_size": rows}, model.umt5)
     write(args.out, "clip", CLIP, model.clip)
     write(args.out, "vae", VAE, load_vae(args.run, "cpu"))

@@ -11,7 +11,7 @@ TINY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TINY.parents[1] / "tests" / "golden"))
 import reference  # noqa: E402
 
-DIT = dict(model_type="i2v", dim=192, ffn_dim=768, freq_dim=256, in_dim=36, out_dim=16, num_heads=3, num_layers=6,
+DIT = dict(model_type="i2v", dim=192, ffn_dim=768, freq_dim=256, in_dim=36, out_dim=16, num_heads=3, num_layers=4,
            text_dim=128, text_len=512, image_dim=64, eps=1e-6)
 VAE = dict(base_dim=16, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=1, attn_scales=[],
            temporal_downsample=[False, True, True])

@@ -15,9 +15,10 @@ from pathlib import Path
 import measure
 import torch
 import world
-from data import Clips, Sentences, with_mask
-from models import reference, resume
-from train_dit import Model, load_vae
+from data import Sentences, clip_pixels, encode, with_mask
+from models import half_precision, reference, resume
+from train_dit import Model
+from train_vae import load_vae
 
 SHIFT = 5.0
 
@@ -28,22 +29,27 @@ def sigmas(steps):
 
 
 @torch.no_grad()
-def generate(model, vae, clips, texts, negative, steps, cfg, sentences, device):
-    """Videos [B, 3, T, H, W] of the clips' first frames."""
-    condition, image = with_mask(clips.conditions.float()), model.image(clips.images.float())
-    text = model.text(*sentences.ids(texts, device))
-    none = model.text(*sentences.ids([negative] * len(texts), device))
-    x = torch.randn(clips.latents.shape, generator=torch.Generator().manual_seed(7)).to(device)
-    grid = sigmas(steps).to(device)
-    for now, then in zip(grid, grid[1:]):
-        sigma = now.expand(len(texts))
-        velocity = model.velocity(x, condition, sigma, text, image)
-        if cfg != 1:
-            rest = model.velocity(x, condition, sigma, none, image)
-            velocity = rest + cfg * (velocity - rest)
-        x = x + (then - now) * velocity
-    mean, std = (t.to(device) for t in reference.latent_constants(vae))
-    return vae.decode(x * std + mean).sample
+def generate(model, vae, images, texts, negative, steps, cfg, sentences):
+    """Videos [B, 3, 81, H, W] that begin with `images` [B, 3, H, W]."""
+    device = images.device
+    given = torch.zeros(*images.shape[:2], world.FRAMES, *images.shape[2:], device=device)
+    given[:, :, 0] = images
+    with half_precision(device):
+        condition = with_mask(encode(vae, given))
+        image = model.image(clip_pixels(images)) if model.forward_of.image else None
+        text = model.text(*sentences.ids(texts, device))
+        none = model.text(*sentences.ids([negative] * len(texts), device))
+        x = torch.randn(condition[:, 4:].shape, generator=torch.Generator().manual_seed(7)).to(device)
+        grid = sigmas(steps).to(device)
+        for now, then in zip(grid, grid[1:]):
+            sigma = now.expand(len(texts))
+            velocity = model.velocity(x, condition, sigma, text, image).float()
+            if cfg != 1:
+                rest = model.velocity(x, condition, sigma, none, image).float()
+                velocity = rest + cfg * (velocity - rest)
+            x = x + (then - now) * velocity
+        mean, std = (t.to(device) for t in reference.latent_constants(vae))
+        return vae.decode(x * std + mean).sample.float()
 
 
 def main():
@@ -54,19 +60,26 @@ def main():
     parser.add_argument("--cfg", type=float, default=6.0)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--negative", default="")
+    parser.add_argument("--size", default="128x128")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--unit", type=int, help="pixels of a length of 1; the shorter side by default")
+    parser.add_argument("--exact", action="store_true", help="weights as they are, not rounded to e4m3")
+    parser.add_argument("--no-image", action="store_true", help="without the vision tower, as in the first part of training")
     parser.add_argument("--sheet")
     args = parser.parse_args()
     vae, sentences = load_vae(args.run, args.device), Sentences()
-    model = Model(sentences.rows).to(args.device).eval()
-    model.load_state_dict(resume(args.run / "dit.pt")["average"])
+    model = Model(sentences.rows, args.run).to(args.device).eval()
+    model.dit.load_state_dict(resume(args.run / "dit.pt")["average"])
+    model.forward_of.rounding, model.forward_of.image = not args.exact, not args.no_image
     right, asked, rows, first_frame = collections.Counter(), collections.Counter(), [], []
+    width, height = map(int, args.size.split("x"))
     for start in range(0, args.count, args.batch):
-        clips = Clips(vae, f"unseen {start}", min(args.batch, args.count - start), 128, 128, args.device)
-        rng = random.Random(f"sentences {start}")
-        texts = [scene.sentence(rng) for scene in clips.scenes]
-        videos = generate(model, vae, clips, texts, args.negative, args.steps, args.cfg, sentences, args.device).float().cpu()
-        for scene, video, text in zip(clips.scenes, videos, texts):
+        rng = random.Random(f"unseen {start}")
+        scenes = [world.Scene.sample(rng, width, height, unit=args.unit) for _ in range(min(args.batch, args.count - start))]
+        texts = [scene.sentence(rng) for scene in scenes]
+        images = world.render(scenes, [0], args.device)[:, :, 0]
+        videos = generate(model, vae, images, texts, args.negative, args.steps, args.cfg, sentences).cpu()
+        for scene, video, text in zip(scenes, videos, texts):
             actor = scene.things[0]
             found = measure.features(video, actor.colour)
             asked[actor.action] += 1

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """First stage: the causal VAE learns to draw the world.
 
-    python train_vae.py --run DIR [--steps 4000] [--batch 4] [--size 64] [--device cuda]
+    python train_vae.py --run DIR [--steps 1500] [--decoder-steps 1500] [--batch 4] [--size 64] [--device cuda]
 
-L1 and squared error between video and reconstruction, and a small KL term. Ends by measuring each latent channel's
-mean and deviation and folding them into the two 1x1x1 convolutions, so that the exported VAE has the latent
-statistics that Wan2.1 states as constants. Resumes from DIR/vae.pt.
+Begins with the weights of colour_wires.py, which carry the mean colour of each block. L1 and squared error
+between video and reconstruction, and a small KL term. Then each latent channel's mean and deviation are measured and
+folded into the two 1x1x1 convolutions, so that the exported VAE has the latent statistics that Wan2.1 states as
+constants; from there on the encoder stays as it is, so the next stage can begin, and the decoder alone goes on.
+Resumes from DIR/vae.pt.
 """
 
 import argparse
@@ -15,10 +17,12 @@ from pathlib import Path
 
 import torch
 import world
+from colour_wires import make_vae
 from models import VAE, Log, build, channels_last, half_precision, reference, resume, save
+from muon import Optimiser
 
 # Frames of a training clip, drawn by weight: most of what there is to learn shows in three latent frames.
-FRAMES, WEIGHTS = [1, 9, 17], [1, 8, 2]
+FRAMES, WEIGHTS = [1, 9, 17], [3, 7, 1]
 
 # Added to latents in training, in their own units (deviations near 1): what the transformer leaves over must not show.
 NOISE = 0.05
@@ -65,6 +69,15 @@ def loss_of(vae, video, kl_weight):
     return error.abs().mean() + 2 * error.square().mean() + kl_weight * kl, error
 
 
+def decoder_loss(vae, video):
+    """The same of a VAE whose latents have their final statistics, with nothing to say about the encoder."""
+    with torch.no_grad():
+        latents = vae.encode(video).latent_dist.mode().float()
+    std = reference.latent_constants(vae)[1].to(video.device)
+    error = decode(vae, latents + NOISE * std * torch.randn_like(latents)).float() - video
+    return error.abs().mean() + 2 * error.square().mean(), error
+
+
 def fold_statistics(vae, mean, std):
     """Makes the VAE's raw latents have Wan2.1's means and deviations instead of `mean` and `std`, each [16]."""
     want_mean, want_std = (t.flatten() for t in reference.latent_constants(vae))
@@ -86,59 +99,83 @@ def statistics(vae, rng, size, device):
     return flat.mean(1), flat.std(1)
 
 
+def load_vae(run, device):
+    """The VAE, its encoder in its final state."""
+    state = resume(run / "vae.pt")
+    if not state or not state["encoder_done"]:
+        raise SystemExit(f"{run / 'vae.pt'}: found no VAE with a finished encoder, expected one; run train_vae.py first")
+    vae = build("vae", VAE, seed=1)
+    vae.load_state_dict(state["vae"])
+    return channels_last(vae.to(device)).eval()
+
+
+@torch.no_grad()
+def psnr(vae, device):
+    """Of a few unseen whole pictures in motion, in dB."""
+    video = world.render([world.Scene.sample(random.Random(f"unseen {i}")) for i in range(4)], range(20, 37), device)
+    with half_precision(device):
+        seen = vae.decode(vae.encode(video).latent_dist.mode()).sample.float()
+    return -10 * torch.log10((seen - video).square().mean() / 4).item()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--decoder-steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--kl", type=float, default=1e-4)
+    parser.add_argument("--rate", type=float, default=2.5e-3, help="of the convolutions")
+    parser.add_argument("--adam-rate", type=float, default=1.5e-3, help="of the rest")
+    parser.add_argument("--kl", type=float, default=1e-3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long, to be resumed")
     args = parser.parse_args()
     args.run.mkdir(parents=True, exist_ok=True)
     log, began = Log(args.run / "vae.jsonl"), time.time()
-    vae = channels_last(build("vae", VAE, seed=1).to(args.device))
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=0.0)
-    warm = max(1, min(200, args.steps // 10))
-    schedule = torch.optim.lr_scheduler.SequentialLR(optimiser, [
-        torch.optim.lr_scheduler.LinearLR(optimiser, 0.01, 1, warm),
-        torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, args.steps - warm, args.rate / 50),
-    ], [warm])
-    first = 0
-    if state := resume(args.run / "vae.pt"):
-        vae.load_state_dict(state["vae"])
-        if state["done"]:
+    vae = reference.load("vae", VAE, make_vae(VAE)).to(args.device)
+    state = resume(args.run / "vae.pt") or dict(vae=vae.state_dict(), optimiser=None, step=0, encoder_done=False)
+    vae.load_state_dict(state["vae"])
+    vae = channels_last(vae)
+
+    def stage(name, steps, trained, loss_of):
+        """Trains the parameters of the modules `trained`; true when done, false when time is up."""
+        for parameter in vae.parameters():
+            parameter.requires_grad_(False)
+        for module in trained:
+            module.requires_grad_(True)
+        optimiser = Optimiser(vae, args.rate, args.adam_rate)
+        if state["optimiser"]:
+            optimiser.load_state_dict(state["optimiser"])
+        for step in range(state["step"], steps):
+            rng = random.Random(f"vae {name} {step}")
+            optimiser.set(min((step + 1) / 30, 1.0) * min(1.0, max(0.03, (steps - step) / (0.6 * steps))))
+            with half_precision(args.device):
+                loss, _ = loss_of(clips(rng, args.batch, args.size, args.device))
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_([p for p in vae.parameters() if p.requires_grad], 1.0)
+            optimiser.step()
+            late = time.time() - began > args.minutes * 60
+            if step % 50 == 0 or late:
+                log(stage=name, step=step, loss=loss.item(), psnr=psnr(vae, args.device), seconds=time.time() - began)
+            if (step + 1) % 50 == 0 or late:
+                state.update(vae=vae.state_dict(), optimiser=optimiser.state_dict(), step=step + 1)
+                save(args.run / "vae.pt", **state)
+            if late:
+                return False
+        return True
+
+    if not state["encoder_done"]:
+        if not stage("both", args.steps, [vae], lambda video: loss_of(vae, video, args.kl)):
             return
-        optimiser.load_state_dict(state["optimiser"])
-        schedule.load_state_dict(state["schedule"])
-        first = state["step"]
-    keep = lambda step, done=False: save(args.run / "vae.pt", vae=vae.state_dict(), optimiser=optimiser.state_dict(),
-                                         schedule=schedule.state_dict(), step=step, done=done)
-    for step in range(first, args.steps):
-        rng = random.Random(f"vae {step}")
-        vae.train()
-        with half_precision(args.device):
-            loss, error = loss_of(vae, clips(rng, args.batch, args.size, args.device), args.kl)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        late = time.time() - began > args.minutes * 60
-        if step % 50 == 0 or late:
-            psnr = -10 * torch.log10(error.detach().square().mean() / 4).item()
-            log(step=step, loss=loss.item(), psnr=psnr, seconds=time.time() - began)
-        if (step + 1) % 50 == 0 or late:
-            keep(step + 1)
-        if late:
-            return
-    vae.eval()
-    mean, std = statistics(vae, random.Random("vae statistics"), args.size, args.device)
-    fold_statistics(vae, mean, std)
-    keep(args.steps, done=True)
-    log(done=True, mean=mean.abs().max().item(), std=std.mean().item(), seconds=time.time() - began)
+        mean, std = statistics(vae, random.Random("vae statistics"), args.size, args.device)
+        fold_statistics(vae, mean, std)
+        state.update(vae=vae.state_dict(), optimiser=None, step=0, encoder_done=True)
+        save(args.run / "vae.pt", **state)
+        log(stage="both", done=True, psnr=psnr(vae, args.device), mean=mean.abs().max().item(), std=std.mean().item())
+    if stage("decoder", args.decoder_steps, [vae.decoder, vae.post_quant_conv], lambda video: decoder_loss(vae, video)):
+        log(stage="decoder", done=True, psnr=psnr(vae, args.device), seconds=time.time() - began)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def held_out(colour, shape, action):
 
 @dataclasses.dataclass
 class Thing:
-    """An object. Lengths are in units of the picture's shorter side, y downwards, angles in radians."""
+    """An object. Lengths are in units of the scene's, y downwards, angles in radians."""
 
     colour: str
     shape: str
@@ -94,19 +94,23 @@ class Scene:
 
     width: int
     height: int
+    unit: int  # pixels of a length of 1
     things: list  # the first one acts
     background: dict
 
     @staticmethod
-    def sample(rng, width=128, height=128, action=None, allowed=lambda *combination: not held_out(*combination)):
-        """A scene from `rng` (`random.Random`) whose combination of colour, shape and action is `allowed`."""
-        size = (width / min(width, height), height / min(width, height))
+    def sample(rng, width=128, height=128, action=None, allowed=lambda *combination: not held_out(*combination), unit=None):
+        """A scene from `rng` (`random.Random`) whose combination of colour, shape and action is `allowed`.
+
+        A length of 1 is `unit` pixels, by default the shorter side."""
+        unit = unit or min(width, height)
+        size = (width / unit, height / unit)
         while True:
             colour, shape = rng.choice(list(COLOURS)), rng.choice(list(SHAPES))
             act = action or rng.choice(list(ACTIONS) if shape != "circle" else ACTS_ON_CIRCLE)
             if not allowed(colour, shape, act) or (shape == "circle" and act == "spins"):
                 continue
-            actor = Thing(colour, shape, rng.uniform(0.10, 0.17), 0, 0, rng.uniform(-math.pi, math.pi), act, amount(rng, act))
+            actor = Thing(colour, shape, rng.uniform(0.10, 0.17), 0, 0, rng.uniform(-math.pi, math.pi), act, AMOUNTS[act])
             if not place(rng, actor, size):
                 continue
             things = [actor]
@@ -115,7 +119,7 @@ class Scene:
                 bystander = Thing(other, rng.choice(list(SHAPES)), rng.uniform(0.08, 0.14), 0, 0, rng.uniform(-math.pi, math.pi))
                 if any(place(rng, bystander, size) and apart(actor, bystander) for _ in range(12)):
                     things.append(bystander)
-            return Scene(width, height, things, background(rng))
+            return Scene(width, height, unit, things, background(rng))
 
     def sentence(self, rng, language=None):
         """What happens, in `language` ("en" or "zh"), in one of the grammar's forms."""
@@ -127,21 +131,8 @@ class Scene:
         return f"{COLOURS[actor.colour][0]}{rng.choice(['', '的'])}{SHAPES[actor.shape]}{rng.choice(chinese)}{rng.choice(['', '。'])}"
 
 
-def amount(rng, action):
-    match action:
-        case "right" | "left" | "up" | "down":
-            return rng.uniform(0.22, 0.42)
-        case "grows":
-            return rng.uniform(1.5, 1.9)
-        case "shrinks":
-            return rng.uniform(0.42, 0.6)
-        case "spins":
-            return rng.uniform(0.8, 1.3) * math.pi
-        case "fades":
-            return rng.uniform(0.05, 0.15)
-        case "bounces":
-            return rng.uniform(0.18, 0.30)
-    return 0.0
+# How far an action goes. The sentences do not say, so it is always the same: what is left to chance cannot be learned.
+AMOUNTS = dict(right=0.32, left=0.32, up=0.32, down=0.32, grows=1.75, shrinks=0.5, spins=math.pi, fades=0.08, bounces=0.25, still=0.0)
 
 
 def place(rng, thing, size):
@@ -215,10 +206,10 @@ def draw_background(scene, device):
 
 
 def render(scenes, frames=range(FRAMES), device="cpu"):
-    """Video of scenes of one size: [B, 3, T, H, W] in [-1, 1], edges anti-aliased over one pixel."""
+    """Video of scenes of one size and unit: [B, 3, T, H, W] in [-1, 1], edges anti-aliased over one pixel."""
     frames = list(frames)
     h, w = scenes[0].height, scenes[0].width
-    unit = min(h, w)
+    unit = scenes[0].unit
     ys, xs = torch.meshgrid((torch.arange(h, device=device) + 0.5) / unit, (torch.arange(w, device=device) + 0.5) / unit, indexing="ij")
     videos = []
     for scene in scenes:

@@ -43,7 +43,14 @@ impl Line {
         let (files, settings): (Map<_, _>, Map<_, _>) =
             object.into_iter().partition(|(key, _)| FILES.contains(&key.as_str()));
         let files: Files = serde_json::from_value(files.into()).map_err(wrong)?;
-        let settings: Settings = serde_json::from_value(settings.into()).map_err(wrong)?;
+        let settings: Settings =
+            serde_json::from_value(settings.into()).map_err(|e| match e.to_string() {
+                // serde lists the settings; the files' names are as likely to be meant.
+                unknown if unknown.starts_with("unknown field") => {
+                    Failure::usage(format!("not a job: {unknown}, or a file: `{}`", FILES.join("`, `")))
+                }
+                _ => wrong(e),
+            })?;
         let args = GenerateArgs {
             batch: None,
             image: files.image.or_else(|| base.image.clone()),
@@ -144,6 +151,7 @@ mod tests {
         for (text, message) in [
             ("[1]", "not a job"),
             ("{\"stepz\": 1}", "stepz"),
+            ("{\"imag\": \"a.png\"}", "`image`"),
             ("{\"steps\": \"x\"}", "not a job"),
             ("{", "not a job"),
         ] {

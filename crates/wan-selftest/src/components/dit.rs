@@ -46,7 +46,7 @@ const WAYS: [Way; 5] = [
     Way { name: "fast", dtype: DType::BF16, numerics: Numerics::FAST, error: 8e-2, cosine: 0.997 },
 ];
 
-/// How much larger errors of the embedded model may be, whose 128 channels and 2 heads average less.
+/// How much larger errors of the embedded model may be, whose 192 channels and 3 heads average less.
 const TINY_SLACK: f64 = 2.0;
 
 /// The inputs of one forward, on the CPU in f32.

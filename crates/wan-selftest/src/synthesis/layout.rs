@@ -50,7 +50,7 @@ pub struct Layout {
 
 macro_rules! published {
     ($name:literal) => {
-        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/layouts/", $name, ".json.gz"))
+        include_bytes!(concat!("../../../../tests/layouts/", $name, ".json.gz"))
     };
 }
 

@@ -1,6 +1,6 @@
 // The settings: bound to the inputs of the chosen workflow, checked by the ranges the server states for them.
 
-import { adjustedSize, adjustsResolution, apply, bindings, spec, values } from "./graph.js";
+import { adjustedSize, adjustsResolution, apply, bindings, spec, values, wholeFrames } from "./graph.js";
 import { t } from "./i18n.js";
 
 const byId = (id) => document.getElementById(id);
@@ -9,6 +9,8 @@ const NUMBERS = ["width", "height", "frames", "steps", "cfg", "shift", "denoise"
 const FIELDS = [...NUMBERS, "positive", "negative", "scheduler", "seed"];
 const PRESETS = [[832, 480], [480, 832], [624, 624], [512, 512], [1280, 720], [720, 1280]];
 const DRAFT = "wan-run.draft";
+/** Lies in the input folder from the first start on. */
+const SAMPLE = "sample.png";
 
 /** A bad value; the message says which field and what it takes. */
 export class FormError extends Error {
@@ -50,6 +52,8 @@ export class SettingsForm {
     }
     const own = values(graph, this.#bound);
     this.fill({ ...own, ...draft });
+    // Workflows name images of the machine that they come from.
+    if ("image" in this.#bound && !this.image.name) this.fill({ image: SAMPLE });
   }
 
   /** Puts `settings` into the fields. The image is taken only where the server has it. */
@@ -158,7 +162,7 @@ export class SettingsForm {
   #sizeNote(draft) {
     const [width, height, asked] = [draft.width, draft.height, draft.frames].map(Number);
     if (!(width > 0 && height > 0 && asked > 0)) return "";
-    const frames = Math.floor((asked - 1) / 4) * 4 + 1;
+    const frames = wholeFrames(asked);
     const fps = Number(values(this.#graph, this.#bound).fps) || 16;
     const kept = this.image.size && adjustsResolution(this.#graph);
     const size = kept ? adjustedSize(width, height, this.image.size.width, this.image.size.height) : { width, height };

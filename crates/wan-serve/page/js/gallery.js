@@ -1,7 +1,7 @@
 // What has been made, newest first.
 
 import * as api from "./api.js";
-import { bindings, values } from "./graph.js";
+import { bindings, values, wholeFrames } from "./graph.js";
 import { t, translate } from "./i18n.js";
 import { failure, videos } from "./job.js";
 
@@ -62,7 +62,7 @@ export class Gallery {
       if (poster) item.querySelector("img").src = api.viewUrl(poster, { preview: "jpeg;80" });
       part("poster").ariaLabel = t("play", { what: caption });
       part("poster").onclick = () => this.#play(video);
-      part("badge").textContent = asked.frames ? `${(asked.frames / (asked.fps || 16)).toFixed(1)} s` : "";
+      part("badge").textContent = asked.frames ? `${(wholeFrames(asked.frames) / (asked.fps || 16)).toFixed(1)} s` : "";
       part("download").href = api.viewUrl(video);
       part("download").download = video.filename;
     } else {

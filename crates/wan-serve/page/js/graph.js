@@ -76,6 +76,9 @@ export function adjustsResolution(graph) {
   return encode?.inputs?.adjust_resolution === true;
 }
 
+/** Frames of the video where `asked` are asked for: the first, and groups of four. */
+export const wholeFrames = (asked) => Math.floor((asked - 1) / 4) * 4 + 1;
+
 /** Size of the video of a `width` x `height` request for a picture of the given size, in multiples of 16. */
 export function adjustedSize(width, height, imageWidth, imageHeight) {
   const area = width * height;

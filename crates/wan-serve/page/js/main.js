@@ -140,7 +140,11 @@ socket.addEventListener("open", () => {
   showConnection(true);
   refreshSoon();
 });
-socket.addEventListener("lost", () => showConnection(false));
+socket.addEventListener("lost", () => {
+  showConnection(false);
+  // A socket does not say that its token is refused; any request does, and leads to the login.
+  api.session().catch(() => {});
+});
 socket.addEventListener("progress", ({ detail }) => job.progress(detail));
 socket.addEventListener("preview", ({ detail }) => job.preview(detail));
 for (const type of ["status", "execution_start", "execution_success", "execution_error", "execution_interrupted"]) {

@@ -64,8 +64,10 @@ fn authority(origin: &str) -> Option<&str> {
     origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"))
 }
 
-/// Browsers leave default ports out of both headers.
+/// Browsers leave default ports out of both headers; proxies may add them to the host.
 fn is_same(origin: &str, host: &str) -> bool {
+    let port = if origin.starts_with("https:") { ":443" } else { ":80" };
+    let host = host.strip_suffix(port).unwrap_or(host);
     authority(origin).is_some_and(|a| !a.is_empty() && a.eq_ignore_ascii_case(host))
 }
 
@@ -127,6 +129,8 @@ mod tests {
         assert!(allows(&policy, "127.0.0.1:8188", None));
         assert!(allows(&policy, "127.0.0.1:8188", Some("http://127.0.0.1:8188")));
         assert!(allows(&policy, "gpu.example", Some("https://gpu.example")));
+        assert!(allows(&policy, "gpu.example:443", Some("https://gpu.example")));
+        assert!(!allows(&policy, "gpu.example:80", Some("https://gpu.example")));
         for origin in [
             "http://evil.example",
             "null",

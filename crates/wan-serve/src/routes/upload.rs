@@ -114,7 +114,11 @@ async fn receive(app: &Shared, mut field: Field<'_>) -> Result<Upload, ApiError>
     let filename = field.file_name().map(str::to_owned).ok_or_else(missing_image)?;
     if !names::is_plain(&filename) {
         drain(field).await?;
-        let message = format!("filename: found {filename:?}, expected the name of one file, without folders");
+        let message = format!(
+            "filename: found {filename:?}, expected the name of one file, at most {} bytes, without slashes, colons and a \
+             dot at its start",
+            names::MAX_NAME
+        );
         return Err(ApiError::bad_request("invalid_filename", message));
     }
     let name = format!("{UNFINISHED}{}", uuid::Uuid::new_v4().simple());

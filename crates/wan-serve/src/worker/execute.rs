@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 
 use serde_json::json;
-use wan_core::progress::CancelToken;
+use wan_core::progress::{CancelToken, Stage};
 use wan_media::load_image;
 use wan_pipeline::{Job, Pipeline, PipelineError, Plan};
 
@@ -54,6 +54,7 @@ impl Execution<'_> {
     /// it may be to blame.
     fn denoised(&self, restored: Option<Job>) -> Result<Job, JobError> {
         if let Some(job) = restored {
+            self.check_memory(&job.plan, Stage::Denoise)?;
             let stepped = Cell::new(false);
             match self.denoise(job, &stepped) {
                 Err(error) if !stepped.get() && !matches!(error, JobError::Stopped) => {
@@ -73,7 +74,13 @@ impl Execution<'_> {
         let image = image.as_deref().map(|path| load_image(path, *alpha)).transpose()?;
         let plan = self.pipeline.plan(request.clone(), image.as_ref())?;
         self.check_size(&plan)?;
+        self.check_memory(&plan, Stage::EncodeText)?;
         Ok(self.pipeline.prepare(plan, image.as_ref(), None, self.reporter, self.cancel)?)
+    }
+
+    /// Refuses what does not fit: main memory that runs out ends the process, not the job.
+    fn check_memory(&self, plan: &Plan, first: Stage) -> Result<(), JobError> {
+        Ok(self.pipeline.memory(plan, first)?.check()?)
     }
 
     /// The formats have their limits: better known now than after the last step.

@@ -55,13 +55,19 @@ impl JobError {
 
     /// The message for the client: one line, and what to do if memory is short.
     pub fn message(&self) -> String {
-        let mut line = self.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-        if self.is_out_of_memory() {
-            line.push_str(
-                "; the device is out of memory: use a smaller size, fewer frames or more block swap",
-            );
-        }
-        line
+        let told = match self {
+            // What fits is said in options of the command line, which clients do not have.
+            Self::Pipeline(PipelineError::Memory { shortage, advice }) => {
+                let inputs = advice.replace(": --", ": ").replace("or --", "or ").replace(" --", " and ");
+                format!("not enough memory: {shortage}; {inputs}")
+            }
+            Self::Pipeline(PipelineError::DeviceMemory { .. }) => self.to_string(),
+            error if error.is_out_of_memory() => {
+                format!("{error}; use a smaller size, fewer frames or more block swap")
+            }
+            error => error.to_string(),
+        };
+        told.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     /// The kind for the client.
@@ -81,8 +87,10 @@ impl JobError {
 
     fn is_out_of_memory(&self) -> bool {
         let Self::Pipeline(error) = self else { return false };
+        let is_short = matches!(error, PipelineError::Memory { .. } | PipelineError::DeviceMemory { .. });
+        // Libraries may tell it in words alone.
         let text = error.to_string().to_lowercase();
-        text.contains("out of memory") || text.contains("out_of_memory")
+        is_short || text.contains("out of memory") || text.contains("out_of_memory")
     }
 }
 
@@ -98,10 +106,23 @@ mod tests {
 
     #[test]
     fn messages_are_one_line_and_name_what_to_do() {
-        let full = candle_core::Error::Msg("cuda: CUDA_ERROR_OUT_OF_MEMORY\n  at x".into());
-        let error = JobError::from(PipelineError::from(full));
+        let full = || {
+            wan_core::Error::OutOfMemory(candle_core::Error::Msg("CUDA_ERROR_OUT_OF_MEMORY\n  at x".into()))
+        };
+        let error = JobError::from(PipelineError::from(full()));
         assert_eq!(error.kind(), OUT_OF_MEMORY);
         assert!(error.message().contains("use a smaller size") && !error.message().contains('\n'));
+        let source = Box::new(full());
+        let error = PipelineError::DeviceMemory { what: "denoise".into(), swapped: 0, blocks: 40, source };
+        assert_eq!(JobError::from(error).kind(), OUT_OF_MEMORY);
+        let advice = "what fits: --frames 41, or --width 640 --height 384".into();
+        let shortage = "decode needs 9 GiB".into();
+        let error = JobError::from(PipelineError::Memory { shortage, advice });
+        assert_eq!(error.kind(), OUT_OF_MEMORY);
+        assert_eq!(
+            error.message(),
+            "not enough memory: decode needs 9 GiB; what fits: frames 41, or width 640 and height 384"
+        );
         let error = JobError::from(PipelineError::Core(wan_core::Error::Cancelled));
         assert!(matches!(error, JobError::Stopped));
         let hidden = JobError::io(Path::new("/srv/secret/a.png"), io::Error::other("no"));

@@ -121,6 +121,7 @@ fn whatever_goes_wrong_in_a_job_ends_that_job_only() {
     let bad = [
         ("refused", json!({"refuse": true}), "the graph makes no sense", ""),
         ("panic", json!({"panic": true}), "internal error: a defect", ""),
+        ("huge", json!({"huge": true}), "not enough memory: ", "49"),
         ("riflex", json!({"riflex": 999}), "riflex-freq-index: found 999", "49"),
         ("escape", json!({"prefix": "../x"}), "filename_prefix: found \"../x\"", "54"),
     ];

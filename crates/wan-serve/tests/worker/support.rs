@@ -38,6 +38,9 @@ impl Backend for TestBackend {
         if let Some(scheduler) = graph["scheduler"].as_str() {
             request.scheduler = scheduler.parse().map_err(|_| "scheduler".to_owned())?;
         }
+        if graph["huge"] == true {
+            (request.width, request.height, request.frames) = (8192, 8192, 9997);
+        }
         request.prompt = "a balloon".into();
         let prefix = graph["prefix"].as_str().unwrap_or("clip").to_owned();
         let save = |kind| NodeWork::Save(SaveNode { kind, folder: Folder::Output, prefix: prefix.clone() });

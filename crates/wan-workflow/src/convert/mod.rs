@@ -2,6 +2,7 @@
 //! `graphToPrompt`.
 
 mod links;
+mod subgraphs;
 mod tokens;
 mod widgets;
 
@@ -31,11 +32,18 @@ pub enum ConvertError {
         /// What should be.
         expected: &'static str,
     },
-    /// It uses subgraphs.
-    #[error(
-        "found subgraphs in the workflow, expected none; unpack them in the browser, or export in API format"
-    )]
-    Subgraphs,
+    /// A subgraph that contains itself, or nearly.
+    #[error("found more than {limit} subgraphs within each other, expected fewer, and none within itself")]
+    Subgraphs {
+        /// Most of them.
+        limit: usize,
+    },
+    /// More nodes than anybody draws.
+    #[error("found more than {limit} nodes in the workflow and its subgraphs, expected fewer")]
+    Nodes {
+        /// Most nodes.
+        limit: usize,
+    },
 }
 
 /// Nodes that exist in the browser alone.
@@ -66,10 +74,6 @@ pub fn convert(workflow: &Value) -> Result<Value, ConvertError> {
 }
 
 fn from_ui(workflow: &Value) -> Result<Value, ConvertError> {
-    let subgraphs = workflow.get("definitions").and_then(|d| d.get("subgraphs")?.as_array());
-    if subgraphs.is_some_and(|list| !list.is_empty()) {
-        return Err(ConvertError::Subgraphs);
-    }
     let workflow = Workflow::read(workflow)?;
     let mut graph = Map::new();
     for node in workflow.in_order().filter(|node| node.runs() && !VIRTUAL.contains(&node.class)) {
@@ -79,8 +83,14 @@ fn from_ui(workflow: &Value) -> Result<Value, ConvertError> {
         } else if let Some(Value::Object(values)) = node.fields.get("widgets_values") {
             inputs = values.clone();
         }
+        for (name, value) in &node.promoted {
+            if let Some(own) = inputs.get_mut(*name) {
+                *own = (*value).clone();
+            }
+        }
         for (name, link) in node.linked_inputs() {
-            match workflow.origin(link) {
+            match workflow.origin(node, link) {
+                Some(Origin::Open) => {}
                 Some(Origin::Output(id, slot)) => drop(inputs.insert(name.to_owned(), json!([id, slot]))),
                 Some(Origin::Value(value)) => drop(inputs.insert(name.to_owned(), value.clone())),
                 None => drop(inputs.remove(name)),

@@ -192,7 +192,7 @@ pub(super) const NODES: &[NodeClass] = &[
             OFFLOAD,
             link("clip_embeds", "WANVIDIMAGE_CLIPEMBEDS").optional(),
             link("start_image", "IMAGE").optional(),
-            link("end_image", "IMAGE").optional().refused("videos that end in a given image are not supported"),
+            link("end_image", "IMAGE").optional().refused("only the command line takes a last image (--end-image)"),
             link("control_embeds", "WANVIDIMAGE_EMBEDS").optional().refused("control models are not supported"),
             boolean("fun_or_fl2v_model", true).optional().ignored("there is no end image"),
             link("temporal_mask", "MASK").optional().refused("masks over time are not supported"),
@@ -243,7 +243,7 @@ pub(super) const NODES: &[NodeClass] = &[
                 .optional()
                 .tip("image-to-video starts from noise: a value below 1 lowers the quality"),
             link("feta_args", "FETAARGS").optional().refused("Enhance-A-Video is not supported"),
-            link("context_options", "WANVIDCONTEXT").optional().refused("context windows are not supported"),
+            link("context_options", "WANVIDCONTEXT").optional().refused("only the command line takes context windows (--context-frames)"),
             link("teacache_args", "TEACACHEARGS").alias(&["cache_args"]).optional(),
             boolean("batched_cfg", false).optional().ignored("both prompts go through each block together anyway"),
             choice("rope_function", &["comfy", "default", "comfy_chunked"], "comfy")
