@@ -18,6 +18,7 @@ mod probe;
 mod resume;
 mod selftest;
 mod serve;
+mod shortcuts;
 mod support;
 mod t2v;
 mod troubleshooting;

@@ -10,7 +10,8 @@ use wan_core::testkit::{PeakMemory, repo_path};
 use wan_media::{Alpha, load_image};
 use wan_models::{ModelFiles, Places, Registry, Source};
 use wan_pipeline::{
-    DecodeMode, MemoryLimits, OutputRange, Pipeline, Request, Tiling, TilingChoice, save_tensors,
+    DecodeMode, MemoryLimits, OutputRange, Pipeline, Request, TeaCache, TeaCacheMode, Tiling, TilingChoice,
+    save_tensors,
 };
 
 #[global_allocator]
@@ -43,6 +44,7 @@ struct Case {
     size: usize,
     frames: usize,
     cfg: f64,
+    teacache: Option<TeaCache>,
     range: OutputRange,
     decode: DecodeMode,
 }
@@ -58,6 +60,7 @@ fn check(name: &str, pipeline: &Pipeline, case: &Case) {
         frames: case.frames,
         steps: 2,
         cfg: case.cfg,
+        teacache: case.teacache,
         adjust_resolution: false,
         output_range: case.range,
         tile: Tiling { tile_height: 64, tile_width: 64, stride_height: 48, stride_width: 48 },
@@ -97,18 +100,28 @@ fn stages_allocate_what_is_planned() {
     let tiny = registry.resolve(&registry.find("tiny").unwrap(), &Places::default()).unwrap();
     let open = |files| Pipeline::open(files, Device::Cpu, DType::F32).unwrap().keeping_dit();
     use DecodeMode::{TileOuter, TimeOuter, Whole};
-    for (size, frames, cfg, range, decode) in [
-        (64, 5, 6.0, OutputRange::Clamp, Whole),
-        (192, 17, 6.0, OutputRange::Minmax, Whole),
-        (192, 17, 1.0, OutputRange::Clamp, TimeOuter),
+    // The second of the two steps reuses what the first one's blocks added.
+    let reusing = TeaCache { threshold: 1.0, mode: TeaCacheMode::Raw, start: Some(0), end: Some(1) };
+    for (size, frames, cfg, teacache, range, decode) in [
+        (64, 5, 6.0, None, OutputRange::Clamp, Whole),
+        (192, 17, 6.0, None, OutputRange::Minmax, Whole),
+        (192, 17, 6.0, Some(reusing), OutputRange::Clamp, Whole),
+        (192, 17, 1.0, None, OutputRange::Clamp, TimeOuter),
     ] {
         // Nothing is remembered of the case before.
-        check("tiny", &open(tiny.clone()), &Case { size, frames, cfg, range, decode });
+        check("tiny", &open(tiny.clone()), &Case { size, frames, cfg, teacache, range, decode });
     }
     // Where nothing fits, the least is taken.
     let none = MemoryLimits { ram: Some(1), vram: None };
     let cramped = open(tiny.clone()).with_limits(none);
-    let case = Case { size: 192, frames: 17, cfg: 1.0, range: OutputRange::Minmax, decode: TileOuter };
+    let case = Case {
+        size: 192,
+        frames: 17,
+        cfg: 1.0,
+        teacache: None,
+        range: OutputRange::Minmax,
+        decode: TileOuter,
+    };
     check("cramped", &cramped, &case);
 
     let folder = tempfile::tempdir().unwrap();
@@ -124,7 +137,7 @@ fn stages_allocate_what_is_planned() {
     check(
         "larger",
         &larger,
-        &Case { size: 192, frames: 9, cfg: 6.0, range: OutputRange::Clamp, decode: Whole },
+        &Case { size: 192, frames: 9, cfg: 6.0, teacache: None, range: OutputRange::Clamp, decode: Whole },
     );
 }
 

@@ -10,8 +10,8 @@ use wan_core::device::DeviceChoice;
 use wan_media::{Alpha, FrameRate, OutputFormat, PixelFormat, VideoOptions};
 use wan_models::{ModelDescription, Places, Registry};
 use wan_pipeline::{
-    ContextWindows, LoraChoice, MemoryLimits, Numerics, OutputRange, PipelineError, Request, TilingChoice,
-    keep_tuning,
+    ContextWindows, LoraChoice, MemoryLimits, Numerics, OutputRange, PipelineError, Request, TeaCache,
+    TeaCacheMode, TilingChoice, keep_tuning,
 };
 
 use crate::error::{Failure, Outcome};
@@ -161,6 +161,11 @@ impl Record {
             tile_stride_height: Some(r.tile.stride_height),
             tile_stride_width: Some(r.tile.stride_width),
             output_range: name(serde_json::to_value(r.output_range)),
+            guidance_interval: Some(r.guidance_interval.to_string()),
+            teacache: Some(r.teacache.map_or(0.0, |t| t.threshold)),
+            teacache_mode: r.teacache.map(|t| t.mode.to_string()),
+            teacache_start: r.teacache.and_then(|t| t.start),
+            teacache_end: r.teacache.and_then(|t| t.end),
             context_schedule: r.context.map(|c| c.schedule.to_string()),
             context_frames: r.context.map(|c| c.frames),
             context_stride: r.context.map(|c| c.stride),
@@ -233,6 +238,10 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
     set(&mut request.latent_strength, s.latent_strength);
     set(&mut request.clip_embed_strength, s.clip_embed_strength);
     request.context = context_windows(&s)?;
+    request.teacache = teacache(&s)?;
+    if let Some(interval) = &s.guidance_interval {
+        request.guidance_interval = interval.parse().map_err(PipelineError::from)?;
+    }
     request.prompt = s.prompt.unwrap_or_default();
     request.negative_prompt = s.negative_prompt.unwrap_or_default();
     request.adjust_resolution = !s.no_adjust_resolution.unwrap_or(false);
@@ -314,6 +323,29 @@ fn context_windows(s: &Settings) -> Outcome<Option<ContextWindows>> {
         overlap: s.context_overlap.unwrap_or(plain.overlap),
         freenoise: s.context_freenoise.unwrap_or(plain.freenoise),
     }))
+}
+
+/// TeaCache as the options ask for it; a threshold of 0 takes away that of the defaults.
+///
+/// Errors: exit 2 for its other options without a threshold.
+fn teacache(s: &Settings) -> Outcome<Option<TeaCache>> {
+    let Some(threshold) = s.teacache else {
+        let asked = [
+            ("teacache-mode", s.teacache_mode.is_some()),
+            ("teacache-start", s.teacache_start.is_some()),
+            ("teacache-end", s.teacache_end.is_some()),
+        ];
+        return match asked.iter().find(|(_, given)| *given) {
+            Some((option, _)) => {
+                Err(PipelineError::request("teacache", "none", format!("a threshold beside --{option}"))
+                    .into())
+            }
+            None => Ok(None),
+        };
+    };
+    let mode = s.teacache_mode.as_deref().map_or(Ok(TeaCacheMode::default()), str::parse)?;
+    let options = TeaCache { threshold, mode, start: s.teacache_start, end: s.teacache_end };
+    Ok((threshold != 0.0).then_some(options))
 }
 
 /// The value of this name, else `default`.

@@ -137,6 +137,7 @@ fn json_event(event: &Event<'_>) -> Option<serde_json::Value> {
         Event::Finished { stage, took } => {
             json!({"event": "finished", "stage": stage.name(), "seconds": seconds(*took)})
         }
+        Event::Passes { per_step } => json!({"event": "passes", "per_step": per_step}),
         Event::Note(text) => json!({"event": "note", "text": text}),
         Event::Preview { .. } => return None,
     })
@@ -159,6 +160,7 @@ fn lines(event: &Event<'_>) {
             say(&format!("denoising: step {step} of {total}, {:.2} s", took.as_secs_f64()));
         }
         Event::Finished { stage, took } => say(&format!("{}: {:.2} s", title(*stage), took.as_secs_f64())),
+        Event::Passes { per_step } => say(&passes(per_step)),
         Event::Note(text) => say(text),
         _ => {}
     }
@@ -186,12 +188,26 @@ fn bars(current: &Mutex<Option<ProgressBar>>, event: &Event<'_>) {
                 bar.finish();
             }
         }
-        Event::Note(text) => match current.as_ref() {
-            Some(bar) => bar.suspend(|| say(text)),
-            None => say(text),
-        },
+        Event::Passes { per_step } => above(current.as_ref(), &passes(per_step)),
+        Event::Note(text) => above(current.as_ref(), text),
         Event::Preview { .. } => {}
     }
+}
+
+/// A line above the bar.
+fn above(bar: Option<&ProgressBar>, line: &str) {
+    match bar {
+        Some(bar) => bar.suspend(|| say(line)),
+        None => say(line),
+    }
+}
+
+/// What the steps that take fewer passes of the model save.
+fn passes(per_step: &[usize]) -> String {
+    let (taken, most) =
+        (per_step.iter().sum::<usize>(), per_step.iter().max().unwrap_or(&0) * per_step.len());
+    let each: Vec<String> = per_step.iter().map(ToString::to_string).collect();
+    format!("{taken} of {most} passes of the model, in each step: {}", each.join(" "))
 }
 
 fn bar_style() -> ProgressStyle {

@@ -125,6 +125,28 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_embed_strength: Option<f64>,
 
+    /// Part of the steps that is guided, such as 0:0.5 for the first half; in the others --cfg is 1 [default: 0:1].
+    #[arg(long, value_name = "START:END", help_heading = "Shortcuts", allow_hyphen_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance_interval: Option<String>,
+    /// TeaCache: leave out steps that differ little from the one before, up to this threshold; 0 is off, 0.13 to 0.26 usual.
+    #[arg(long, value_name = "THRESHOLD", help_heading = "Shortcuts", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacache: Option<f64>,
+    /// What tells how much steps differ: e, e0 (the first five steps always run), or raw (for models without published
+    /// coefficients; a threshold about a tenth as large) [default: e].
+    #[arg(long, value_parser = ["e", "e0", "raw"], value_name = "MODE", help_heading = "Shortcuts")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacache_mode: Option<String>,
+    /// Step, from 0, that is always run; only later ones are left out [default: 0; e0: 4; raw: 1].
+    #[arg(long, value_name = "STEP", help_heading = "Shortcuts", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacache_start: Option<usize>,
+    /// Last step, from 0, that may be left out [default: the last; e: the one before].
+    #[arg(long, value_name = "STEP", help_heading = "Shortcuts", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacache_end: Option<usize>,
+
     /// Denoise a long text-to-video in windows that lie so: uniform_standard, static_standard or none [default: none].
     #[arg(long, value_parser = ["uniform_standard", "static_standard", "none"], value_name = "NAME", help_heading = "Context windows")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -260,6 +282,11 @@ impl Settings {
             noise_aug_strength,
             latent_strength,
             clip_embed_strength,
+            guidance_interval,
+            teacache,
+            teacache_mode,
+            teacache_start,
+            teacache_end,
             context_schedule,
             context_frames,
             context_stride,

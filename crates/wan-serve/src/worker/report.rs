@@ -206,6 +206,9 @@ impl Observer for Reporter<'_> {
             Step::Preview { width, height, frames, .. } => {
                 self.state().preview = preview_jpeg(width, height, frames).map(Into::into);
             }
+            Step::Passes { per_step } => {
+                tracing::info!(prompt_id = %self.job.prompt_id, "passes of the model in each step: {per_step:?}");
+            }
             Step::Note(note) => tracing::info!(prompt_id = %self.job.prompt_id, "{note}"),
         }
     }
