@@ -2,9 +2,11 @@
 //!
 //! Both mirror models/tiny/train (`world.py`, `measure.py`).
 
+mod maker;
 mod measure;
 mod obedience;
 mod pairs;
+mod shortcuts;
 mod world;
 
 use measure::{Features, obeys};

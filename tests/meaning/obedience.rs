@@ -1,11 +1,8 @@
 //! What the embedded model makes of prompts, through the public pipeline, on pairs that no training has seen.
 
-use candle_core::{DType, Device};
-use wan_core::progress::{CancelToken, Silent};
 use wan_media::RgbImage;
-use wan_models::Registry;
-use wan_pipeline::{Pipeline, Request};
 
+use super::maker::{DEFAULTS, Maker, Settings};
 use super::measure::{Features, obeys};
 use super::pairs::{Pair, pairs};
 use super::world::Action;
@@ -19,60 +16,12 @@ const CHANCE: f32 = 0.3;
 /// Of the first frame against the given image, in dB.
 const FIRST_FRAME: f32 = 26.0;
 
-/// How a video is made, where it differs from the model's defaults.
-#[derive(Clone, Copy)]
-struct Settings {
-    steps: usize,
-    cfg: f64,
-    negative: &'static str,
-}
-
-const DEFAULTS: Settings = Settings { steps: 10, cfg: 6.0, negative: "" };
-
-/// One job after the other on the embedded model.
-struct Maker {
-    pipeline: Pipeline,
-}
-
-impl Maker {
-    fn new() -> Self {
-        let registry = Registry::builtin().unwrap();
-        let model = registry.find("tiny").unwrap();
-        let files = registry.resolve(&model, &wan_models::Places::default()).unwrap();
-        Self { pipeline: Pipeline::open(files, Device::Cpu, DType::F32).unwrap() }
-    }
-
-    /// The video that begins with the image of `pair` and does what `prompt` says.
-    fn video(&self, pair: &Pair, prompt: &str, settings: Settings) -> Vec<RgbImage> {
-        let image = pair.scene.image();
-        let request = Request {
-            prompt: prompt.into(),
-            negative_prompt: settings.negative.into(),
-            width: pair.scene.width,
-            height: pair.scene.height,
-            steps: settings.steps,
-            cfg: settings.cfg,
-            seed: 7,
-            ..Request::with_defaults(&self.pipeline.model().defaults).unwrap()
-        };
-        let plan = self.pipeline.plan(request, Some(&image)).unwrap();
-        let mut frames = Vec::new();
-        let mut keep = |bytes: &[u8]| {
-            frames.push(RgbImage::new(image.width(), image.height(), bytes.to_vec()).expect("a whole frame"));
-            Ok(())
-        };
-        self.pipeline.generate(plan, Some(&image), &mut keep, &Silent, &CancelToken::new()).unwrap();
-        frames
-    }
-
-    /// The videos that each pair's own prompt makes.
-    fn videos(&self, pairs: &[Pair], settings: Settings) -> Vec<Vec<RgbImage>> {
-        pairs.iter().map(|pair| self.video(pair, &pair.prompt, settings)).collect()
-    }
-}
-
 /// Share of the pairs whose video does what their prompt says; `report` names it and those that do not.
-fn obedient<'a>(report: &str, pairs: &[Pair], videos: impl IntoIterator<Item = &'a Vec<RgbImage>>) -> f32 {
+pub fn obedient<'a>(
+    report: &str,
+    pairs: &[Pair],
+    videos: impl IntoIterator<Item = &'a Vec<RgbImage>>,
+) -> f32 {
     let mut right = 0;
     for (pair, video) in pairs.iter().zip(videos) {
         let found = Features::of(video, pair.scene.actor.colour);
@@ -158,7 +107,7 @@ fn sixty_pairs_obey() {
         others.next().expect("more actions than one").prompt.as_str()
     };
     let shuffled: Vec<_> =
-        pairs.iter().enumerate().map(|(i, pair)| maker.video(pair, prompt(i), DEFAULTS)).collect();
+        pairs.iter().enumerate().map(|(i, pair)| maker.make(pair, prompt(i), DEFAULTS).frames).collect();
     assert!(obedient("shuffled prompts", &pairs, &shuffled) <= CHANCE);
 
     let twenty = maker.videos(&pairs, Settings { steps: 20, ..DEFAULTS });
