@@ -218,7 +218,7 @@ pub(super) const NODES: &[NodeClass] = &[
                 .tip("higher skips more steps, 0 none; with coefficients about ten times as high"),
             int("start_step", 6, 0, 9999).tip("this step, counted from 0, and those before it are always computed"),
             int("end_step", -1, -1, 9999).optional().tip("the last step that may be skipped; -1 is the last of all"),
-            choice("cache_device", DEVICES, "offload_device").ignored(MEMORY),
+            choice("cache_device", DEVICES, "offload_device").optional().ignored(MEMORY),
             boolean("use_coefficients", false)
                 .optional()
                 .tip("published ones: for 1.3B and 14B, and for images with 480p or 720p in the model's name"),
