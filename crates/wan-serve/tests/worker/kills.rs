@@ -47,8 +47,16 @@ fn undisturbed() -> HashMap<u64, Vec<u8>> {
         .collect()
 }
 
-/// Starts a child and kills it `delay` after it has begun a job.
-fn kill_at_work(folder: &Path, delay: Duration) {
+/// When a child is killed.
+enum Moment {
+    /// So long after it has begun a job.
+    After(Duration),
+    /// As soon as a step's state is on the disk, which is that of an earlier child's job if that was killed so.
+    AtStep,
+}
+
+/// Starts a child and kills it.
+fn kill_at_work(folder: &Path, moment: Moment) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "kills::child", "--nocapture", "--test-threads=1"])
         .env(FOLDER, folder)
@@ -57,8 +65,23 @@ fn kill_at_work(folder: &Path, delay: Duration) {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-    assert!(lines.any(|line| line.starts_with('@')), "the child did nothing");
-    std::thread::sleep(delay);
+    match moment {
+        Moment::After(delay) => {
+            assert!(lines.any(|line| line.starts_with('@')), "the child did nothing");
+            std::thread::sleep(delay);
+        }
+        Moment::AtStep => {
+            let kept = |job: fs::DirEntry| job.path().join("checkpoint.safetensors").exists();
+            let any = || {
+                fs::read_dir(folder.join("work")).is_ok_and(|mut jobs| jobs.any(|job| job.is_ok_and(kept)))
+            };
+            assert!(lines.any(|line| line.starts_with('@')), "the child did nothing");
+            while !any() {
+                assert!(child.try_wait().unwrap().is_none(), "the child has ended");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -69,7 +92,7 @@ fn thirty_kills_complete_every_job_exactly_once() {
     let folder = tempfile::tempdir().unwrap();
     let mut submitted = 0;
     let mut random = 0x9E37_79B9_7F4A_7C15_u64;
-    for _ in 0..KILLS {
+    for kill in 0..KILLS {
         {
             let queue = EmbeddedQueue::open(folder.path(), Limits::default()).unwrap();
             for _ in queue.counts().unwrap().pending..3 {
@@ -78,7 +101,11 @@ fn thirty_kills_complete_every_job_exactly_once() {
             }
         }
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        kill_at_work(folder.path(), Duration::from_millis((random >> 33) % 400));
+        let moment = match kill % 3 {
+            0 => Moment::AtStep,
+            _ => Moment::After(Duration::from_millis((random >> 33) % 400)),
+        };
+        kill_at_work(folder.path(), moment);
     }
     let shop = Shop::open(folder.path(), &Ear::new(|_, _| {}), 1000);
     let (mut files, mut resumed) = (BTreeSet::new(), 0);
