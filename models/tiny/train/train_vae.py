@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """First stage: the causal VAE learns to draw the world.
 
-    python train_vae.py --run DIR [--steps 1500] [--decoder-steps 1500] [--batch 4] [--size 64] [--device cuda]
+    python train_vae.py --run DIR [--steps 1500] [--decoder-steps 900] [--batch 4] [--size 64] [--device cuda]
 
 Begins with the weights of colour_wires.py, which carry the mean colour of each block. L1 and squared error
 between video and reconstruction, and a small KL term. Then each latent channel's mean and deviation are measured and
 folded into the two 1x1x1 convolutions, so that the exported VAE has the latent statistics that Wan2.1 states as
-constants; from there on the encoder stays as it is, so the next stage can begin, and the decoder alone goes on.
+constants; from there on the encoder stays as it is, so the next stage can begin, and the decoder alone goes on, at lower
+rates and on what moves fast: a latent frame stands for four.
 Resumes from DIR/vae.pt.
 """
 
@@ -24,17 +25,21 @@ from muon import Optimiser
 # Frames of a training clip, drawn by weight: most of what there is to learn shows in three latent frames.
 FRAMES, WEIGHTS = [1, 9, 17], [3, 7, 1]
 
+# The decoder's own stage: what moves fast within a latent frame, and how much more that counts.
+FAST, FAST_SHARE, FAST_FRAMES, FAST_WEIGHT = ("bounces", "spins"), 0.5, 17, 3.0
+
 # Added to latents in training, in their own units (deviations near 1): what the transformer leaves over must not show.
 NOISE = 0.05
 
 
-def clips(rng, count, size, device):
-    """[count, 3, T, size, size], windows of clips at random times.
+def clips(rng, count, size, device, frames=None, fast=0.0):
+    """[count, 3, T, size, size], windows of clips at random times; at least a share of `fast` shows fast motion.
 
     They show clips of twice the size through a window, so that edges are as sharp as in whole pictures.
     """
-    frames = rng.choices(FRAMES, WEIGHTS)[0]
-    scenes = [world.Scene.sample(rng, 2 * size, 2 * size) for _ in range(count)]
+    frames = frames or rng.choices(FRAMES, WEIGHTS)[0]
+    action = lambda: rng.choice(FAST) if fast and rng.random() < fast else None
+    scenes = [world.Scene.sample(rng, 2 * size, 2 * size, action=action()) for _ in range(count)]
     start = rng.randrange(0, world.FRAMES - frames + 1)
     windows = []
     for scene in scenes:
@@ -70,12 +75,15 @@ def loss_of(vae, video, kl_weight):
 
 
 def decoder_loss(vae, video):
-    """The same of a VAE whose latents have their final statistics, with nothing to say about the encoder."""
+    """The same of a VAE whose latents have their final statistics, with nothing to say about the encoder; moving pixels
+    count for more than their share."""
     with torch.no_grad():
         latents = vae.encode(video).latent_dist.mode().float()
     std = reference.latent_constants(vae)[1].to(video.device)
     error = decode(vae, latents + NOISE * std * torch.randn_like(latents)).float() - video
-    return error.abs().mean() + 2 * error.square().mean(), error
+    moving = (video.amax(2, keepdim=True) - video.amin(2, keepdim=True)).amax(1, keepdim=True) > 0.2
+    weight = 1 + (FAST_WEIGHT - 1) * moving.float()
+    return (weight * (error.abs() + 2 * error.square())).mean() / weight.mean(), error
 
 
 def fold_statistics(vae, mean, std):
@@ -122,7 +130,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--decoder-steps", type=int, default=1500)
+    parser.add_argument("--decoder-steps", type=int, default=900)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--rate", type=float, default=2.5e-3, help="of the convolutions")
@@ -138,20 +146,21 @@ def main():
     vae.load_state_dict(state["vae"])
     vae = channels_last(vae)
 
-    def stage(name, steps, trained, loss_of):
-        """Trains the parameters of the modules `trained`; true when done, false when time is up."""
+    def stage(name, steps, trained, rates, draw, loss_of):
+        """Trains the parameters of the modules `trained` at a share `rates` of the rates; true when done, false when time
+        is up."""
         for parameter in vae.parameters():
             parameter.requires_grad_(False)
         for module in trained:
             module.requires_grad_(True)
-        optimiser = Optimiser(vae, args.rate, args.adam_rate)
+        optimiser = Optimiser(vae, rates * args.rate, rates * args.adam_rate)
         if state["optimiser"]:
             optimiser.load_state_dict(state["optimiser"])
         for step in range(state["step"], steps):
             rng = random.Random(f"vae {name} {step}")
             optimiser.set(min((step + 1) / 30, 1.0) * min(1.0, max(0.03, (steps - step) / (0.6 * steps))))
             with half_precision(args.device):
-                loss, _ = loss_of(clips(rng, args.batch, args.size, args.device))
+                loss, _ = loss_of(draw(rng))
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_([p for p in vae.parameters() if p.requires_grad], 1.0)
@@ -166,15 +175,17 @@ def main():
                 return False
         return True
 
+    anything = lambda rng: clips(rng, args.batch, args.size, args.device)
+    fast = lambda rng: clips(rng, args.batch, args.size, args.device, FAST_FRAMES, FAST_SHARE)
     if not state["encoder_done"]:
-        if not stage("both", args.steps, [vae], lambda video: loss_of(vae, video, args.kl)):
+        if not stage("both", args.steps, [vae], 1.0, anything, lambda video: loss_of(vae, video, args.kl)):
             return
         mean, std = statistics(vae, random.Random("vae statistics"), args.size, args.device)
         fold_statistics(vae, mean, std)
         state.update(vae=vae.state_dict(), optimiser=None, step=0, encoder_done=True)
         save(args.run / "vae.pt", **state)
         log(stage="both", done=True, psnr=psnr(vae, args.device), mean=mean.abs().max().item(), std=std.mean().item())
-    if stage("decoder", args.decoder_steps, [vae.decoder, vae.post_quant_conv], lambda video: decoder_loss(vae, video)):
+    if stage("decoder", args.decoder_steps, [vae.decoder, vae.post_quant_conv], 0.4, fast, lambda video: decoder_loss(vae, video)):
         log(stage="decoder", done=True, psnr=psnr(vae, args.device), seconds=time.time() - began)
 
 
