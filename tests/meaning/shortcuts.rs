@@ -9,7 +9,7 @@ use super::obedience::obedient;
 use super::pairs::pairs;
 
 const STEPS: usize = 20;
-const PAIRS: usize = 30;
+const PAIRS: usize = 12;
 
 /// Share of the pairs that may be lost to the mildest shortcuts.
 const LOST: f32 = 0.1;
