@@ -157,6 +157,11 @@ impl DitConfig {
         Ok(config)
     }
 
+    /// Whether the model was made for the video between two images, of whose tokens it knows the positions.
+    pub fn takes_end_image(&self) -> bool {
+        self.image_positions.is_some()
+    }
+
     /// Channels of one head.
     pub fn head_dim(&self) -> usize {
         self.dim / self.num_heads

@@ -47,11 +47,6 @@ impl ImageEmbedding {
         })
     }
 
-    /// Whether there is a place for the tokens of a second image.
-    pub(crate) fn takes_end_image(&self) -> bool {
-        self.positions.is_some()
-    }
-
     /// - `image_embeds`: `[N, image_dim]` or `[1, N, image_dim]`, N at least 1; with positions at most as many as there
     ///   are, and the tokens of a single image take the first of them
     /// - returns `[N, dim]` in `dtype`; norms are f32

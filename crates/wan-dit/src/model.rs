@@ -172,11 +172,6 @@ impl Dit {
         self.blocks.iter().map(|block| block.layers().cloned().collect()).collect()
     }
 
-    /// Whether the model was made for the video between two images, of whose tokens it knows the positions.
-    pub fn takes_end_image(&self) -> bool {
-        self.image_embedding.as_ref().is_some_and(ImageEmbedding::takes_end_image)
-    }
-
     /// Number of blocks.
     pub fn blocks(&self) -> usize {
         self.blocks.len()

@@ -63,8 +63,8 @@ fn t2v_with_riflex() {
 fn two_images() {
     assert_golden("flf2v", "flf2v");
     let dit = open("flf2v", DType::F32);
-    assert_eq!((dit.config().image_positions, dit.takes_end_image()), (Some(14), true));
-    assert!(!open("i2v", DType::F32).takes_end_image());
+    assert_eq!((dit.config().image_positions, dit.config().takes_end_image()), (Some(14), true));
+    assert!(!open("i2v", DType::F32).config().takes_end_image());
     // More tokens than positions.
     let (text, image) = (golden("flf2v").f32("text_embeds"), golden("flf2v").f32("image_embeds"));
     let error =

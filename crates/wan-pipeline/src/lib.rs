@@ -169,7 +169,7 @@ impl Pipeline {
         if index == 0 {
             return Ok(());
         }
-        let count = wan_dit::RopeTable::temporal_frequencies(self.models.dit(&[])?.config().head_dim());
+        let count = wan_dit::RopeTable::temporal_frequencies(self.models.dit_config()?.head_dim());
         if index > count {
             let expected = format!("0 to {count}, the temporal frequencies of this model");
             return Err(PipelineError::request("riflex-freq-index", index, expected));

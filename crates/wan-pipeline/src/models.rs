@@ -3,7 +3,7 @@ use wan_checkpoint::Component;
 use wan_clip::ClipVision;
 use wan_core::progress::Stage;
 use wan_core::{WeightSet, device};
-use wan_dit::{Dit, Lora, LoraReport, swapped_blocks};
+use wan_dit::{Dit, DitConfig, Lora, LoraReport, swapped_blocks};
 use wan_models::{LatentRgb, ModelDescription, ModelFiles, Source};
 use wan_umt5::Umt5;
 use wan_umt5::tokenizer::Tokenizer;
@@ -140,6 +140,11 @@ impl Models {
         Ok(Dit::open_with_loras(&weights, None, &loras, &self.device, self.dtype)?.0)
     }
 
+    /// The DiT's hyper-parameters, from its header: nothing of it is loaded.
+    pub fn dit_config(&self) -> Result<DitConfig> {
+        Ok(DitConfig::read(&weights_of(&self.files.dit, Component::Dit)?, None)?)
+    }
+
     /// Opens the DiT of a job whose encoders are about to run, and starts to copy the blocks that will be swapped.
     /// Nothing where none will be, or where one was kept.
     pub fn copy_dit_ahead(&self, plan: &Plan) -> Result<()> {
@@ -175,7 +180,7 @@ impl Models {
 
     /// Whether the DiT has positions for the tokens of two images.
     pub fn takes_end_image(&self) -> Result<bool> {
-        Ok(self.dit(&[])?.takes_end_image())
+        Ok(self.dit_config()?.takes_end_image())
     }
 
     /// What the encoders made for earlier jobs.

@@ -54,7 +54,7 @@ pub(super) fn published(
         (ModelType::T2v, 1536, 30) => "t2v-1.3b",
         (ModelType::T2v, 5120, 40) => "t2v-14b",
         // First-and-last-frame models have none.
-        (ModelType::I2v, 5120, 40) if config.image_positions.is_none() => {
+        (ModelType::I2v, 5120, 40) if !config.takes_end_image() => {
             names.iter().find_map(|name| match (name.contains("480"), name.contains("720")) {
                 (true, false) => Some("i2v-14b-480p"),
                 (false, true) => Some("i2v-14b-720p"),

@@ -15,7 +15,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use wan_dit::{Dit, TimeSignal};
+use wan_dit::{Dit, DitConfig, TimeSignal};
 
 use crate::{Models, PipelineError, Plan, Result};
 
@@ -118,7 +118,7 @@ impl TeaCache {
 /// Errors: [`PipelineError::Request`] for a model without published coefficients, unless none are wanted.
 pub(crate) fn check_model(models: &Models, plan: &Plan) -> Result<()> {
     match plan.teacache() {
-        Some(options) => polynomial(models, &models.dit(&[])?, options.mode).map(drop),
+        Some(options) => polynomial(models, &models.dit_config()?, options.mode).map(drop),
         None => Ok(()),
     }
 }
@@ -129,7 +129,7 @@ pub(crate) fn check_model(models: &Models, plan: &Plan) -> Result<()> {
 pub(crate) fn reused_steps(models: &Models, dit: &Dit, plan: &Plan) -> Result<Vec<bool>> {
     let contexts = plan.contexts_per_step();
     let Some(options) = plan.teacache() else { return Ok(vec![false; contexts.len()]) };
-    let polynomial = polynomial(models, dit, options.mode)?;
+    let polynomial = polynomial(models, dit.config(), options.mode)?;
     let timesteps = plan.schedule.timesteps().iter();
     let signals = timesteps.map(|t| Ok(dit.time_signal(*t, options.mode.signal())?));
     let distances = steps::distances(&signals.collect::<Result<Vec<_>>>()?, polynomial);
@@ -137,12 +137,16 @@ pub(crate) fn reused_steps(models: &Models, dit: &Dit, plan: &Plan) -> Result<Ve
 }
 
 /// What makes of a distance of embeddings one of results; `None` in the raw mode.
-fn polynomial(models: &Models, dit: &Dit, mode: TeaCacheMode) -> Result<Option<&'static Coefficients>> {
+fn polynomial(
+    models: &Models,
+    config: &DitConfig,
+    mode: TeaCacheMode,
+) -> Result<Option<&'static Coefficients>> {
     if mode == TeaCacheMode::Raw {
         return Ok(None);
     }
     let (file, described) = (models.dit_name(), &models.description().name);
-    match coefficients::published(dit.config(), &[&file, described], mode) {
+    match coefficients::published(config, &[&file, described], mode) {
         Some(coefficients) => Ok(Some(coefficients)),
         None => {
             let expected = "one with published coefficients (1.3B or 14B; for images 14B with 480p or 720p in its name), \
