@@ -5,9 +5,6 @@
 // warpgroups have 64 queries each. While a warpgroup weighs the scores of a tile, its products of the tile before with
 // the values run; a tile's products have sums of their own, added as f32, for the reason given there (Shah et al.,
 // FlashAttention-3, 2024, for the order of the steps).
-//
-// Not run on the host: this file and common/hopper.cuh. The tiles, the permutation and the weights are those of
-// attention_sage_fp8_*, which is run; crates/wan-ops/tests/kernels/attention_sm90.rs emulates descriptors and fragments.
 #include "common/hopper.cuh"
 #include "common/sage.cuh"
 
@@ -21,6 +18,7 @@ constexpr int SUMS = ROWS * SAGE_TOKENS / GROUP;
 constexpr int PRODUCER_REGISTERS = 24;
 constexpr int CONSUMER_REGISTERS = 240;
 static_assert(CONSUMERS * ROWS == SAGE_TOKENS, "a block takes a tile of q");
+static_assert((PRODUCER_REGISTERS + CONSUMERS * CONSUMER_REGISTERS) * GROUP <= 65536, "registers of a multiprocessor");
 
 // A ring of tiles in shared memory. Tile i is in place i % STAGES, as phase i / STAGES.
 struct Ring {
@@ -122,7 +120,7 @@ struct Consumer {
     if (masked) {
 #pragma unroll
       for (int i = 0; i < SUMS; i++) {
-        if (i / 4 * 8 + threadIdx.x % 4 * 2 + i % 2 >= keys) scores[i] = SCORE_NONE;
+        if (i / 4 * 8 + int(threadIdx.x) % 4 * 2 + i % 2 >= keys) scores[i] = SCORE_NONE;
       }
     }
 #pragma unroll

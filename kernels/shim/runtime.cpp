@@ -20,6 +20,7 @@ constexpr size_t SHARED_BYTES = 227 << 10;  // the most any of the GPUs has
 constexpr size_t MESSAGE_BYTES = 1024;
 constexpr uint8_t POISON = 0xff;
 constexpr int MAX_ARRAYS = 32;
+constexpr int MAX_BULK_COPIES = 64;
 
 const Kernel* kernels = nullptr;
 
@@ -29,6 +30,14 @@ struct Array {
   int line;
   size_t bytes;
   uint8_t* at;
+};
+
+struct BulkCopy {
+  void* to;
+  const void* from;
+  unsigned bytes;
+  uint64_t* barrier;
+  void (*arrived)(uint64_t*, unsigned);
 };
 
 // What one thread of the host needs to run blocks; kept from block to block.
@@ -45,6 +54,8 @@ struct Machine {
   Array arrays[MAX_ARRAYS];
   int array_count = 0;
   size_t static_bytes = 0;
+  BulkCopy bulk[MAX_BULK_COPIES];
+  int bulk_copies = 0;
   Block block;
   bool failed = false;
   char message[MESSAGE_BYTES];
@@ -70,6 +81,9 @@ struct Machine {
 
 thread_local Machine* machine = nullptr;
 
+// What makes blocks run in different orders.
+unsigned salt_of(uint3 index) { return index.x + 7 * index.y + 13 * index.z; }
+
 void enter_scheduler(Fibre* fibre) { shim_switch(&fibre->stack_pointer, machine->scheduler); }
 
 // Where a fibre starts.
@@ -85,7 +99,10 @@ void start(Fibre* fibre, int linear) {
   fibre->thread = {linear % dim.x, linear / dim.x % dim.y, linear / dim.x / dim.y};
   fibre->state = State::Ready;
   fibre->block = &machine->block;
-  fibre->copies = fibre->groups = 0;
+  fibre->copies = fibre->groups = fibre->products = fibre->product_groups = fibre->barriers = 0;
+  fibre->fenced = false;
+  fibre->started = 0;
+  for (Sums& sums : fibre->sums) sums.products = 0, sums.registers = nullptr;
   fibre->stack_pointer = shim_stack(machine->stacks + STACK_BYTES * (size_t(linear) + 1), run_thread);
 }
 
@@ -163,6 +180,44 @@ bool run_warp(int warp, bool backwards) {
   return any;
 }
 
+// Lets one bulk copy arrive, the first or the last that was started; whether there was any.
+bool land_bulk_copy(bool last) {
+  if (machine->bulk_copies == 0) return false;
+  current = nullptr;
+  const int index = last ? machine->bulk_copies - 1 : 0;
+  const BulkCopy copy = machine->bulk[index];
+  machine->bulk_copies--;
+  memmove(machine->bulk + index, machine->bulk + index + 1, size_t(machine->bulk_copies - index) * sizeof(BulkCopy));
+  memcpy(copy.to, copy.from, copy.bytes);
+  copy.arrived(copy.barrier, copy.bytes);
+  return true;
+}
+
+// Makes those ready that gave way; whether there were any.
+bool resume_giving_way() {
+  bool any = false;
+  for (int i = 0; i < machine->threads; i++) {
+    if (machine->fibres[i].state != State::GivingWay) continue;
+    machine->fibres[i].state = State::Ready;
+    any = true;
+  }
+  return any;
+}
+
+// Products must have been waited for, and the same number started by all threads of a warpgroup.
+void check_products() {
+  constexpr int GROUP = 128;
+  for (int i = 0; i < machine->threads; i++) {
+    const Fibre& fibre = machine->fibres[i];
+    const Fibre& first = machine->fibres[i / GROUP * GROUP];
+    current = machine->fibres + i;
+    if (fibre.products > 0) report("ended with %d products under way", fibre.products);
+    if (fibre.started != first.started) {
+      report("%u products, while the first thread of the warpgroup started %u", fibre.started, first.started);
+    }
+  }
+}
+
 void check_guards() {
   current = nullptr;
   const uint8_t* statics = machine->statics();
@@ -186,13 +241,13 @@ void run_block() {
   memset(machine->dynamic() - GUARD_BYTES, POISON, shared_bytes + 2 * GUARD_BYTES);
   machine->array_count = 0;
   machine->static_bytes = 0;
-  machine->at_barrier = 0;
+  machine->at_barrier = machine->bulk_copies = 0;
   memset(machine->waiting, 0, sizeof(machine->waiting));
   for (int i = 0; i < machine->threads; i++) start(&machine->fibres[i], i);
   const uint3 index = machine->block.index;
   const int warps = (machine->threads + 31) / 32;
   // Block 0 runs backwards, the next ones forwards and backwards, each from another warp on.
-  const unsigned salt = index.x + 7 * index.y + 13 * index.z;
+  const unsigned salt = salt_of(index);
   bool backwards = salt % 2 == 0;
   for (bool any = true; any && !machine->failed; backwards = !backwards) {
     any = false;
@@ -200,11 +255,19 @@ void run_block() {
       const int warp = int((unsigned(backwards ? warps - 1 - i : i) + salt) % unsigned(warps));
       any |= run_warp(warp, backwards);
     }
+    if (any || machine->failed) continue;
+    any = resume_giving_way();
+    if (any) continue;
+    bool done = true;
+    for (int i = 0; i < machine->threads; i++) done &= machine->fibres[i].state == State::Done;
+    if (done && machine->bulk_copies > 0) report("ended with %d bulk copies under way", machine->bulk_copies);
+    any = !done && land_bulk_copy(salt / 2 % 2 == 1);
   }
   if (machine->failed) return;
   for (int i = 0; i < machine->threads; i++) {
     if (machine->fibres[i].state != State::Done) return report_deadlock();
   }
+  check_products();
   check_guards();
 }
 
@@ -355,6 +418,38 @@ void copy_wait(int groups_left) {
   memmove(self->copy, self->copy + copies, size_t(self->copies) * sizeof(AsyncCopy));
   self->groups -= groups;
   memmove(self->group, self->group + groups, size_t(self->groups) * sizeof(int));
+}
+
+void sleep(const void* address, Site site) {
+  current->site = site;
+  current->slot = const_cast<void*>(address);
+  current->state = State::Asleep;
+  enter_scheduler(current);
+}
+
+void wake(const void* address) {
+  for (int i = 0; i < machine->threads; i++) {
+    Fibre& fibre = machine->fibres[i];
+    if (fibre.state == State::Asleep && fibre.slot == address) fibre.state = State::Ready;
+  }
+}
+
+void give_way(Site site) {
+  if (salt_of(machine->block.index) % 2 == 1) return;
+  current->site = site;
+  current->state = State::GivingWay;
+  enter_scheduler(current);
+}
+
+void copy_bulk(void* to, const void* from, unsigned bytes, uint64_t* barrier, void (*arrived)(uint64_t*, unsigned)) {
+  constexpr unsigned PIECE = 16;
+  check_shared(to, bytes, "bulk_copy");
+  check_aligned(to, PIECE, "bulk_copy");
+  check_aligned(from, PIECE, "bulk_copy");
+  if (bytes % PIECE != 0) fail("bulk_copy: %u bytes are no multiple of %u", bytes, PIECE);
+  if (machine->bulk_copies == MAX_BULK_COPIES) fail("bulk_copy: more than %d in flight", MAX_BULK_COPIES);
+  memset(to, POISON, bytes);
+  machine->bulk[machine->bulk_copies++] = {to, from, bytes, barrier, arrived};
 }
 
 }  // namespace shim

@@ -32,10 +32,29 @@ struct AsyncCopy {
   unsigned zeros;  // written behind them
 };
 
-enum class State : uint8_t { Ready, AtBarrier, AtCollective, Done };
+// A product of a warpgroup that was started and is not yet waited for (see hopper.h).
+struct Product {
+  void* d;
+  const uint32_t* a;  // four registers, or null for a matrix in shared memory
+  uint64_t a_matrix, b_matrix;
+  bool add;
+  void (*run)(void* const* slots, int index);
+};
+
+// The registers that products in flight add to; they hold NaN meanwhile.
+struct Sums {
+  void* registers;
+  int products;  // in flight
+  uint32_t values[64];
+};
+
+enum class State : uint8_t { Ready, AtBarrier, AtCollective, Asleep, GivingWay, Done };
 
 constexpr int MAX_COPIES = 512;
 constexpr int MAX_GROUPS = 16;
+constexpr int MAX_PRODUCTS = 16;
+constexpr int MAX_SUMS = 4;
+constexpr int MAX_BARRIERS = 32;
 
 // One thread of a block.
 struct Fibre {
@@ -50,6 +69,14 @@ struct Fibre {
   int copies, groups;  // started copies, and how many of them each committed group had
   AsyncCopy copy[MAX_COPIES];
   int group[MAX_GROUPS];
+  int products, product_groups, due;  // the last: products that a wait must see computed
+  Product product[MAX_PRODUCTS];
+  int product_group[MAX_GROUPS];
+  Sums sums[MAX_SUMS];
+  bool fenced;
+  unsigned started;  // products in all
+  int barriers;      // initialised and not yet fenced
+  uint64_t* barrier[MAX_BARRIERS];
 };
 
 struct Launch {
@@ -93,6 +120,16 @@ void collective(unsigned mask, Site site, void* slot, void (*complete)(void* con
 void copy_async(void* to, const void* from, unsigned bytes, unsigned zeros);
 void copy_commit();
 void copy_wait(int groups_left);
+
+// Sleeps until `wake` of the same address.
+void sleep(const void* address, Site site);
+void wake(const void* address);
+// In every other block: lets all others go on first, as far as they can without a bulk copy that is under way.
+void give_way(Site site);
+
+// A copy that arrives when no thread can go on without it, in an order that changes from block to block; until then
+// its target is NaN. `arrived` is called with `barrier` and `bytes`.
+void copy_bulk(void* to, const void* from, unsigned bytes, uint64_t* barrier, void (*arrived)(uint64_t*, unsigned));
 
 // ---- arguments -------------------------------------------------------------------------------------------
 

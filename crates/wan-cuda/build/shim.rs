@@ -1,6 +1,6 @@
-use crate::sources::{Sources, is_hopper_only};
+use crate::sources::Sources;
 
-/// Compiles the portable kernels and the emulation of blocks and threads for the host.
+/// Compiles the kernels and the emulation of blocks and threads for the host.
 pub fn compile(sources: &Sources) {
     let mut build = cc::Build::new();
     build
@@ -20,7 +20,9 @@ pub fn compile(sources: &Sources) {
         // Kernels are found by name at run time: nothing refers to their object files.
         .link_lib_modifier("+whole-archive")
         .file(sources.root.join("shim/runtime.cpp"))
+        .file(sources.root.join("shim/hopper.cpp"))
         .file(sources.root.join("shim/selftest.cu"))
-        .files(sources.files.iter().filter(|file| !is_hopper_only(file)))
+        .file(sources.root.join("shim/selftest_sm90.cu"))
+        .files(&sources.files)
         .compile("wan_shim");
 }

@@ -7,7 +7,7 @@ use crate::attention::{Inputs, rows};
 use crate::host::{Buffer, run};
 use crate::testing::random;
 
-const KERNELS: [SageKernel; 2] = [SageKernel::Fp8, SageKernel::Half];
+const KERNELS: [SageKernel; 3] = [SageKernel::Hopper, SageKernel::Fp8, SageKernel::Half];
 
 /// What 8-bit attention makes of `inputs`.
 #[track_caller]
@@ -44,7 +44,7 @@ fn values(t: &Tensor) -> Vec<f32> {
 }
 
 /// |found - want| / |want|.
-pub fn relative_error(found: &Tensor, want: &Tensor) -> f64 {
+fn relative_error(found: &Tensor, want: &Tensor) -> f64 {
     let (found, want) = (values(found), values(want));
     let squares = |sum: &mut dyn Iterator<Item = f32>| sum.map(|x| f64::from(x) * f64::from(x)).sum::<f64>();
     let error = squares(&mut found.iter().zip(&want).map(|(f, w)| f - w));
@@ -77,7 +77,9 @@ const SIZES: [[usize; 4]; 7] = [
 /// each, root mean square; int8 scores of deviation 3 add up to 2 %.
 #[test]
 fn random_inputs() {
-    for (kernel, tolerance) in [(SageKernel::Fp8, 4e-2), (SageKernel::Half, 2.5e-2)] {
+    for (kernel, tolerance) in
+        [(SageKernel::Hopper, 4e-2), (SageKernel::Fp8, 4e-2), (SageKernel::Half, 2.5e-2)]
+    {
         for sizes in SIZES {
             for dtype in [DType::BF16, DType::F16] {
                 let inputs = Inputs::random(sizes, dtype);
@@ -119,7 +121,8 @@ fn large_scores() {
 /// Equal keys have no deviation from their mean: every value counts the same.
 #[test]
 fn equal_keys() {
-    for (kernel, tolerance) in [(SageKernel::Fp8, 3e-2), (SageKernel::Half, 4e-3)] {
+    for (kernel, tolerance) in [(SageKernel::Hopper, 3e-2), (SageKernel::Fp8, 3e-2), (SageKernel::Half, 4e-3)]
+    {
         let mut inputs = Inputs::random([20, 150, 1, 128], DType::BF16);
         let one = inputs.k.narrow(0, 0, 1).unwrap();
         inputs.k = one.broadcast_as(inputs.k.dims()).unwrap().contiguous().unwrap();

@@ -6,7 +6,6 @@
 mod activation;
 mod attention;
 mod attention_sage;
-mod attention_sm90;
 mod channel_norm;
 mod conv3d;
 mod dequantise;
@@ -16,6 +15,7 @@ mod quantised;
 mod residual;
 mod rms_norm;
 mod shim;
+mod shim_sm90;
 // Deterministic inputs and comparisons, shared with the ops' own tests.
 #[path = "../../src/testing.rs"]
 #[allow(dead_code)]

@@ -1,0 +1,134 @@
+// As selftest.cu, for what is in common/hopper.cuh: products held against their definition, and mistakes.
+#include "../common/hopper.cuh"
+
+constexpr int A_BYTES = 64 * 128, B_BYTES = 128 * 128;
+
+// A warpgroup's matrices in dynamic shared memory, copied as they are: 64 and 128 swizzled rows of 128 bytes. Then a barrier.
+struct Tiles {
+  uint8_t *a, *b;
+  uint64_t* barrier;
+
+  __device__ __forceinline__ explicit Tiles(uint8_t* start)
+      : a(start), b(start + A_BYTES), barrier(reinterpret_cast<uint64_t*>(b + B_BYTES)) {}
+  __device__ __forceinline__ void init() const {
+    if (threadIdx.x == 0) {
+      barrier_init(barrier, 1);
+      barrier_init_fence();
+    }
+    __syncthreads();
+  }
+  __device__ __forceinline__ void copy(const uint8_t* from_a, const uint8_t* from_b) const {
+    if (threadIdx.x != 0) return;
+    barrier_expect(barrier, A_BYTES + B_BYTES);
+    bulk_copy(a, from_a, A_BYTES, barrier);
+    bulk_copy(b, from_b, B_BYTES, barrier);
+  }
+};
+
+// y[64][128] from a thread's sums.
+template <class Sum>
+__device__ __forceinline__ void store(Sum* y, const Sum (&d)[64]) {
+  const int row = int(threadIdx.x) / 32 * 16 + int(threadIdx.x) % 32 / 4;
+  for (int i = 0; i < 64; i++) {
+    y[(row + 8 * (i / 2 % 2)) * 128 + i / 4 * 8 + int(threadIdx.x) % 4 * 2 + i % 2] = d[i];
+  }
+}
+
+KERNEL(selftest_wgmma_s8, 128, const uint8_t* a, const uint8_t* b, int* y) {
+  DYNAMIC_SHARED(start);
+  const Tiles tiles(start);
+  tiles.init();
+  tiles.copy(a, b);
+  barrier_wait(tiles.barrier, 0);
+  int d[64];
+  for (int i = 0; i < 64; i++) d[i] = 1000;
+  wgmma_fence();
+  for (int step = 0; step < 4; step++) {
+    wgmma_s8(d, matrix_descriptor(tiles.a) + step * DESCRIPTOR_STEP,
+             matrix_descriptor(tiles.b) + step * DESCRIPTOR_STEP);
+  }
+  wgmma_commit();
+  wgmma_wait<0>();
+  store(y, d);
+}
+
+// `a` has plain rows of 32 bytes.
+KERNEL(selftest_wgmma_e4m3, 128, const uint8_t* a, const uint8_t* b, float* y, int add) {
+  DYNAMIC_SHARED(start);
+  const Tiles tiles(start);
+  tiles.init();
+  tiles.copy(a, b);
+  barrier_wait(tiles.barrier, 0);
+  const int lane = threadIdx.x % 32, row = int(threadIdx.x) / 32 * 16 + lane / 4;
+  uint32_t fragment[4];
+  for (int i = 0; i < 4; i++) memcpy(&fragment[i], a + (row + i % 2 * 8) * 32 + i / 2 * 16 + lane % 4 * 4, 4);
+  float d[64];
+  for (int i = 0; i < 64; i++) d[i] = 0.5f;
+  wgmma_fence();
+  wgmma_e4m3(d, fragment, matrix_descriptor(tiles.b), add != 0);
+  wgmma_commit();
+  wgmma_wait<0>();
+  store(y, d);
+}
+
+// Two copies in a row to the same place, the second as the next phase: y[0..4] is the start of `x` as it is read before
+// the first has come, y[4..8] after it, y[8..12] once the second is under way, y[12..16] after that.
+KERNEL(selftest_phases, 32, const float* x, float* y) {
+  DYNAMIC_SHARED(start);
+  const Tiles tiles(start);
+  const float* tile = reinterpret_cast<const float*>(tiles.a);
+  tiles.init();
+  const auto look = [&](int at) {
+    if (threadIdx.x < 4) y[at + int(threadIdx.x)] = tile[threadIdx.x];
+    __syncthreads();
+  };
+  for (int phase = 0; phase < 2; phase++) {
+    if (threadIdx.x == 0) {
+      barrier_expect(tiles.barrier, 16);
+      bulk_copy(tiles.a, x + 4 * phase, 16, tiles.barrier);
+    }
+    __syncthreads();
+    look(8 * phase);
+    barrier_wait(tiles.barrier, phase);
+    look(8 * phase + 4);
+  }
+}
+
+// ---- mistakes -----------------------------------------------------------------------------------------------
+
+enum Mistake { NONE, OVERWRITTEN, TOUCHED, NO_FENCE, NOT_WAITED, ONE_WARP };
+
+KERNEL(selftest_product_mistake, 128, const uint8_t* x, int* y, int mistake) {
+  DYNAMIC_SHARED(start);
+  const Tiles tiles(start);
+  tiles.init();
+  tiles.copy(x, x);
+  barrier_wait(tiles.barrier, 0);
+  if (mistake == ONE_WARP && threadIdx.x >= 32) return;
+  int d[64] = {};
+  if (mistake != NO_FENCE) wgmma_fence();
+  wgmma_s8(d, matrix_descriptor(tiles.a), matrix_descriptor(tiles.b));
+  wgmma_commit();
+  if (mistake == OVERWRITTEN) tiles.copy(x, x);
+  if (mistake == TOUCHED) d[17] = 3;
+  if (mistake != NOT_WAITED) wgmma_wait<0>();
+  store(y, d);
+}
+
+enum BarrierMistake { NEVER, NOT_INITIALISED, NO_INIT_FENCE, TOO_MANY, LEFT };
+
+KERNEL(selftest_barrier_mistake, 32, const uint8_t* x, int mistake) {
+  DYNAMIC_SHARED(start);
+  const Tiles tiles(start);
+  if (threadIdx.x == 0 && mistake != NOT_INITIALISED) {
+    barrier_init(tiles.barrier, 1);
+    if (mistake != NO_INIT_FENCE) barrier_init_fence();
+  }
+  __syncthreads();
+  if (threadIdx.x == 0 && mistake != NEVER) {
+    barrier_expect(tiles.barrier, 16);
+    bulk_copy(tiles.a, x, 16, tiles.barrier);
+    if (mistake == TOO_MANY) barrier_arrive(tiles.barrier);
+  }
+  if (mistake != LEFT) barrier_wait(tiles.barrier, 0);
+}
