@@ -9,7 +9,7 @@
 //! | [`video`] | [`VideoWriter`]: frames pushed one by one into mp4, webp, gif, png or rgb |
 //! | [`metadata`] | the JSON record kept inside each output, and reading it back |
 //! | [`png_file`], [`contact_sheet`], [`preview`] | single PNG files, written whole or not at all |
-//! | [`probe`] | basic facts of a video and its decoded frames (feature `ffmpeg`) |
+//! | [`probe`] | basic facts of a video and its decoded frames |
 //!
 //! Output files are written under a temporary name in their destination folder and renamed when
 //! complete, so a reader never sees half a file; a writer that fails or is dropped removes its
@@ -27,7 +27,6 @@ pub mod image;
 pub mod metadata;
 pub mod png_file;
 pub mod preview;
-#[cfg(feature = "ffmpeg")]
 pub mod probe;
 pub mod reserve;
 mod resize;

@@ -2,6 +2,7 @@
 
 #![cfg(not(feature = "ffmpeg"))]
 
+use wan_media::probe::probe;
 use wan_media::{Alpha, MediaError, OutputFormat, VideoOptions, VideoWriter, load_image, read_metadata};
 
 #[test]
@@ -27,4 +28,5 @@ fn png_and_rgb_are_written_and_the_rest_is_refused() {
     assert_eq!(read_metadata(&folder.path().join("png")).expect("readable").as_deref(), Some("{}"));
     assert_eq!(std::fs::read(folder.path().join("rgb")).expect("readable"), [1, 2, 3, 4, 5, 6]);
     assert!(matches!(read_metadata(&folder.path().join("rgb")), Err(MediaError::NoFfmpeg { .. })));
+    assert!(matches!(probe(&folder.path().join("rgb")), Err(MediaError::NoFfmpeg { .. })));
 }

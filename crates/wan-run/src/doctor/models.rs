@@ -37,7 +37,7 @@ pub(super) fn check(report: &mut Report, options: &Options, registry: &Registry,
         },
         Err(error) => {
             let advice = format!("fetch it with wan-run models pull {name}, or use --model tiny");
-            let found = format!("{name}: {error}");
+            let found = error.to_string(); // names the model
             if is_named { Check::fail(NAME, found, advice) } else { Check::warn(NAME, found, advice) }
         }
     });
