@@ -507,6 +507,14 @@ int wan_shim_run(const WanShimLaunch* request, uint64_t first, uint64_t step, ch
   return owned.failed;
 }
 
+// The kinds of a kernel's parameters (see Kernel); null if there is none of that name.
+const char* wan_shim_kinds(const char* name) {
+  for (const shim::Kernel* kernel = shim::kernels; kernel; kernel = kernel->next) {
+    if (strcmp(kernel->name, name) == 0) return kernel->kinds;
+  }
+  return nullptr;
+}
+
 const char* wan_shim_digest() { return WAN_SHIM_DIGEST; }
 
 }  // extern "C"

@@ -73,6 +73,16 @@ impl From<candle_core::Error> for Error {
     }
 }
 
+impl From<Error> for candle_core::Error {
+    /// What came from candle is that again, so that it is still known for what it is.
+    fn from(error: Error) -> Self {
+        match error {
+            Error::OutOfMemory(error) | Error::Tensor(error) => error,
+            other => Self::wrap(other),
+        }
+    }
+}
+
 /// Whether the driver or a library of the GPU says that its memory is used up. Main memory is the allocator's matter.
 fn out_of_memory(error: &candle_core::Error) -> bool {
     use candle_core::Error as Candle;

@@ -16,6 +16,19 @@ pub fn numerics_in_use(device: &Device, numerics: Numerics, head_dim: usize) -> 
     Ok(None)
 }
 
+/// Why cuDNN's attention cannot be used on a device; `None` where it can, and on the CPU, where another is used.
+///
+/// Errors: a GPU that cannot be used.
+pub fn cudnn_missing(device: &Device) -> Result<Option<String>> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device {
+        let gpu = wan_cuda::gpu::Gpu::of(device).map_err(candle_core::Error::from)?;
+        return Ok(wan_cuda::gpu::Cudnn::of(&gpu).err().map(|error| error.to_string()));
+    }
+    let _ = device;
+    Ok(None)
+}
+
 #[cfg(feature = "cuda")]
 mod gpu {
     use candle_core::cuda_backend::CudaDevice;

@@ -44,7 +44,7 @@ pub use attention::{attention, attention_reference, attention_sum, self_attentio
 pub use channel_norm::{channel_rms_norm, channel_rms_norm_reference};
 pub use conv3d::{Conv3d, ConvSpec};
 pub use embedding::Embedding;
-pub use in_use::numerics_in_use;
+pub use in_use::{cudnn_missing, numerics_in_use};
 pub use layer_norm::{
     Affine, gated_residual, gated_residual_reference, layer_norm, layer_norm_reference, layer_norm_rows,
     residual_layer_norm,

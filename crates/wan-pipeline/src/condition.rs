@@ -64,12 +64,14 @@ pub(crate) fn condition(
     observer: &dyn Observer,
     cancel: &CancelToken,
 ) -> Result<Conditioning> {
-    let text = encode_text(models, plan, observer, cancel)?;
+    let text = encode_text(models, plan, observer, cancel).map_err(|e| e.during(Stage::EncodeText))?;
     let Some(first) = images.first else { return Ok(text) };
     cancel.check()?;
-    let image_embeds = encode_images(models, plan, first, images.last, observer)?;
+    let image_embeds = encode_images(models, plan, first, images.last, observer)
+        .map_err(|e| e.during(Stage::EncodeImage))?;
     cancel.check()?;
-    let condition = encode_condition(models, plan, first, images.last, observer, cancel)?;
+    let condition = encode_condition(models, plan, first, images.last, observer, cancel)
+        .map_err(|e| e.during(Stage::EncodeCondition))?;
     Ok(Conditioning { image: Some(image_embeds), condition: Some(condition), ..text })
 }
 

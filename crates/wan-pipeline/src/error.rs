@@ -1,4 +1,5 @@
 use wan_core::Error;
+use wan_core::progress::Stage;
 
 /// Result of the pipeline.
 pub type Result<T, E = PipelineError> = std::result::Result<T, E>;
@@ -47,6 +48,16 @@ pub enum PipelineError {
         /// The allocation that failed.
         source: Box<Error>,
     },
+    /// The GPU's memory ran out in a stage that has no blocks to swap.
+    #[error(
+        "{stage}: the GPU's memory ran out ({source}); close what else uses the GPU, or make a smaller or shorter video"
+    )]
+    StageMemory {
+        /// The stage's name.
+        stage: &'static str,
+        /// The allocation that failed.
+        source: Box<Error>,
+    },
     /// Weights, configuration or computation.
     #[error(transparent)]
     Core(#[from] Error),
@@ -81,6 +92,16 @@ impl PipelineError {
             }
             Self::Sampler(e) => e.is_usage(),
             _ => false,
+        }
+    }
+
+    /// Of an error that leaves the caller to say what was being computed when memory ran out: says it.
+    pub(crate) fn during(self, stage: Stage) -> Self {
+        match self {
+            Self::Core(source @ Error::OutOfMemory(_)) => {
+                Self::StageMemory { stage: stage.name(), source: Box::new(source) }
+            }
+            other => other,
         }
     }
 

@@ -213,6 +213,7 @@ impl Pipeline {
         cancel: &CancelToken,
     ) -> Result<()> {
         decode::decode(&self.models, plan, latents, sink, observer, cancel)
+            .map_err(|e| e.during(Stage::Decode))
     }
 
     /// [`Self::prepare`], [`Self::denoise`] and [`Self::decode`] in a row; returns the final latents.

@@ -1,7 +1,7 @@
 use std::ops::Range;
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, Error, Layout, Result, Shape};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape};
 use rayon::prelude::*;
 
 use super::weight::PackedWeight;
@@ -24,7 +24,7 @@ pub(super) fn forward(op: &Convolution<'_>, x: &CpuStorage, layout: &Layout) -> 
     let packed = match op.layer.packed.get() {
         Some(packed) => packed,
         None => {
-            let made = PackedWeight::new(&op.layer.weight).map_err(Error::wrap)?;
+            let made = PackedWeight::new(&op.layer.weight)?;
             op.layer.packed.get_or_init(|| made)
         }
     };

@@ -1,5 +1,5 @@
 use candle_core::cuda_backend::{CudaDevice, CudaStorage};
-use candle_core::{CustomOp1, DType, Device, Error, Layout, Result, Shape, Tensor};
+use candle_core::{CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
 use wan_cuda::DevPtr;
 use wan_cuda::ops::{self, ConvGeometry, ConvPlaces};
 
@@ -56,7 +56,7 @@ fn packed(op: &Convolution<'_>, dtype: DType, device: &CudaDevice) -> Result<Ten
     {
         return Ok(weight.clone());
     }
-    let made = packed_rows(&op.layer.weight, dtype, &Device::Cuda(device.clone())).map_err(Error::wrap)?;
+    let made = packed_rows(&op.layer.weight, dtype, &Device::Cuda(device.clone()))?;
     let _ = packed.set(made.clone()); // another dtype is there already: this one is made again each time
     Ok(made)
 }

@@ -43,6 +43,15 @@ impl Op {
         }
     }
 
+    /// A length of rows that takes more than one step of a block's threads.
+    fn wide(self) -> usize {
+        match self {
+            // The most that its kernel takes.
+            Self::ChannelRmsNorm(_) => 1024,
+            _ => 1280,
+        }
+    }
+
     /// Length of the op's rows in the 14B model or the VAE.
     fn full_width(self) -> usize {
         match self {
@@ -71,7 +80,7 @@ const OPS: [Op; 12] = [
 pub fn run(runner: &mut Runner<'_>, device: &Device, scale: Scale) {
     for op in OPS {
         for dtype in FLOATS {
-            for shape in [[1, 8], [3, 96], [33, 256], [5, 1280]] {
+            for shape in [[1, 8], [3, 96], [33, 256], [5, op.wide()]] {
                 row(runner, device, scale, op, dtype, shape);
             }
         }

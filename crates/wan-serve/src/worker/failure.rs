@@ -61,7 +61,9 @@ impl JobError {
                 let inputs = advice.replace(": --", ": ").replace("or --", "or ").replace(" --", " and ");
                 format!("not enough memory: {shortage}; {inputs}")
             }
-            Self::Pipeline(PipelineError::DeviceMemory { .. }) => self.to_string(),
+            Self::Pipeline(PipelineError::DeviceMemory { .. } | PipelineError::StageMemory { .. }) => {
+                self.to_string()
+            }
             error if error.is_out_of_memory() => {
                 format!("{error}; use a smaller size, fewer frames or more block swap")
             }
@@ -87,7 +89,8 @@ impl JobError {
 
     fn is_out_of_memory(&self) -> bool {
         let Self::Pipeline(error) = self else { return false };
-        let is_short = matches!(error, PipelineError::Memory { .. } | PipelineError::DeviceMemory { .. });
+        use PipelineError::{DeviceMemory, Memory, StageMemory};
+        let is_short = matches!(error, Memory { .. } | DeviceMemory { .. } | StageMemory { .. });
         // Libraries may tell it in words alone.
         let text = error.to_string().to_lowercase();
         is_short || text.contains("out of memory") || text.contains("out_of_memory")
