@@ -55,7 +55,7 @@ test: deps
 ## The tests that take minutes: ComfyUI's example client with its own request; whether 60 videos show what was asked.
 LONG ?= its_own_request sixty_pairs_obey
 test-long: deps
-	$(CARGO) test --locked --workspace --test wan-run -- --ignored $(LONG)
+	$(CARGO) test --locked --workspace --test wan-run -- --ignored --nocapture $(LONG)
 
 ## A client library from PyPI that other people wrote.
 test-clients: PACKAGES += python3-venv
