@@ -14,17 +14,7 @@ __device__ __forceinline__ void activate_rows(const T* __restrict__ x, const flo
   const bool packed = groups_fit(x, dim) && groups_fit(y, dim);
   float v[GROUP];
   load_group(v, x + row * dim, at, dim, packed);
-  if (row_scale) {
-    const float scale = row_scale[row];
-#pragma unroll
-    for (int i = 0; i < GROUP; i++) v[i] *= scale;
-  }
-  if (bias) {
-    float b[GROUP];
-    load_group(b, bias, at, dim, groups_fit(bias, dim));
-#pragma unroll
-    for (int i = 0; i < GROUP; i++) v[i] += b[i];
-  }
+  scale_group(v, scale_of(row_scale, row), bias, at, dim);
 #pragma unroll
   for (int i = 0; i < GROUP; i++) v[i] = activate(v[i], activation);
   store_group(y + row * dim, at, dim, packed, v);
@@ -49,19 +39,7 @@ __device__ __forceinline__ void activate_quantise(const T* __restrict__ x, const
   const int64_t first = int64_t(blockIdx.x) * dim;
   Row row;
   row.load(x + first, dim);
-  if (row_scale) {
-    const float factor = row_scale[blockIdx.x];
-    row.map(dim, [=](float v, int) { return v * factor; });
-  }
-  if (bias) {
-    Row biases;
-    biases.load(bias, dim);
-#pragma unroll
-    for (int c = 0; c < CHUNKS; c++) {
-#pragma unroll
-      for (int i = 0; i < GROUP; i++) row.v[c][i] += biases.v[c][i];
-    }
-  }
+  row.scale(scale_of(row_scale, blockIdx.x), bias, dim);
   row.map(dim, [=](float v, int) { return activate(v, activation); });
   row.store_quantised(codes + first, scale + blockIdx.x, dim, partial);
 }

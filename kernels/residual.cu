@@ -1,11 +1,13 @@
-// The residual stream: x' = x + gate y, alone or with the layer norm of x' in the same pass.
+// The residual stream: x' = x + gate (row_scale y + bias), alone or with the layer norm of x' in the same pass.
 #include "common/row.cuh"
 
-// One row a block. `y` null: x' = x; `gate` null: 1; `sum` null: x' is not written; `factor` null: no affine part,
+// One row a block. `y` null: x' = x; `gate`, `row_scale` null: 1; `bias` null: 0; `sum` null: x' is not written; `factor` null: no affine part,
 // else normed * (factor + factor_offset) + summand. `scale` is used only where the normed row is e4m3: one factor
 // for each row. What is normalised is x' in f32, before it is rounded to x's type.
 template <class X, class Y, class N>
 __device__ __forceinline__ void residual_layer_norm(const X* __restrict__ x, const Y* __restrict__ y,
+                                                    const float* __restrict__ row_scale,
+                                                    const float* __restrict__ bias,
                                                     const float* __restrict__ gate, X* __restrict__ sum,
                                                     N* __restrict__ normed, float* __restrict__ scale,
                                                     const float* __restrict__ factor,
@@ -17,10 +19,12 @@ __device__ __forceinline__ void residual_layer_norm(const X* __restrict__ x, con
   row.load(x + first, dim);
   if (y) {
     const bool packed = groups_fit(y, dim);
+    const float factor = scale_of(row_scale, blockIdx.x);
 #pragma unroll
     for (int c = 0; c < CHUNKS; c++) {
       float added[GROUP], gates[GROUP];
       load_group(added, y + first, Row::at(c), dim, packed);
+      scale_group(added, factor, bias, Row::at(c), dim);
       if (gate) load_group(gates, gate, Row::at(c), dim, groups_fit(gate, dim));
 #pragma unroll
       for (int i = 0; i < GROUP; i++) row.v[c][i] += gate ? gates[i] * added[i] : added[i];
@@ -54,10 +58,11 @@ __device__ __forceinline__ void residual_layer_norm(const X* __restrict__ x, con
 }
 
 #define RESIDUAL_LAYER_NORM(X, Y, N)                                                                        \
-  KERNEL(residual_layer_norm_##X##_##Y##_##N, ROW_THREADS, const X* x, const Y* y, const float* gate, X* sum,      \
+  KERNEL(residual_layer_norm_##X##_##Y##_##N, ROW_THREADS, const X* x, const Y* y, const float* row_scale,         \
+         const float* bias, const float* gate, X* sum,                                                      \
          N* normed, float* scale, const float* factor, const float* summand, float factor_offset, int dim,  \
          float eps) {                                                                                       \
-    residual_layer_norm<X, Y, N>(x, y, gate, sum, normed, scale, factor, summand, factor_offset, dim, eps); \
+    residual_layer_norm<X, Y, N>(x, y, row_scale, bias, gate, sum, normed, scale, factor, summand, factor_offset, dim, eps); \
   }
 RESIDUAL_LAYER_NORM(f32, f32, f32)
 RESIDUAL_LAYER_NORM(f32, f32, bf16)
@@ -73,9 +78,10 @@ RESIDUAL_LAYER_NORM(bf16, bf16, bf16)
 RESIDUAL_LAYER_NORM(bf16, bf16, e4m3)
 RESIDUAL_LAYER_NORM(f16, f16, f16)
 
-// x + gate y for rows of `dim`, `groups` groups a row; `gate` null: 1. One group a thread.
+// x + gate (row_scale y + bias) for rows of `dim`; null: 1, 1, 0. One group a thread.
 template <class X, class Y>
 __device__ __forceinline__ void gated_residual(const X* __restrict__ x, const Y* __restrict__ y,
+                                               const float* __restrict__ row_scale, const float* __restrict__ bias,
                                                const float* __restrict__ gate, X* __restrict__ sum, int64_t rows,
                                                int dim) {
   const int groups = (dim + GROUP - 1) / GROUP;
@@ -87,6 +93,7 @@ __device__ __forceinline__ void gated_residual(const X* __restrict__ x, const Y*
   float v[GROUP], added[GROUP];
   load_group(v, x + row * dim, at, dim, packed);
   load_group(added, y + row * dim, at, dim, packed);
+  scale_group(added, scale_of(row_scale, row), bias, at, dim);
   if (gate) {
     float g[GROUP];
     load_group(g, gate, at, dim, groups_fit(gate, dim));
@@ -99,9 +106,9 @@ __device__ __forceinline__ void gated_residual(const X* __restrict__ x, const Y*
 }
 
 #define GATED_RESIDUAL(X, Y)                                                                             \
-  KERNEL(gated_residual_##X##_##Y, 256, const X* x, const Y* y, const float* gate, X* sum, int64_t rows, \
-         int dim) {                                                                                      \
-    gated_residual<X, Y>(x, y, gate, sum, rows, dim);                                                    \
+  KERNEL(gated_residual_##X##_##Y, 256, const X* x, const Y* y, const float* row_scale, const float* bias, \
+         const float* gate, X* sum, int64_t rows, int dim) {                                             \
+    gated_residual<X, Y>(x, y, row_scale, bias, gate, sum, rows, dim);                                                    \
   }
 GATED_RESIDUAL(f32, f32)
 GATED_RESIDUAL(f32, bf16)

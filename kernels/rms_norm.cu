@@ -1,16 +1,18 @@
 // RMS normalisation of rows, then, where a table is given, rotation of the adjacent pairs of each head.
 #include "common/row.cuh"
 
-// One row a block: y = x rsqrt(mean(x²) + eps) weight. `rope` (null: none): for every row `head` floats, the
+// One row a block: y = x rsqrt(mean(x²) + eps) weight of x = row_scale x + bias (null: 1, 0). `rope` (null: none): for every row `head` floats, the
 // (cos, sin) of the head's pairs, the same for all heads; `dim` is a multiple of `head`, `head` of 2.
 template <class T>
-__device__ __forceinline__ void rms_norm(const T* __restrict__ x, const float* __restrict__ weight,
+__device__ __forceinline__ void rms_norm(const T* __restrict__ x, const float* __restrict__ row_scale,
+                                         const float* __restrict__ bias, const float* __restrict__ weight,
                                          const float* __restrict__ rope, T* __restrict__ y, int dim, int head,
                                          float eps) {
   SHARED(float, partial, [WARP_SIZE]);
   const int64_t first = int64_t(blockIdx.x) * dim;
   Row row, weights;
   row.load(x + first, dim);
+  row.scale(scale_of(row_scale, blockIdx.x), bias, dim);
   weights.load(weight, dim);
   const float mean = row.sum(dim, partial, [](float v) { return v * v; }) / dim;
   const float inverse = rsqrtf(mean + eps);
@@ -48,9 +50,9 @@ __device__ __forceinline__ void rms_norm(const T* __restrict__ x, const float* _
 }
 
 #define RMS_NORM(T)                                                                                   \
-  KERNEL(rms_norm_##T, ROW_THREADS, const T* x, const float* weight, const float* rope, T* y, int dim,       \
-         int head, float eps) {                                                                       \
-    rms_norm<T>(x, weight, rope, y, dim, head, eps);                                                  \
+  KERNEL(rms_norm_##T, ROW_THREADS, const T* x, const float* row_scale, const float* bias, const float* weight, \
+         const float* rope, T* y, int dim, int head, float eps) {                                     \
+    rms_norm<T>(x, row_scale, bias, weight, rope, y, dim, head, eps);                                 \
   }
 RMS_NORM(f32)
 RMS_NORM(bf16)

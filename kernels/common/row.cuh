@@ -51,6 +51,20 @@ __device__ __forceinline__ void store_group(T* row, int64_t at, int64_t dim, boo
   }
 }
 
+// A group as scale v + bias; `bias` (of a row of `dim`; null: 0).
+__device__ __forceinline__ void scale_group(float (&v)[GROUP], float scale, const float* bias, int64_t at, int64_t dim) {
+#pragma unroll
+  for (int i = 0; i < GROUP; i++) v[i] *= scale;
+  if (!bias) return;
+  float b[GROUP];
+  load_group(b, bias, at, dim, groups_fit(bias, dim));
+#pragma unroll
+  for (int i = 0; i < GROUP; i++) v[i] += b[i];
+}
+
+// One factor a row; null: 1.
+__device__ __forceinline__ float scale_of(const float* row_scale, int64_t row) { return row_scale ? row_scale[row] : 1.0f; }
+
 constexpr int CHUNKS = 2;
 // Most threads of a block; fewer than 1024, which would leave each of them 64 registers: too few for the norms.
 constexpr int ROW_THREADS = 896;
@@ -65,6 +79,12 @@ struct Row {
     const bool packed = groups_fit(row, dim);
 #pragma unroll
     for (int c = 0; c < CHUNKS; c++) load_group(v[c], row, at(c), dim, packed);
+  }
+
+  // What scale_group does, for the whole row.
+  __device__ __forceinline__ void scale(float scale, const float* bias, int dim) {
+#pragma unroll
+    for (int c = 0; c < CHUNKS; c++) scale_group(v[c], scale, bias, at(c), dim);
   }
 
   template <class T>

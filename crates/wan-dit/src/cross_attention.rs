@@ -2,7 +2,7 @@ use std::iter;
 
 use candle_core::{DType, Device, Tensor};
 use wan_core::{Loader, Result};
-use wan_ops::{Linear, Precision, RowFormat, Rows, attention, attention_sum, rms_norm};
+use wan_ops::{Linear, Precision, RowFormat, Rows, Sums, attention, attention_sum, rms_norm};
 
 use crate::config::{DitConfig, ModelType};
 use crate::context::{BlockKeys, KeyValue};
@@ -103,10 +103,10 @@ impl CrossAttention {
 
     /// - `x`: `[L, dim]` compute dtype, or in FP8
     /// - returns `[L, dim]` in the compute dtype; softmaxes and norm in f32
-    pub(crate) fn forward(&self, x: Rows, keys: &BlockKeys) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: Rows, keys: &BlockKeys) -> Result<Sums> {
         let (l, dim) = (x.count()?, self.q.outputs());
         let d = dim / self.heads;
-        let q = rms_norm(&self.q.forward_rows(&x)?, &self.norm_q, self.eps)?.reshape((l, self.heads, d))?;
+        let q = rms_norm(self.q.forward_sums(&x)?, &self.norm_q, self.eps)?.reshape((l, self.heads, d))?;
         drop(x);
         let scale = softmax_scale(d);
         let (k, v) = (&keys.text.k, &keys.text.v);
@@ -115,6 +115,6 @@ impl CrossAttention {
             None => attention(&q, k, v, scale, None)?,
         }; // [L, heads, D]
         drop(q);
-        self.o.forward(&y.reshape((l, dim))?)
+        self.o.forward_sums(&Rows::Float(y.reshape((l, dim))?))
     }
 }

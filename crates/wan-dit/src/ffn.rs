@@ -1,6 +1,6 @@
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use wan_core::{Loader, Result};
-use wan_ops::{Activation, Linear, Precision, RowFormat, Rows};
+use wan_ops::{Activation, Linear, Precision, RowFormat, Rows, Sums};
 
 use crate::config::DitConfig;
 
@@ -42,24 +42,21 @@ impl FeedForward {
     }
 
     /// `x`: `[L, dim]` of `dtype`, or in FP8; returns `[L, dim]` of `dtype`.
-    pub(crate) fn forward(&self, x: &Rows, device: &Device, dtype: DType) -> Result<Tensor> {
-        self.forward_chunks(x, self.second.row_format(device, dtype), ROWS)
+    pub(crate) fn forward(&self, x: &Rows, device: &Device, dtype: DType) -> Result<Sums> {
+        self.forward_chunks(x, device, self.second.row_format(device, dtype), ROWS)
     }
 
     /// `hidden`: the format of the rows between the layers.
-    fn forward_chunks(&self, x: &Rows, hidden: RowFormat, rows: usize) -> Result<Tensor> {
+    fn forward_chunks(&self, x: &Rows, device: &Device, hidden: RowFormat, rows: usize) -> Result<Sums> {
         let l = x.count()?;
-        let part = |x: &Rows| -> Result<Tensor> {
-            self.second.forward_rows(&self.first.forward_rows_act(x, Activation::GeluTanh, hidden)?)
-        };
-        if l <= rows {
-            return part(x);
-        }
-        let parts = (0..l).step_by(rows).map(|start| part(&x.narrow(start, rows.min(l - start))?));
-        Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)?)
+        let parts = (0..l.max(1)).step_by(rows).map(|start| {
+            let part = x.narrow(start, rows.min(l - start))?;
+            self.first.forward_rows_act(&part, Activation::GeluTanh, hidden)
+        });
+        self.second.forward_parts(device, (l, hidden.dtype()), parts)
     }
 
-    /// Values of results and hidden rows held at once for `tokens` tokens: several chunks are joined at the end.
+    /// Values of results and hidden rows held at once for `tokens` tokens on the CPU: several chunks are joined at the end.
     pub(crate) fn result_values(tokens: usize, dim: usize, ffn_dim: usize) -> usize {
         let copies = if tokens > ROWS { 2 } else { 1 };
         (copies * tokens * dim).max(tokens * dim + Self::hidden_values(tokens, ffn_dim))
@@ -74,6 +71,7 @@ impl FeedForward {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Tensor;
     use wan_core::Stored;
     use wan_core::testkit::assert_close;
     use wan_ops::quantise;
@@ -82,6 +80,10 @@ mod tests {
 
     fn random(shape: &[usize]) -> Tensor {
         Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap()
+    }
+
+    fn finished(sums: Result<Sums>) -> Tensor {
+        sums.unwrap().finish().unwrap()
     }
 
     fn feed_forward(dim: usize, hidden: usize) -> FeedForward {
@@ -96,9 +98,9 @@ mod tests {
     fn chunks_of_rows_give_the_whole() {
         let ffn = feed_forward(6, 10);
         let x = Rows::Float(random(&[11, 6]));
-        let whole = ffn.forward(&x, &Device::Cpu, DType::F32).unwrap();
+        let whole = finished(ffn.forward(&x, &Device::Cpu, DType::F32));
         for rows in [1, 4, 10, 11] {
-            let found = ffn.forward_chunks(&x, F32, rows).unwrap();
+            let found = finished(ffn.forward_chunks(&x, &Device::Cpu, F32, rows));
             assert_close(&format!("{rows} rows"), &found, &whole, 1e-6);
         }
     }
@@ -112,9 +114,13 @@ mod tests {
         for (x, hidden) in
             [(quantise(&x).unwrap().into(), RowFormat::Quantised(DType::F32)), (Rows::Float(x), F32)]
         {
-            let whole = bits(ffn.forward_chunks(&x, hidden, 120).unwrap());
+            let whole = bits(finished(ffn.forward_chunks(&x, &Device::Cpu, hidden, 120)));
             for rows in [8, 24, 56, 100] {
-                assert_eq!(bits(ffn.forward_chunks(&x, hidden, rows).unwrap()), whole, "{rows} rows");
+                assert_eq!(
+                    bits(finished(ffn.forward_chunks(&x, &Device::Cpu, hidden, rows))),
+                    whole,
+                    "{rows} rows"
+                );
             }
         }
     }
@@ -124,9 +130,9 @@ mod tests {
     fn rows_in_fp8_are_near() {
         let ffn = feed_forward(70, 300);
         let x = random(&[40, 70]);
-        let exact = ffn.forward(&Rows::Float(x.clone()), &Device::Cpu, DType::F32).unwrap();
+        let exact = finished(ffn.forward(&Rows::Float(x.clone()), &Device::Cpu, DType::F32));
         let hidden = RowFormat::Quantised(DType::F32);
-        let found = ffn.forward_chunks(&quantise(&x).unwrap().into(), hidden, ROWS).unwrap();
+        let found = finished(ffn.forward_chunks(&quantise(&x).unwrap().into(), &Device::Cpu, hidden, ROWS));
         assert_close("fp8", &found, &exact, 6e-2);
         assert!(
             wan_core::testkit::distance(&found, &exact).unwrap().relative_l2 > 1e-3,

@@ -1,6 +1,6 @@
 use candle_core::Tensor;
 use wan_core::{Error, Result};
-use wan_ops::{Affine, RowFormat, Rows, gated_residual, layer_norm_rows, residual_layer_norm};
+use wan_ops::{Affine, RowFormat, Rows, Sums, gated_residual, layer_norm_rows, residual_layer_norm};
 
 /// The residual stream between the parts of the blocks: `[L, dim]` f32, and what the last part still has to add.
 ///
@@ -8,7 +8,7 @@ use wan_ops::{Affine, RowFormat, Rows, gated_residual, layer_norm_rows, residual
 #[derive(Debug, Clone)]
 pub(crate) struct ResidualStream {
     x: Tensor,
-    pending: Option<(Tensor, Option<Tensor>)>,
+    pending: Option<(Sums, Option<Tensor>)>,
 }
 
 impl ResidualStream {
@@ -18,7 +18,7 @@ impl ResidualStream {
     }
 
     /// Adds `gate y`, or `y`; takes effect with the next [`ResidualStream::normalise`].
-    pub(crate) fn add(&mut self, y: Tensor, gate: Option<Tensor>) {
+    pub(crate) fn add(&mut self, y: Sums, gate: Option<Tensor>) {
         debug_assert!(self.pending.is_none(), "a norm comes between two additions");
         self.pending = Some((y, gate));
     }
@@ -27,15 +27,15 @@ impl ResidualStream {
     pub(crate) fn value(&self) -> Result<Tensor> {
         match &self.pending {
             None => Ok(self.x.clone()),
-            Some((y, gate)) => gated_residual(&self.x, &y.to_dtype(self.x.dtype())?, gate.as_ref()),
+            Some((y, gate)) => gated_residual(&self.x, y, gate.as_ref()),
         }
     }
 
     /// The `count` tokens from `start` on.
     pub(crate) fn narrow(&self, start: usize, count: usize) -> Result<Self> {
-        let part = |t: &Tensor| t.narrow(0, start, count);
-        let pending = self.pending.as_ref().map(|(y, gate)| Ok::<_, Error>((part(y)?, gate.clone())));
-        Ok(Self { x: part(&self.x)?, pending: pending.transpose()? })
+        let pending =
+            self.pending.as_ref().map(|(y, gate)| Ok::<_, Error>((y.narrow(start, count)?, gate.clone())));
+        Ok(Self { x: self.x.narrow(0, start, count)?, pending: pending.transpose()? })
     }
 
     /// Number of tokens.
@@ -48,7 +48,7 @@ impl ResidualStream {
         match self.pending.take() {
             None => layer_norm_rows(&self.x, eps, affine, format),
             Some((y, gate)) => {
-                let (x, normed) = residual_layer_norm(&self.x, &y, gate.as_ref(), eps, affine, format)?;
+                let (x, normed) = residual_layer_norm(&self.x, y, gate.as_ref(), eps, affine, format)?;
                 self.x = x;
                 Ok(normed)
             }

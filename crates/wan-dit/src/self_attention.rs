@@ -1,6 +1,6 @@
 use candle_core::{DType, Device, Tensor};
 use wan_core::{Loader, Result};
-use wan_ops::{AttentionChoice, Linear, Numerics, RowFormat, Rows, rms_norm_rope, self_attention};
+use wan_ops::{AttentionChoice, Linear, Numerics, RowFormat, Rows, Sums, rms_norm_rope, self_attention};
 
 use crate::config::DitConfig;
 
@@ -59,17 +59,17 @@ impl SelfAttention {
     /// - `x`: `[L, dim]` compute dtype, or in FP8
     /// - `rope`: `[L, D/2, 2]` f32
     /// - returns `[L, dim]` in the compute dtype; softmax and norms in f32
-    pub(crate) fn forward(&self, x: Rows, rope: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: Rows, rope: &Tensor) -> Result<Sums> {
         let (l, dim) = (x.count()?, self.q.outputs());
         let d = dim / self.heads;
         let split = |t: Tensor| t.reshape((l, self.heads, d));
-        let q = split(rms_norm_rope(&self.q.forward_rows(&x)?, &self.norm_q, self.eps, rope)?)?;
-        let k = split(rms_norm_rope(&self.k.forward_rows(&x)?, &self.norm_k, self.eps, rope)?)?;
+        let q = split(rms_norm_rope(self.q.forward_sums(&x)?, &self.norm_q, self.eps, rope)?)?;
+        let k = split(rms_norm_rope(self.k.forward_sums(&x)?, &self.norm_k, self.eps, rope)?)?;
         let v = split(self.v.forward_rows(&x)?)?;
         drop(x); // each is as large as the model's largest activations: none outlives its use
         let y = self_attention(&q, &k, &v, softmax_scale(d), self.attention)?; // [L, heads, D]
         drop((q, k, v));
-        self.o.forward(&y.reshape((l, dim))?)
+        self.o.forward_sums(&Rows::Float(y.reshape((l, dim))?))
     }
 }
 

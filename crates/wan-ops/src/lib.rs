@@ -35,6 +35,7 @@ mod numerics;
 mod residency;
 mod rms_norm;
 mod rows;
+mod sums;
 #[cfg(test)]
 mod testing;
 mod tuning;
@@ -56,4 +57,5 @@ pub use numerics::{AttentionChoice, Numerics, Precision};
 pub use residency::{HostCopies, HostSide, Pass, Residency, SWAP_SLOTS, release_unused};
 pub use rms_norm::{rms_norm, rms_norm_reference, rms_norm_rope, rope_reference};
 pub use rows::{QuantisedRows, RowFormat, Rows, quantise};
+pub use sums::Sums;
 pub use tuning::keep_tuning;

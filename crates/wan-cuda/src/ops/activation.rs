@@ -1,6 +1,7 @@
+use super::Sums;
 use super::rows::{GROUP, threads_for_row};
 use crate::launch::{args, by_float};
-use crate::{DevPtr, Float, Launch};
+use crate::{DevPtr, Launch};
 
 /// Elementwise functions; the numbers are those of `kernels/common/activation.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,30 +16,10 @@ pub enum Function {
     Silu = 3,
 }
 
-/// What is read by `function(row_scale x + bias)`.
-#[derive(Debug, Clone, Copy)]
-pub struct Preactivation {
-    /// Format of `x`.
-    pub float: Float,
-    /// `[rows, dim]`.
-    pub x: DevPtr,
-    /// `[rows]` f32, such as the scales of the rows that a product of FP8 codes was made from; null: 1.
-    pub row_scale: DevPtr,
-    /// `[dim]` f32; null: 0.
-    pub bias: DevPtr,
-}
-
-impl Preactivation {
-    /// Values of `float` at `x` as they are.
-    pub fn plain(float: Float, x: DevPtr) -> Self {
-        Self { float, x, row_scale: DevPtr::NULL, bias: DevPtr::NULL }
-    }
-}
-
 /// `y = function(row_scale x + bias)`: `y` `[rows, dim]` of x's format, arithmetic f32. `y` may be `x`.
-pub fn activate(input: Preactivation, y: DevPtr, rows: usize, dim: usize, function: Function) -> Launch {
+pub fn activate(input: Sums, y: DevPtr, rows: usize, dim: usize, function: Function) -> Launch {
     const THREADS: usize = 256;
-    let Preactivation { float, x, row_scale, bias } = input;
+    let Sums { float, x, row_scale, bias } = input;
     // Without anything that tells rows apart they are one.
     let plain = row_scale == DevPtr::NULL && bias == DevPtr::NULL;
     let (rows, dim) = if plain { (1, rows * dim) } else { (rows, dim) };
@@ -48,12 +29,12 @@ pub fn activate(input: Preactivation, y: DevPtr, rows: usize, dim: usize, functi
 }
 
 /// [`activate`] with the result rounded to e4m3, each row with the scale that maps its largest magnitude to 448:
-/// `value = code * scale`. With [`Function::Identity`] on a [`Preactivation::plain`] it quantises rows.
+/// `value = code * scale`. With [`Function::Identity`] on a [`Sums::plain`] it quantises rows.
 ///
 /// - `codes`: `[rows, dim]` e4m3; `scale`: `[rows]` f32, 1 for a row of zeros
 /// - `dim`: at most [`LONGEST_ROW`](super::LONGEST_ROW)
 pub fn activate_quantise(
-    input: Preactivation,
+    input: Sums,
     [codes, scale]: [DevPtr; 2],
     rows: usize,
     dim: usize,

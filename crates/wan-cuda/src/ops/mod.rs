@@ -13,8 +13,9 @@ mod residual;
 mod rms_norm;
 mod rows;
 mod sage;
+mod sums;
 
-pub use activation::{Function, Preactivation, activate, activate_quantise};
+pub use activation::{Function, activate, activate_quantise};
 pub use attention::{AttentionPlaces, AttentionShape, LARGEST_HEAD, TokenRows, attention, attention_mma};
 pub use channel_norm::{MOST_CHANNELS, channel_norm};
 pub use conv3d::{ConvGeometry, ConvPlaces, conv3d};
@@ -24,3 +25,4 @@ pub use residual::{Addition, Normed, gated_residual, residual_layer_norm};
 pub use rms_norm::{Rotation, rms_norm};
 pub use rows::LONGEST_ROW;
 pub use sage::{SAGE_HEAD, Sage, SageKernel};
+pub use sums::Sums;

@@ -1,15 +1,13 @@
-use super::Affine;
 use super::rows::{GROUP, threads_for_row};
+use super::{Affine, Sums};
 use crate::launch::args;
 use crate::{DevPtr, Float, Launch};
 
 /// What is added to a residual stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Addition {
-    /// Format of `y`.
-    pub float: Float,
     /// `[rows, dim]`.
-    pub y: DevPtr,
+    pub y: Sums,
     /// Factor, `[dim]` f32; null: 1.
     pub gate: DevPtr,
     /// Where the sum goes, `[rows, dim]` of the stream's format; may be the stream itself.
@@ -44,15 +42,18 @@ pub fn residual_layer_norm(
     [rows, dim]: [usize; 2],
     eps: f32,
 ) -> Option<Launch> {
-    let null = Addition { float, y: DevPtr::NULL, gate: DevPtr::NULL, sum: DevPtr::NULL };
+    let none = Sums::plain(float, DevPtr::NULL);
+    let null = Addition { y: none, gate: DevPtr::NULL, sum: DevPtr::NULL };
     let added = addition.unwrap_or(null);
     let (format, out, scale) = match normed {
         Normed::Float(float, out) => (Some(float), out, DevPtr::NULL),
         Normed::Quantised { codes, scale } => (None, codes, scale),
     };
-    let kernel = kernel(float, added.float, format)?;
+    let kernel = kernel(float, added.y.float, format)?;
     let (factor, summand, offset) = affine.parts();
-    let args = args![x, added.y, added.gate, added.sum, out, scale, factor, summand, offset, dim as i32, eps];
+    let Addition { y, gate, sum } = added;
+    let args =
+        args![x, y.x, y.row_scale, y.bias, gate, sum, out, scale, factor, summand, offset, dim as i32, eps];
     Some(Launch::new(kernel, rows, threads_for_row(dim), args))
 }
 
@@ -86,7 +87,7 @@ pub fn gated_residual(
 ) -> Option<Launch> {
     use Float::{Bf16, F16, F32};
     const THREADS: usize = 256;
-    let kernel = match (float, addition.float) {
+    let kernel = match (float, addition.y.float) {
         (F32, F32) => "gated_residual_f32_f32",
         (F32, Bf16) => "gated_residual_f32_bf16",
         (F32, F16) => "gated_residual_f32_f16",
@@ -95,6 +96,7 @@ pub fn gated_residual(
         _ => return None,
     };
     let blocks = (rows * dim.div_ceil(GROUP)).div_ceil(THREADS);
-    let args = args![x, addition.y, addition.gate, addition.sum, rows as i64, dim as i32];
+    let Addition { y, gate, sum } = addition;
+    let args = args![x, y.x, y.row_scale, y.bias, gate, sum, rows as i64, dim as i32];
     Some(Launch::new(kernel, blocks, THREADS as u32, args))
 }

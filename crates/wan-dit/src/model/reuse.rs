@@ -91,7 +91,7 @@ impl Dit {
                 return Err(Error::shape("residual", residual.dims(), format!("{:?}", tokens.dims())));
             }
             let mut stream = ResidualStream::new(tokens.clone());
-            stream.add(residual.clone(), None);
+            stream.add(residual.into(), None);
             self.velocity(&stream, &time, grid)
         };
         residuals.0.iter().take(contexts).map(velocity).collect()

@@ -1,5 +1,5 @@
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::{Affine, GatedResidual, LayerNorm, StreamNorm};
@@ -7,6 +7,7 @@ use crate::cpu::math::{sum, vectorised};
 use crate::cpu::rows::for_row_blocks;
 use crate::cpu::storage;
 use crate::rows::{Rows, rounded, tensor};
+use crate::sums::cpu::scaled;
 
 /// [`Affine`] as `n * factor + summand`; empty for none.
 struct Scaling {
@@ -73,15 +74,17 @@ pub(super) fn gated_residual(
     (x, x_layout): (&CpuStorage, &Layout),
     (y, y_layout): (&CpuStorage, &Layout),
 ) -> Result<(CpuStorage, Shape)> {
+    const OP: &str = "gated_residual";
     let dim = x_layout.dims().last().copied().unwrap_or(1);
-    let (xs, ys) = (storage::values(op.name(), x, x_layout)?, storage::values(op.name(), y, y_layout)?);
-    let gate = op.gate.map(|g| storage::copied("gated_residual", g)).transpose()?;
+    let xs = storage::values(OP, x, x_layout)?;
+    let ys = scaled(OP, storage::values(OP, y, y_layout)?, op.y)?;
+    let gate = op.gate.map(|g| storage::copied(OP, g)).transpose()?;
     let mut sums = vec![0f32; xs.len()];
     for_row_blocks(&mut sums, dim, |first, block| {
         let range = first * dim..first * dim + block.len();
         add_rows(dim, &xs[range.clone()], &ys[range], gate.as_deref(), block);
     });
-    Ok((storage::rounded(op.name(), sums, x.dtype())?, x_layout.shape().clone()))
+    Ok((storage::rounded(OP, sums, x.dtype())?, x_layout.shape().clone()))
 }
 
 /// `sums = x + gate y` over rows of `dim` values.
@@ -118,8 +121,8 @@ pub(super) fn stream_norm(norm: &StreamNorm<'_>) -> Result<(Tensor, Rows)> {
         });
         return Ok((norm.x.clone(), rounded(OP, normed, shape, norm.format)?));
     };
-    let y = storage::read(OP, y);
-    let ys = y.values()?;
+    let reader = storage::read(OP, y.bare());
+    let ys = scaled(OP, reader.values()?, y)?;
     let gate = gate.map(|g| storage::copied(OP, g)).transpose()?;
     let mut sums = vec![0f32; xs.len()];
     if !sums.is_empty() {

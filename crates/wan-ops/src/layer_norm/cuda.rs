@@ -5,7 +5,8 @@ use wan_cuda::ops::{self, Addition, Normed};
 use super::{Affine, LayerNorm, StreamNorm};
 use crate::cuda::{Input, Output, Side, check_row, float, launch, optional, with_tensor};
 use crate::rows::cuda::Codes;
-use crate::{RowFormat, Rows, rows};
+use crate::sums::cuda::Pending;
+use crate::{RowFormat, Rows, Sums, rows};
 
 /// The tensors of an [`Affine`] on the device.
 enum Sides {
@@ -54,27 +55,24 @@ pub(super) fn layer_norm(
 }
 
 /// `y` as it can be added to the stream `x`: in its own dtype to f32, else in the stream's.
-fn addend(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+fn addend(x: &Tensor, y: &Sums) -> Result<Sums> {
     match (x.dtype(), y.dtype()) {
         (DType::F32, DType::F32 | DType::BF16 | DType::F16) => Ok(y.clone()),
-        (stream, _) => y.to_dtype(stream),
+        (stream, dtype) if stream == dtype => Ok(y.clone()),
+        (stream, _) => Ok(y.finish()?.to_dtype(stream)?.into()),
     }
 }
 
-pub(super) fn gated_residual(x: &Tensor, y: &Tensor, gate: Option<&Tensor>) -> Result<Tensor> {
+pub(super) fn gated_residual(x: &Tensor, y: &Sums, gate: Option<&Tensor>) -> Result<Tensor> {
     const OP: &str = "gated_residual";
     let y = addend(x, y)?;
-    let gate = Side::option(OP, gate)?;
+    let (pending, gate) = (Pending::new(OP, &y)?, Side::option(OP, gate)?);
     let shape = [x.elem_count() / x.dim(D::Minus1)?.max(1), x.dim(D::Minus1)?];
     with_tensor(OP, x, |stream| {
-        with_tensor(OP, &y, |y| {
+        with_tensor(OP, y.bare(), |y| {
             let sum = Output::new(stream.device(), x.shape(), stream.dtype())?;
-            let addition = Addition {
-                float: float(OP, y.dtype())?,
-                y: y.ptr(),
-                gate: optional(gate.as_ref()),
-                sum: sum.ptr(),
-            };
+            let y_at = pending.of(float(OP, y.dtype())?, y.ptr());
+            let addition = Addition { y: y_at, gate: optional(gate.as_ref()), sum: sum.ptr() };
             let kernel = ops::gated_residual((float(OP, stream.dtype())?, stream.ptr()), addition, shape);
             launch(stream.device(), &kernel.ok_or_else(|| no_kernel(OP, stream, y))?)?;
             Ok(sum.into_tensor())
@@ -86,15 +84,19 @@ pub(super) fn stream_norm(norm: &StreamNorm<'_>) -> Result<(Tensor, Rows)> {
     const OP: &str = "residual_layer_norm";
     let (x, dim) = (norm.x, norm.x.dims2()?.1);
     check_row(OP, dim)?;
-    let added = norm.addition.map(|(y, gate)| Ok::<_, Error>((addend(x, y)?, Side::option(OP, gate)?)));
+    let added = norm.addition.map(|(y, gate)| {
+        let y = addend(x, y)?;
+        let pending = Pending::new(OP, &y)?;
+        Ok::<_, Error>((y, pending, Side::option(OP, gate)?))
+    });
     let added = added.transpose()?;
-    let written = written(x.dtype(), added.as_ref().map(|(y, _)| y.dtype()), norm.format);
+    let written = written(x.dtype(), added.as_ref().map(|(y, ..)| y.dtype()), norm.format);
     let (sum, normed) = with_tensor(OP, x, |stream| match &added {
         None => Ok((x.clone(), launch_norm(norm, stream, None, written)?)),
-        Some((y, gate)) => with_tensor(OP, y, |y| {
+        Some((y, pending, gate)) => with_tensor(OP, y.bare(), |y| {
             let sum = Output::new(stream.device(), x.shape(), stream.dtype())?;
-            let float = float(OP, y.dtype())?;
-            let addition = Addition { float, y: y.ptr(), gate: optional(gate.as_ref()), sum: sum.ptr() };
+            let y = pending.of(float(OP, y.dtype())?, y.ptr());
+            let addition = Addition { y, gate: optional(gate.as_ref()), sum: sum.ptr() };
             let rows = launch_norm(norm, stream, Some(addition), written)?;
             Ok((sum.into_tensor(), rows))
         }),

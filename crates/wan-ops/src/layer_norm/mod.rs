@@ -11,7 +11,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Device, Layout, Shape, Te
 pub use reference::{gated_residual_reference, layer_norm_reference};
 use wan_core::{Error, Result};
 
-use crate::{RowFormat, Rows};
+use crate::{RowFormat, Rows, Sums};
 
 /// What follows the normalisation in [`layer_norm`]. Every tensor is `[dim]` f32.
 #[derive(Debug, Clone, Copy)]
@@ -53,27 +53,27 @@ pub fn layer_norm_rows(x: &Tensor, eps: f32, affine: Affine<'_>, format: RowForm
 
 /// `x' = x + gate y` and `layer_norm(x')`, read and written once.
 ///
-/// - `x`: residual stream `[L, dim]` f32; `y`: `[L, dim]`, what a block's part adds; `gate`: `[dim]` f32 or 1
+/// - `x`: residual stream `[L, dim]` f32; `y`: `[L, dim]`, what a block's part adds, or its [`Sums`]; `gate`: `[dim]` f32 or 1
 /// - returns `x'` in x's dtype and the normalised rows in `format`, both `[L, dim]`; what is normalised is the sum
 ///   before it is rounded to x's dtype
 ///
 /// Errors: [`Error::Shape`]; [`Error::Invalid`] on a device without this op.
 pub fn residual_layer_norm(
     x: &Tensor,
-    y: &Tensor,
+    y: impl Into<Sums>,
     gate: Option<&Tensor>,
     eps: f32,
     affine: Affine<'_>,
     format: RowFormat,
 ) -> Result<(Tensor, Rows)> {
-    StreamNorm { x, addition: Some((y, gate)), eps, affine, format }.run()
+    StreamNorm { x, addition: Some((&y.into(), gate)), eps, affine, format }.run()
 }
 
 /// The norm of a residual stream, behind what is added to it.
 struct StreamNorm<'a> {
     x: &'a Tensor,
     /// Summand and its gate.
-    addition: Option<(&'a Tensor, Option<&'a Tensor>)>,
+    addition: Option<(&'a Sums, Option<&'a Tensor>)>,
     eps: f32,
     affine: Affine<'a>,
     format: RowFormat,
@@ -84,7 +84,7 @@ impl StreamNorm<'_> {
     fn run(&self) -> Result<(Tensor, Rows)> {
         self.x.dims2()?;
         if let Some((y, gate)) = self.addition {
-            check_residual(self.x, y, gate)?;
+            check_residual(self.x, y.bare(), gate)?;
         }
         check_affine(self.x, self.affine)?;
         match self.x.device() {
@@ -99,15 +99,16 @@ impl StreamNorm<'_> {
     }
 }
 
-/// `x + gate y`: `x`, `y` `[L, dim]`, `gate` `[dim]` f32 (absent: 1).
+/// `x + gate y`: `x`, `y` `[L, dim]`, `y` also as [`Sums`], `gate` `[dim]` f32 (absent: 1).
 ///
 /// Errors: [`Error::Shape`].
-pub fn gated_residual(x: &Tensor, y: &Tensor, gate: Option<&Tensor>) -> Result<Tensor> {
-    check_residual(x, y, gate)?;
+pub fn gated_residual(x: &Tensor, y: impl Into<Sums>, gate: Option<&Tensor>) -> Result<Tensor> {
+    let y = &y.into();
+    check_residual(x, y.bare(), gate)?;
     match x.device() {
         #[cfg(feature = "cuda")]
         Device::Cuda(_) => Ok(cuda::gated_residual(x, y, gate)?),
-        _ => Ok(x.apply_op2_no_bwd(y, &GatedResidual { gate })?),
+        _ => Ok(x.apply_op2_no_bwd(y.bare(), &GatedResidual { y, gate })?),
     }
 }
 
@@ -136,6 +137,8 @@ impl CustomOp1 for LayerNorm<'_> {
 }
 
 struct GatedResidual<'a> {
+    /// What the second input stands for.
+    y: &'a Sums,
     gate: Option<&'a Tensor>,
 }
 

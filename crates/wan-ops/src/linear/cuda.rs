@@ -1,15 +1,15 @@
 use candle_core::cuda_backend::{CudaDevice, CudaStorage};
-use candle_core::{DType, Layout, Result, Shape, bail};
-use wan_core::Stored;
+use candle_core::{DType, Layout, Result, Shape, Tensor, bail};
 use wan_core::weights::Scale;
+use wan_core::{Error, Stored};
 use wan_cuda::gpu::{Epilogue, Gemm, GemmPlaces, Gpu, Operand, ScratchGuard};
-use wan_cuda::ops::{self, Function, LONGEST_ROW, Preactivation, Storage};
+use wan_cuda::ops::{self, Function, LONGEST_ROW, Storage, Sums};
 use wan_cuda::{DevPtr, Float};
 
 use super::place::{Factors, Located};
 use super::{Linear, LinearOp};
 use crate::cuda::{Input, Output, Side, float, function, gemm, launch, optional, with_tensor};
-use crate::rows::cuda::{Codes, quantise_activated};
+use crate::rows::cuda::{Codes, quantise, quantise_activated};
 use crate::{Activation, Precision, QuantisedRows, RowFormat, Rows};
 
 pub(super) fn forward(op: &LinearOp<'_>, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
@@ -30,10 +30,12 @@ pub(super) fn forward(op: &LinearOp<'_>, x: &CudaStorage, layout: &Layout) -> Re
     match product.factor_in_fp8() {
         Some(factor) => {
             let codes = Codes::new(device, (rows, inputs))?;
-            let x = Preactivation::plain(product.float, input.ptr());
-            launch(device, &ops::activate_quantise(x, codes.places(), rows, inputs, Function::Identity))?;
+            let x = Sums::plain(product.float, input.ptr());
+            let [at, row_scale] = codes.places();
+            launch(device, &ops::activate_quantise(x, [at, row_scale], rows, inputs, Function::Identity))?;
+            product.multiply_codes(at, factor)?;
             let bias = Side::option("linear", layer.bias.as_ref())?;
-            let sums = product.multiply_codes(codes.places(), factor, optional(bias.as_ref()))?;
+            let sums = product.sums(row_scale, optional(bias.as_ref()));
             launch(device, &ops::activate(sums, product.y, rows, outputs, function(op.activation)))?;
         }
         None => product.widened(input.ptr(), op.activation)?,
@@ -58,14 +60,8 @@ pub(super) fn forward_quantised(
             let y = Output::new(device, shape, x.dtype())?;
             let gpu = Gpu::of(device)?;
             let product = Product::new(layer, &gpu, x.dtype(), shape.0, y.ptr())?;
-            let Some(factor) = product.factor_in_fp8() else {
-                bail!(
-                    "{}: found rows in FP8, expected floats: it is not multiplied in FP8",
-                    layer.weight.name()
-                )
-            };
-            let sums =
-                product.multiply_codes([codes.ptr(), scales.ptr()], factor, optional(bias.as_ref()))?;
+            product.multiply_codes(codes.ptr(), product.expected_factor()?)?;
+            let sums = product.sums(scales.ptr(), optional(bias.as_ref()));
             let function = function(activation);
             match format {
                 RowFormat::Quantised(dtype) => {
@@ -78,6 +74,64 @@ pub(super) fn forward_quantised(
             }
         })
     })
+}
+
+/// Rows that come in parts, to one output `[rows, outputs]` of `dtype`. Products in FP8 are left as bare sums.
+pub(super) fn forward_parts(
+    layer: &Linear,
+    device: &CudaDevice,
+    (rows, dtype): (usize, DType),
+    parts: impl Iterator<Item = wan_core::Result<Rows>>,
+) -> wan_core::Result<crate::Sums> {
+    let y = Output::new(device, (rows, layer.outputs()), dtype)?;
+    let row_bytes = layer.outputs() * dtype.size_in_bytes();
+    let (mut done, mut scales) = (0, Vec::new());
+    for part in parts {
+        let part = part?;
+        let count = part.count()?;
+        if part.dtype() != dtype || done + count > rows {
+            let found = format!("{} rows of {}", done + count, part.dtype().as_str());
+            return Err(Error::invalid(
+                "parts of a product",
+                found,
+                format!("{rows} rows of {}", dtype.as_str()),
+            ));
+        }
+        scales.extend(multiply_into(layer, &part, y.ptr().offset(done * row_bytes))?);
+        done += count;
+    }
+    if done != rows {
+        return Err(Error::invalid("parts of a product", format!("{done} rows"), format!("{rows} rows")));
+    }
+    let row_scale = match scales.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        several => Some(Tensor::cat(several, 0)?),
+    };
+    let bias = row_scale.as_ref().and(layer.bias.clone());
+    crate::Sums::new(y.into_tensor(), row_scale, bias)
+}
+
+/// One part: sums of FP8 codes, whose scales are returned, or finished values.
+fn multiply_into(layer: &Linear, x: &Rows, y: DevPtr) -> Result<Option<Tensor>> {
+    const OP: &str = "linear";
+    match x {
+        Rows::Quantised(x) => with_tensor(OP, x.codes(), |codes| {
+            let gpu = Gpu::of(codes.device())?;
+            let product = Product::new(layer, &gpu, x.dtype(), x.codes().dims2()?.0, y)?;
+            product.multiply_codes(codes.ptr(), product.expected_factor()?)?;
+            Ok(Some(x.scales().clone()))
+        }),
+        Rows::Float(x) => with_tensor(OP, x, |input| {
+            let gpu = Gpu::of(input.device())?;
+            let product = Product::new(layer, &gpu, x.dtype(), x.dims2()?.0, y)?;
+            if product.factor_in_fp8().is_some() {
+                return multiply_into(layer, &quantise(x)?.into(), y);
+            }
+            product.widened(input.ptr(), Activation::Identity)?;
+            Ok(None)
+        }),
+    }
 }
 
 /// Whether a layer's products of activations of `dtype` are in FP8.
@@ -125,17 +179,23 @@ impl<'a> Product<'a> {
         factor_in_fp8(self.layer, self.gpu.capability(), self.float)
     }
 
-    /// Codes of rows, with a scale each, times the stored codes: what `y` then holds, and what follows it.
-    fn multiply_codes(
-        &self,
-        [codes, row_scale]: [DevPtr; 2],
-        factor: f32,
-        bias: DevPtr,
-    ) -> Result<Preactivation> {
+    /// The factor of a layer that rows were quantised for.
+    fn expected_factor(&self) -> Result<f32> {
+        let name = self.layer.weight.name();
+        let none = || format!("{name}: found rows in FP8, expected floats: it is not multiplied in FP8");
+        self.factor_in_fp8().ok_or_else(|| candle_core::Error::Msg(none()))
+    }
+
+    /// Codes of rows times the stored codes.
+    fn multiply_codes(&self, codes: DevPtr, factor: f32) -> Result<()> {
         let weight = self.layer.on_device.weight(self.gpu.device(), self.layer.stored())?;
         let places = GemmPlaces { x: codes, weight: weight.start, bias: DevPtr::NULL, y: self.y };
-        gemm(self.gpu, &self.gemm(Operand::E4m3, Epilogue::None), places, factor)?;
-        Ok(Preactivation { float: self.float, x: self.y, row_scale, bias })
+        gemm(self.gpu, &self.gemm(Operand::E4m3, Epilogue::None), places, factor)
+    }
+
+    /// `y` with what is left to apply to it.
+    fn sums(&self, row_scale: DevPtr, bias: DevPtr) -> Sums {
+        Sums { float: self.float, x: self.y, row_scale, bias }
     }
 
     /// The weight in the activations' format, in place where it is stored so, else widened into scratch.
@@ -160,7 +220,7 @@ impl<'a> Product<'a> {
         if gelu || activation == Activation::Identity {
             return Ok(());
         }
-        let sums = Preactivation::plain(self.float, self.y);
+        let sums = Sums::plain(self.float, self.y);
         launch(device, &ops::activate(sums, self.y, self.rows, self.layer.outputs(), function(activation)))
     }
 }

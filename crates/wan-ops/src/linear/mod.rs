@@ -8,6 +8,8 @@ mod place;
 #[cfg(test)]
 mod tests;
 
+use std::iter;
+
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
 use wan_core::{Delta, Error, Loader, Result, Stored};
 
@@ -16,7 +18,7 @@ use self::place::OnDevice;
 #[cfg(feature = "cuda")]
 pub use self::place::Place;
 use crate::activation::{activate, activate_reference};
-use crate::{Activation, Precision, RowFormat, Rows, quantise};
+use crate::{Activation, Precision, RowFormat, Rows, Sums, quantise};
 
 /// A linear layer over a weight that keeps its stored dtype, in a mapped file for the CPU and on the device for a GPU.
 ///
@@ -195,6 +197,44 @@ impl Linear {
             RowFormat::Float(dtype) => Rows::Float(values.to_dtype(dtype)?),
             RowFormat::Quantised(dtype) => quantise(&values.to_dtype(dtype)?)?.into(),
         })
+    }
+
+    /// [`Linear::forward_rows`] for an op that takes bare sums: where the product is in FP8, its scales and the bias are left
+    /// to that op.
+    ///
+    /// Errors: those of [`Linear::forward_rows`].
+    pub fn forward_sums(&self, x: &Rows) -> Result<Sums> {
+        self.forward_parts(x.tensor().device(), (x.count()?, x.dtype()), iter::once(Ok(x.clone())))
+    }
+
+    /// [`Linear::forward_sums`] of rows that come in parts, `rows` in all on `device` for values of `dtype`.
+    ///
+    /// Errors: those of [`Linear::forward_rows`]; [`Error::Invalid`] for another number of rows.
+    pub fn forward_parts(
+        &self,
+        device: &Device,
+        (rows, dtype): (usize, DType),
+        parts: impl Iterator<Item = Result<Rows>>,
+    ) -> Result<Sums> {
+        #[cfg(feature = "cuda")]
+        if let Device::Cuda(device) = device
+            && self.branches.is_empty()
+        {
+            let checked = parts.map(|part| part.and_then(|part| self.check(part.tensor()).map(|()| part)));
+            return cuda::forward_parts(self, device, (rows, dtype), checked);
+        }
+        let _ = device;
+        let values = parts.map(|part| self.forward_rows(&part?)).collect::<Result<Vec<_>>>()?;
+        let values = match values.as_slice() {
+            [one] => one.clone(),
+            several => Tensor::cat(several, 0)?,
+        };
+        if values.dims() != [rows, self.outputs()] || values.dtype() != dtype {
+            let found = format!("{:?} {}", values.dims(), values.dtype().as_str());
+            let expected = format!("{:?} {}", [rows, self.outputs()], dtype.as_str());
+            return Err(Error::invalid("parts of a product", found, expected));
+        }
+        Ok(values.into())
     }
 
     /// The layer with one product per branch, for devices whose product knows no branches; what is between the

@@ -153,3 +153,18 @@ fn takes_and_writes_rows_in_fp8() {
     let short = Rows::from(quantise(&random(&[5, 63], 2)).unwrap());
     assert!(layer.forward_rows(&short).is_err());
 }
+
+#[test]
+fn parts_make_the_whole_and_have_to() {
+    let layer = layer(70, 40, DType::F8E4M3, 0);
+    let x = random(&[50, 70], 7);
+    let whole = layer.forward(&x).unwrap();
+    let parts = |rows: usize, starts: &[(usize, usize)]| {
+        let parts = starts.iter().map(|(start, count)| Ok(Rows::Float(x.narrow(0, *start, *count)?)));
+        layer.forward_parts(&Device::Cpu, (rows, DType::F32), parts)
+    };
+    let joined = parts(50, &[(0, 16), (16, 32), (48, 2)]).unwrap();
+    assert_close(&joined.finish().unwrap(), &whole, 1e-6);
+    let error = parts(50, &[(0, 16), (16, 32)]).unwrap_err().to_string();
+    assert!(error.contains("parts of a product") && error.contains("48") && error.contains("50"), "{error}");
+}

@@ -5,6 +5,7 @@ use super::RmsNorm;
 use crate::cpu::math::{sum, vectorised};
 use crate::cpu::rows::for_row_blocks;
 use crate::cpu::storage;
+use crate::sums::cpu::scaled;
 
 /// Normalises the rows of `x`; with `rope`, rotates them too.
 pub(super) fn rms_norm(
@@ -14,7 +15,7 @@ pub(super) fn rms_norm(
 ) -> Result<(CpuStorage, Shape)> {
     const OP: &str = "rms_norm";
     let dim = layout.dims().last().copied().unwrap_or(1);
-    let values = storage::values(OP, x, layout)?;
+    let values = scaled(OP, storage::values(OP, x, layout)?, op.x)?;
     let weight = storage::copied(OP, op.weight)?;
     let head = rope.map_or(0, |(_, layout)| 2 * layout.dims()[1]);
     let rope = rope.map(|(rope, layout)| storage::values("rms_norm_rope", rope, layout)).transpose()?;

@@ -4,6 +4,7 @@ use wan_cuda::ops::{self, Rotation};
 
 use super::RmsNorm;
 use crate::cuda::{Input, Output, Side, check_row, float, launch};
+use crate::sums::cuda::Pending;
 
 /// Normalises the rows of `x`; with `rope`, rotates them too.
 pub(super) fn rms_norm(
@@ -20,7 +21,9 @@ pub(super) fn rms_norm(
     let rotation =
         rope.zip(table.as_ref()).map(|((_, l), t)| Rotation { table: t.ptr(), head: 2 * l.dims()[1] });
     let output = Output::new(input.device(), layout.shape(), input.dtype())?;
-    let places = [input.ptr(), weight.ptr(), output.ptr()];
-    launch(input.device(), &ops::rms_norm(float(OP, input.dtype())?, places, rotation, shape, op.eps))?;
+    let pending = Pending::new(OP, op.x)?;
+    let sums = pending.of(float(OP, input.dtype())?, input.ptr());
+    let places = [weight.ptr(), output.ptr()];
+    launch(input.device(), &ops::rms_norm(sums, places, rotation, shape, op.eps))?;
     Ok(output.finish())
 }

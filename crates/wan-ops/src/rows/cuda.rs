@@ -1,6 +1,6 @@
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::{DType, Result, Tensor};
-use wan_cuda::ops::{self, Function, Preactivation};
+use wan_cuda::ops::{self, Function, Sums};
 
 use super::QuantisedRows;
 use crate::cuda::{Output, check_row, float, launch, with_tensor};
@@ -9,7 +9,7 @@ use crate::cuda::{Output, check_row, float, launch, with_tensor};
 pub(crate) fn quantise(x: &Tensor) -> Result<QuantisedRows> {
     const OP: &str = "quantise";
     with_tensor(OP, x, |input| {
-        let plain = Preactivation::plain(float(OP, x.dtype())?, input.ptr());
+        let plain = Sums::plain(float(OP, x.dtype())?, input.ptr());
         quantise_activated(input.device(), plain, x.dims2()?, Function::Identity, x.dtype())
     })
 }
@@ -17,7 +17,7 @@ pub(crate) fn quantise(x: &Tensor) -> Result<QuantisedRows> {
 /// Rows of `function(row_scale x + bias)`, `[rows, dim]`, rounded to e4m3 for values of `dtype`.
 pub(crate) fn quantise_activated(
     device: &CudaDevice,
-    x: Preactivation,
+    x: Sums,
     (rows, dim): (usize, usize),
     function: Function,
     dtype: DType,

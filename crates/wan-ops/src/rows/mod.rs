@@ -61,11 +61,23 @@ impl Rows {
     ///
     /// Errors: a tensor that is not `[L, dim]`.
     pub fn count(&self) -> Result<usize> {
-        let values = match self {
+        Ok(self.tensor().dims2()?.0)
+    }
+
+    /// The values, or the codes, `[L, dim]`.
+    pub(crate) fn tensor(&self) -> &Tensor {
+        match self {
             Self::Float(values) => values,
             Self::Quantised(rows) => &rows.codes,
-        };
-        Ok(values.dims2()?.0)
+        }
+    }
+
+    /// The dtype of the values, or of those that the codes stand for.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Self::Float(values) => values.dtype(),
+            Self::Quantised(rows) => rows.dtype,
+        }
     }
 
     /// The `count` rows from `start` on.

@@ -1,5 +1,5 @@
 use candle_core::{DType, Tensor};
-use wan_cuda::ops::{self, Function, Preactivation};
+use wan_cuda::ops::{self, Function, Sums};
 use wan_cuda::{DevPtr, Float};
 use wan_ops::{Activation, activate, quantise};
 
@@ -24,7 +24,7 @@ fn equals_the_cpu() {
                 // Far enough out for every function's ends.
                 let x = (random(&shape, 1) * 6.0).unwrap().to_dtype(dtype).unwrap();
                 let (xb, y) = (Buffer::of(&x), Buffer::poisoned(dtype, rows * dim));
-                let input = Preactivation::plain(float, xb.ptr());
+                let input = Sums::plain(float, xb.ptr());
                 run(&ops::activate(input, y.ptr(), rows, dim, function), &[&xb, &y]);
                 assert_close(&y.tensor(dtype, &shape), &activate(&x, activation).unwrap(), tolerance);
             }
@@ -48,7 +48,7 @@ fn row_scales_and_bias_come_first() {
             let (scale, bias) = (random(&[rows], 3), random(&[dim], 4));
             let [xb, sb, bb] = [&x, &scale, &bias].map(Buffer::of);
             let y = Buffer::poisoned(dtype, rows * dim);
-            let input = Preactivation { float, x: xb.ptr(), row_scale: sb.ptr(), bias: bb.ptr() };
+            let input = Sums { float, x: xb.ptr(), row_scale: sb.ptr(), bias: bb.ptr() };
             run(&ops::activate(input, y.ptr(), rows, dim, Function::Silu), &[&xb, &sb, &bb, &y]);
             let want = epilogue(&x, &scale, &bias, Activation::Silu).to_dtype(dtype).unwrap();
             assert_close(&y.tensor(dtype, &shape), &want, tolerance);
@@ -66,13 +66,13 @@ fn quantised_rows_stand_for_the_result() {
             let [xb, sb, bb] = [&x, &scale, &bias].map(Buffer::of);
             let out = Quantised::poisoned(rows, dim);
             let buffers = [&xb, &sb, &bb, &out.codes, &out.scale];
-            let input = Preactivation { float, x: xb.ptr(), row_scale: sb.ptr(), bias: bb.ptr() };
+            let input = Sums { float, x: xb.ptr(), row_scale: sb.ptr(), bias: bb.ptr() };
             run(&ops::activate_quantise(input, out.places(), rows, dim, Function::GeluTanh), &buffers);
             let activated = epilogue(&x, &scale, &bias, Activation::GeluTanh);
             out.assert_stands_for(&activated, 2e-6);
             out.assert_equals(quantise(&activated).unwrap().into(), 2e-6);
 
-            let plain = Preactivation::plain(float, xb.ptr());
+            let plain = Sums::plain(float, xb.ptr());
             run(&ops::activate_quantise(plain, out.places(), rows, dim, Function::Identity), &buffers);
             out.assert_stands_for(&x.to_dtype(DType::F32).unwrap(), 2e-6);
             // The same arithmetic as the CPU's, step by step.
@@ -88,7 +88,7 @@ fn quantised_rows_stand_for_the_result() {
 fn a_row_of_zeros_has_scale_one() {
     let x = Tensor::zeros((2, 40), DType::F32, &candle_core::Device::Cpu).unwrap();
     let (xb, out) = (Buffer::of(&x), Quantised::poisoned(2, 40));
-    let input = Preactivation { float: Float::F32, x: xb.ptr(), row_scale: DevPtr::NULL, bias: DevPtr::NULL };
+    let input = Sums { float: Float::F32, x: xb.ptr(), row_scale: DevPtr::NULL, bias: DevPtr::NULL };
     run(
         &ops::activate_quantise(input, out.places(), 2, 40, Function::Identity),
         &[&xb, &out.codes, &out.scale],

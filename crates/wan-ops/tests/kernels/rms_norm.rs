@@ -1,7 +1,7 @@
 use candle_core::{DType, Tensor};
 use wan_cuda::Float;
 use wan_cuda::ops::{self, Rotation};
-use wan_ops::{rms_norm, rms_norm_rope};
+use wan_ops::{Sums, rms_norm, rms_norm_rope};
 
 use crate::FLOATS;
 use crate::host::{Buffer, run};
@@ -16,8 +16,8 @@ fn equals_the_cpu() {
             let [rows, dim] = shape;
             let (x, weight) = (random(&shape, 1).to_dtype(dtype).unwrap(), random(&[dim], 2));
             let (xb, wb, y) = (Buffer::of(&x), Buffer::of(&weight), Buffer::poisoned(dtype, rows * dim));
-            let launch = ops::rms_norm(float, [xb.ptr(), wb.ptr(), y.ptr()], None, shape, EPS);
-            run(&launch, &[&xb, &wb, &y]);
+            let plain = ops::Sums::plain(float, xb.ptr());
+            run(&ops::rms_norm(plain, [wb.ptr(), y.ptr()], None, shape, EPS), &[&xb, &wb, &y]);
             assert_close(&y.tensor(dtype, &shape), &rms_norm(&x, &weight, EPS).unwrap(), tolerance);
         }
     }
@@ -36,9 +36,22 @@ fn rotation_equals_the_cpu() {
             let [xb, wb, tb] = [&x, &weight, &table].map(Buffer::of);
             let y = Buffer::poisoned(dtype, rows * dim);
             let rotation = Rotation { table: tb.ptr(), head };
-            let launch = ops::rms_norm(float, [xb.ptr(), wb.ptr(), y.ptr()], Some(rotation), shape, EPS);
+            let plain = ops::Sums::plain(float, xb.ptr());
+            let launch = ops::rms_norm(plain, [wb.ptr(), y.ptr()], Some(rotation), shape, EPS);
             run(&launch, &[&xb, &wb, &tb, &y]);
             let want = rms_norm_rope(&x, &weight, EPS, &table).unwrap();
+            assert_close(&y.tensor(dtype, &shape), &want, tolerance);
+
+            // Bare sums of a product, of any magnitude.
+            let (row_scale, bias) =
+                ((random(&[rows], 10) * 1e3).unwrap(), (random(&[dim], 11) * 1e3).unwrap());
+            let [sb, bb] = [&row_scale, &bias].map(Buffer::of);
+            let y = Buffer::poisoned(dtype, rows * dim);
+            let sums = ops::Sums { float, x: xb.ptr(), row_scale: sb.ptr(), bias: bb.ptr() };
+            let launch = ops::rms_norm(sums, [wb.ptr(), y.ptr()], Some(rotation), shape, EPS);
+            run(&launch, &[&xb, &sb, &bb, &wb, &tb, &y]);
+            let sums = Sums::new(x, Some(row_scale), Some(bias)).unwrap();
+            let want = rms_norm_rope(sums, &weight, EPS, &table).unwrap();
             assert_close(&y.tensor(dtype, &shape), &want, tolerance);
         }
     }
@@ -54,7 +67,8 @@ fn takes_unaligned_rows_and_works_in_place() {
     let [xb, wb, tb] = [&x, &weight, &table].map(flat);
     let [at, w, t] = [&xb, &wb, &tb].map(|b| b.ptr().offset(4));
     let rotation = Rotation { table: t, head: 8 };
-    run(&ops::rms_norm(Float::F32, [at, w, at], Some(rotation), shape, EPS), &[&xb, &wb, &tb]);
+    let plain = ops::Sums::plain(Float::F32, at);
+    run(&ops::rms_norm(plain, [w, at], Some(rotation), shape, EPS), &[&xb, &wb, &tb]);
     let found = xb.tensor(DType::F32, &[121]).narrow(0, 1, 120).unwrap().reshape((3, 40)).unwrap();
     assert_close(&found, &rms_norm_rope(&x, &weight, EPS, &table).unwrap(), 2e-6);
 }

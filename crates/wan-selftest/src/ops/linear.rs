@@ -1,6 +1,6 @@
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use wan_core::Stored;
-use wan_ops::{Activation, Linear, Precision};
+use wan_ops::{Activation, Linear, Precision, RowFormat, Rows, quantise};
 use wan_pipeline::Result;
 
 use super::{Case, FLOATS, GROUP, Gate, Scale, sampled, short};
@@ -17,7 +17,16 @@ struct Product {
     weight: DType,
     dtype: DType,
     precision: Precision,
-    activation: Activation,
+    follows: Follows,
+}
+
+/// What becomes of a product.
+#[derive(Debug, Clone, Copy)]
+enum Follows {
+    /// An activation, in the same call.
+    Activation(Activation),
+    /// Rows come in so many parts, and another op applies scales and bias.
+    Another { parts: usize },
 }
 
 /// Small products: one row, odd sizes, and more than a tile of everything.
@@ -26,44 +35,48 @@ const SMALL: [[usize; 3]; 4] = [[1, 16, 16], [7, 33, 5], [33, 96, 64], [130, 256
 const BLOCK: [[usize; 2]; 4] = [[5120, 15360], [5120, 5120], [5120, 13824], [13824, 5120]];
 
 pub fn run(runner: &mut Runner<'_>, device: &Device, scale: Scale) {
-    let plain = Activation::Identity;
+    let plain = Follows::Activation(Activation::Identity);
     for [rows, inputs, outputs] in SMALL {
         for dtype in FLOATS {
             for weight in [DType::F32, DType::BF16, DType::F8E4M3] {
                 let precision = Precision::Bf16;
-                let product = Product { rows, inputs, outputs, weight, dtype, precision, activation: plain };
+                let product = Product { rows, inputs, outputs, weight, dtype, precision, follows: plain };
                 row(runner, device, scale, product);
             }
         }
         let (weight, dtype, precision) = (DType::F8E4M3, DType::BF16, Precision::Fp8);
-        for activation in [plain, Activation::GeluTanh] {
-            row(
-                runner,
-                device,
-                scale,
-                Product { rows, inputs, outputs, weight, dtype, precision, activation },
-            );
+        for follows in [plain, Follows::Activation(Activation::GeluTanh)] {
+            let product = Product { rows, inputs, outputs, weight, dtype, precision, follows };
+            row(runner, device, scale, product);
+        }
+        for precision in [Precision::Bf16, Precision::Fp8] {
+            let follows = Follows::Another { parts: rows.div_ceil(30) };
+            let product = Product { rows, inputs, outputs, weight, dtype, precision, follows };
+            row(runner, device, scale, product);
         }
     }
     for [inputs, outputs] in BLOCK.into_iter().take(if scale.full { 4 } else { 0 }) {
         for precision in [Precision::Bf16, Precision::Fp8] {
             let (rows, weight, dtype) = (scale.tokens, DType::F8E4M3, DType::BF16);
-            row(
-                runner,
-                device,
-                scale,
-                Product { rows, inputs, outputs, weight, dtype, precision, activation: plain },
-            );
+            let product = Product { rows, inputs, outputs, weight, dtype, precision, follows: plain };
+            row(runner, device, scale, product);
         }
     }
 }
 
 fn row(runner: &mut Runner<'_>, device: &Device, scale: Scale, p: Product) {
     let precision = if p.precision == Precision::Fp8 { " in fp8" } else { "" };
-    let gelu = if p.activation == Activation::Identity { "" } else { " gelu" };
+    let follows = match p.follows {
+        Follows::Activation(Activation::Identity) => "",
+        Follows::Activation(_) => " gelu",
+        Follows::Another { .. } => " in parts",
+    };
     let (rows, outputs, inputs) = (p.rows, p.outputs, p.inputs);
-    let name =
-        format!("linear {}{precision}{gelu} {} {rows}x{outputs}x{inputs}", short(p.weight), short(p.dtype));
+    let name = format!(
+        "linear {}{precision}{follows} {} {rows}x{outputs}x{inputs}",
+        short(p.weight),
+        short(p.dtype)
+    );
     runner.row(GROUP, name, || p.check(device, scale));
 }
 
@@ -76,7 +89,11 @@ impl Product {
         let run = |device: &Device| {
             let layer =
                 Linear::new(weight.clone(), Some(bias.to_device(device)?)).with_precision(self.precision);
-            Ok(layer.forward_act(&x.to_device(device)?, self.activation)?)
+            let x = x.to_device(device)?;
+            match self.follows {
+                Follows::Activation(activation) => Ok(layer.forward_act(&x, activation)?),
+                Follows::Another { parts } => self.in_parts(&layer, &x, parts),
+            }
         };
         let biases = Matrix::of(&bias)?.values;
         let wide = widened(&weight, self.outputs)?;
@@ -85,7 +102,11 @@ impl Product {
             if format != Format::Exact && self.precision == Precision::Fp8 {
                 x.values.chunks_mut(self.inputs).for_each(round_row_to_e4m3);
             }
-            Ok(activation(format, &linear(format, &x, &wide, Some(&biases)), self.activation))
+            let y = linear(format, &x, &wide, Some(&biases));
+            Ok(match self.follows {
+                Follows::Activation(function) => activation(format, &y, function),
+                Follows::Another { .. } => y,
+            })
         };
         let case = Case {
             dtype: self.dtype,
@@ -96,6 +117,18 @@ impl Product {
             against_cpu: self.rows * self.inputs * self.outputs < 1 << 32,
         };
         case.check(device)
+    }
+
+    fn in_parts(&self, layer: &Linear, x: &Tensor, parts: usize) -> Result<Tensor> {
+        let length = self.rows.div_ceil(parts);
+        let rows = (0..self.rows).step_by(length).map(|start| {
+            let part = x.narrow(0, start, length.min(self.rows - start))?;
+            Ok(match layer.row_format(x.device(), x.dtype()) {
+                RowFormat::Float(_) => Rows::Float(part),
+                RowFormat::Quantised(_) => quantise(&part)?.into(),
+            })
+        });
+        Ok(layer.forward_parts(x.device(), (self.rows, x.dtype()), rows)?.finish()?)
     }
 }
 
