@@ -6,9 +6,11 @@ use candle_core::{DType, Device, Tensor};
 use wan_core::progress::{CancelToken, Event, Observer};
 use wan_media::RgbImage;
 use wan_models::{Places, Registry};
-use wan_pipeline::{GuidanceInterval, Pipeline, Request, TeaCache};
+use wan_pipeline::{GuidanceInterval, LoraChoice, Pipeline, Request, TeaCache};
+use wan_sampler::SchedulerKind;
 
 use super::pairs::Pair;
+use crate::support::repo_path;
 
 /// How a video is made, where it differs from the model's defaults.
 #[derive(Clone, Copy)]
@@ -18,6 +20,9 @@ pub struct Settings {
     pub negative: &'static str,
     pub guidance_interval: GuidanceInterval,
     pub teacache: Option<TeaCache>,
+    pub scheduler: SchedulerKind,
+    /// A LoRA, as a path in the repository.
+    pub lora: Option<&'static str>,
 }
 
 pub const DEFAULTS: Settings = Settings {
@@ -26,7 +31,16 @@ pub const DEFAULTS: Settings = Settings {
     negative: "",
     guidance_interval: GuidanceInterval { start: 0.0, end: 1.0 },
     teacache: None,
+    scheduler: SchedulerKind::DpmPp2M,
+    lora: None,
 };
+
+/// What distilled LoRAs are for (docs/lora.md), without one.
+pub const FOUR_STEPS: Settings = Settings { steps: 4, cfg: 1.0, scheduler: SchedulerKind::Euler, ..DEFAULTS };
+
+/// The same with the one that was distilled from the embedded model.
+pub const FOUR_STEPS_DISTILLED: Settings =
+    Settings { lora: Some("models/tiny/four-steps.safetensors"), ..FOUR_STEPS };
 
 /// What a job made.
 pub struct Made {
@@ -61,6 +75,8 @@ impl Maker {
             cfg: settings.cfg,
             guidance_interval: settings.guidance_interval,
             teacache: settings.teacache,
+            scheduler: settings.scheduler,
+            loras: settings.lora.map(lora).into_iter().collect(),
             seed: 7,
             ..Request::with_defaults(&self.pipeline.model().defaults).unwrap()
         };
@@ -81,6 +97,10 @@ impl Maker {
     pub fn videos(&self, pairs: &[Pair], settings: Settings) -> Vec<Vec<RgbImage>> {
         pairs.iter().map(|pair| self.make(pair, &pair.prompt, settings).frames).collect()
     }
+}
+
+fn lora(path: &str) -> LoraChoice {
+    LoraChoice { path: repo_path(path), strength: 1.0, blocks: None }
 }
 
 /// Counts the model's passes where some are left out.
