@@ -12,6 +12,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 NAMES = ["dit_forward_mid", "attention_mid", "vae_decode_mid", "vae_encode_mid", "umt5_mid"]
@@ -21,11 +22,18 @@ def ours(threads):
     """Median milliseconds by name, from criterion's own files."""
     env = dict(os.environ, RAYON_NUM_THREADS=str(threads))
     command = ["cargo", "bench", "--locked", "-q", "-p", "wan-run", "--bench", "model", "--", "_mid"]
+    began = time.time()
     subprocess.run(command, cwd=HERE.parent, env=env, check=True, stdout=sys.stderr)
     metadata = subprocess.run(["cargo", "metadata", "--no-deps", "--format-version", "1"], cwd=HERE.parent,
                               check=True, capture_output=True, text=True).stdout
     target = pathlib.Path(json.loads(metadata)["target_directory"])
-    read = lambda name: json.loads((target / "criterion" / name / "new" / "estimates.json").read_text())
+
+    def read(name):
+        file = target / "criterion" / name / "new" / "estimates.json"
+        if file.stat().st_mtime < began:
+            sys.exit(f"{file} is older than this run")
+        return json.loads(file.read_text())
+
     return {name: read(name)["median"]["point_estimate"] / 1e6 for name in NAMES}
 
 

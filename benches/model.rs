@@ -10,7 +10,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use candle_core::{DType, Device};
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group};
 use synthetic::randn;
 use wan_core::geometry::LatentSize;
 use wan_core::progress::{CancelToken, Silent};
@@ -113,4 +113,9 @@ criterion_group! {
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_secs(2)).measurement_time(Duration::from_secs(10));
     targets = dit_forward_mid, attention_mid, vae_mid, umt5_mid, tiny
 }
-criterion_main!(benches);
+
+fn main() {
+    wan_core::memory::keep_freed(); // as the program does
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

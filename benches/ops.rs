@@ -8,9 +8,7 @@
 use std::time::Duration;
 
 use candle_core::{DType, Device, Tensor};
-use criterion::{
-    BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
-};
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, measurement::WallTime};
 use wan_core::Stored;
 use wan_core::weights::Bytes;
 use wan_ops::{
@@ -129,4 +127,9 @@ fn row_wise(c: &mut Criterion) {
 }
 
 criterion_group!(ops, linear, attentions, convolutions, row_wise);
-criterion_main!(ops);
+
+fn main() {
+    wan_core::memory::keep_freed(); // as the program does
+    ops();
+    Criterion::default().configure_from_args().final_summary();
+}

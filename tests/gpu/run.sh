@@ -15,7 +15,8 @@
 #
 # Environment: OUT results (8 files at most); WORK where the model goes; LIMIT seconds for the whole call; STEPS of
 # generate. Later calls add to the results of earlier ones in OUT. What takes longer than its limit is stopped and
-# reported, and the next thing begins.
+# reported, and the next thing begins. REHEARSE=1 runs all of it with small sizes on whatever libraries LD_LIBRARY_PATH
+# leads to (tests/gpu/emulator), PyTorch on the CPU: it shows that the script works and nothing else.
 #
 # PyTorch's side needs diffusers. Where nothing can be installed, carry it as wheels:
 #     python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
@@ -26,6 +27,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 OUT=${OUT:-$PWD/out/gpu}
 LIMIT=${LIMIT:-570}
 STEPS=${STEPS:-10}
+LAYOUT=14b-fp8 SIZE=832x480x81 SMALLER=512x512x81 LARGER=1280x720x81 SWAPS=(0 10 40) FULL=(--full) TORCH=cuda SLOWER=1
+if [ -n "${REHEARSE:-}" ]; then
+  LAYOUT=tiny SIZE=64x64x5 SMALLER=64x48x5 LARGER=80x64x5 SWAPS=(0 1 4) FULL=() TORCH=cpu SLOWER=10
+fi
+IFS=x read -r width height frames <<< "$SIZE"
 PYTHON=${PYTHON:-python3}
 began=$SECONDS
 mkdir -p "$OUT"
@@ -58,7 +64,7 @@ left() { echo $((LIMIT - (SECONDS - began))); }
 
 # limited SECONDS COMMAND ...: within its own limit and what is left of the call.
 limited() {
-  local seconds=$1 rest
+  local seconds=$(($1 * SLOWER)) rest
   shift
   rest=$(left)
   [ "$rest" -gt 5 ] || return 125
@@ -103,15 +109,15 @@ info() {
 }
 
 selftest() {
-  check linear 90 --full --only ops/linear
-  check attention 120 --full --only ops/attention
-  check rows 90 --full --only ops/layer_norm --only ops/rms_norm --only ops/residual --only ops/gated \
+  check linear 90 "${FULL[@]}" --only ops/linear
+  check attention 120 "${FULL[@]}" --only ops/attention
+  check rows 90 "${FULL[@]}" --only ops/layer_norm --only ops/rms_norm --only ops/residual --only ops/gated \
     --only ops/channel --only ops/activate
-  check conv3d 60 --full --only ops/conv3d
+  check conv3d 60 "${FULL[@]}" --only ops/conv3d
   check jobs 60 --only jobs/
-  check dit 120 --full --only components/dit
-  check vae 60 --full --only components/vae
-  check encoders 90 --full --only components/umt5 --only components/clip
+  check dit 120 "${FULL[@]}" --only components/dit
+  check vae 60 "${FULL[@]}" --only components/vae
+  check encoders 90 "${FULL[@]}" --only components/umt5 --only components/clip
 }
 
 sanitize() {
@@ -135,7 +141,7 @@ sanitize() {
 
 synthesize() {
   [ -f "$WORK/model.toml" ] && return
-  limited 300 "$wan_run" synthesize "$WORK" 2>&1 | tee -a "$log"
+  limited 300 "$wan_run" synthesize --layout "$LAYOUT" "$WORK" 2>&1 | tee -a "$log"
 }
 
 # The GPU's memory in use, in MiB, sampled until the file appears.
@@ -152,14 +158,14 @@ watch_memory() {
 generate() {
   synthesize
   "$wan_run" sample "$WORK/sample.png" --overwrite
-  local swap code start seconds bytes wanted=$((81 * 480 * 832 * 3)) sum first=""
-  for swap in 0 10 40; do
+  local swap code start seconds bytes wanted=$((frames * height * width * 3)) sum first=""
+  for swap in "${SWAPS[@]}"; do
     rm -f "$WORK"/done*
     watch_memory "$WORK/done" &
     start=$(date +%s.%N)
     limited 200 "$wan_run" generate --model "$WORK/model.toml" --models-dir "$WORK" --device cuda \
       --image "$WORK/sample.png" --prompt "a red balloon drifts over the hills" --negative-prompt "static, blurry" \
-      --width 832 --height 480 --frames 81 --steps "$STEPS" --cfg 6 --seed 42 --no-adjust-resolution \
+      --width "$width" --height "$height" --frames "$frames" --steps "$STEPS" --cfg 6 --seed 42 --no-adjust-resolution \
       --blocks-to-swap "$swap" --format rgb --output "$WORK/video.rgb" --overwrite \
       --save-latents "$WORK/latents.safetensors" --progress json --quiet 2>&1 | tail -40 >> "$log"
     code=${PIPESTATUS[0]}
@@ -172,11 +178,11 @@ d = open(sys.argv[1], "rb").read(); n = struct.unpack("<Q", d[:8])[0]; print(has
       "$WORK/latents.safetensors" 2>/dev/null)
     first=${first:-$sum}
     local checks
-    checks="{\"what\":\"s\",\"value\":$seconds},{\"what\":\"peak, MiB\",\"value\":$(cat "$WORK/done.most")},{\"what\":\"frames\",\"value\":$((bytes / (480 * 832 * 3)))}"
+    checks="{\"what\":\"s\",\"value\":$seconds},{\"what\":\"peak, MiB\",\"value\":$(cat "$WORK/done.most")},{\"what\":\"frames\",\"value\":$((bytes / (height * width * 3)))}"
     if [ "$code" = 0 ] && [ "$bytes" = "$wanted" ] && [ -n "$sum" ] && [ "$sum" = "$first" ]; then
-      row generate "832x480x81, $STEPS steps, $swap swapped" passed "latents $sum" "$checks"
+      row generate "$SIZE, $STEPS steps, $swap swapped" passed "latents $sum" "$checks"
     else
-      row generate "832x480x81, $STEPS steps, $swap swapped" failed "exit code $code, latents $sum, first $first" "$checks"
+      row generate "$SIZE, $STEPS steps, $swap swapped" failed "exit code $code, latents $sum, first $first" "$checks"
     fi
     say "generate, $swap swapped: exit code $code, $seconds s, $bytes bytes, latents $sum"
     rm -f "$WORK/video.rgb" "$WORK/latents.safetensors"
@@ -193,20 +199,21 @@ timing() {
 
 bench() {
   synthesize
-  timing 100 --size 832x480x81 --only copies/ --only products/ --only attention/ --runs 5
-  timing 90 --size 832x480x81 --swap 0 --only step/
-  timing 60 --size 832x480x81 --swap 10,40 --only "step/bf16"
-  timing 45 --size 512x512x81 --swap 0 --only step/
-  timing 60 --size 832x480x81 --only vae/ --only encoders/ --runs 3
-  timing 90 --size 1280x720x81 --swap 0 --only step/ --runs 1
+  timing 100 --size "$SIZE" --only copies/ --only products/ --only attention/ --runs 5
+  timing 90 --size "$SIZE" --swap 0 --only step/
+  timing 60 --size "$SIZE" --swap "${SWAPS[1]},${SWAPS[2]}" --only "step/bf16"
+  timing 45 --size "$SMALLER" --swap 0 --only step/
+  timing 60 --size "$SIZE" --only vae/ --only encoders/ --runs 3
+  timing 90 --size "$LARGER" --swap 0 --only step/ --runs 1
 }
 
 peer() {
   synthesize
-  local torch=("$PYTHON" "$here/peer_torch.py" --out "$peers" --dit "$WORK/dit.safetensors" --vae "$WORK/vae.safetensors" --size 832x480x81)
+  local torch=("$PYTHON" "$here/peer_torch.py" --out "$peers" --dit "$WORK/dit.safetensors" --vae "$WORK/vae.safetensors" --size "$SIZE" --device "$TORCH")
   limited 60 "${torch[@]}" blocks --size 208x240x9 --layers 4 --reference "$WORK/reference.safetensors" 2>&1 | tail -5 >> "$log"
   check reference 60 --model "$WORK/model.toml" --reference "$WORK/reference.safetensors" --only reference/
-  limited 90 "${torch[@]}" roofline attention --runs 5 2>&1 | tee -a "$log"
+  # Shapes of the 14B model whatever the layout: too large for a rehearsal.
+  [ "$TORCH" = cpu ] || limited 90 "${torch[@]}" roofline attention --runs 5 2>&1 | tee -a "$log"
   limited 240 "${torch[@]}" dit 2>&1 | tee -a "$log"
   limited 90 "${torch[@]}" vae 2>&1 | tee -a "$log"
 }

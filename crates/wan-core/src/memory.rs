@@ -38,6 +38,25 @@ pub fn peak_resident_bytes() -> Option<u64> {
     kib_field("/proc/self/status", "VmHWM:")
 }
 
+/// Lets the allocator keep freed memory of any size for later allocations, until [`release_unused`]; to be called before
+/// anything is allocated. Does nothing where the allocator is not glibc's.
+///
+/// As it is, glibc maps every large tensor afresh and unmaps it when it goes. The page faults, and interrupting the other
+/// threads at each unmapping, took a fifth of a forward of the DiT on two cores (benches/RESULTS.md).
+pub fn keep_freed() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // One heap for all threads: others than the first can only hold small blocks.
+        for (what, value) in [(libc::M_MMAP_MAX, 0), (libc::M_TRIM_THRESHOLD, -1), (libc::M_ARENA_MAX, 1)] {
+            // SAFETY: settings, of values that the manual names.
+            #[allow(unsafe_code)]
+            unsafe {
+                libc::mallopt(what, value);
+            }
+        }
+    }
+}
+
 /// Gives what the allocator keeps for later allocations back to the system, where it can be asked to (glibc).
 pub fn release_unused() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -37,6 +37,7 @@ use error::{Failure, INTERRUPTED, Outcome};
 use progress::say;
 
 fn main() -> ExitCode {
+    wan_core::memory::keep_freed();
     let outcome = match Cli::try_parse() {
         Ok(cli) => dispatch(cli),
         Err(error)

@@ -13,7 +13,7 @@ use crate::cpu::tile::Product;
 const QUERIES: usize = 96;
 
 /// Keys to a step of the online softmax: scores, keys and values of a step stay in the inner caches.
-const KEYS: usize = 256;
+const KEYS: usize = 512;
 
 /// Packed keys and values at a time, f32: heads are taken in groups of this size.
 const GROUP: usize = 1 << 24;

@@ -18,7 +18,7 @@ const FEW_ROWS: usize = 8;
 const GROUP: usize = 1 << 20;
 
 /// Summation steps per pass over a block: a panel of that depth stays in the inner caches.
-const DEPTH: usize = 256;
+const DEPTH: usize = 512;
 
 pub(super) fn forward(op: &LinearOp<'_>, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
     let (inputs, outputs) = (op.layer.inputs(), op.layer.outputs());
