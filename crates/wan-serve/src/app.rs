@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::{get, patch, post};
+use candle_core::Device;
 use tokio::sync::Semaphore;
 use tower::util::MapRequest;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -54,6 +55,8 @@ pub(crate) struct App {
     pub model: String,
     /// Name of the device.
     pub device: String,
+    /// The device itself, to ask it for its memory.
+    pub processor: Device,
     /// Pictures are decoded two at a time: each takes memory for all its pixels.
     pub decoding: Semaphore,
     /// Room in the data folder.

@@ -105,7 +105,7 @@ impl Server {
         let metrics = Arc::new(Metrics::default());
         let hub = Arc::new(Hub::new(queue.counts()?.remaining(), metrics.clone()));
         let bus = Arc::new(Bus::new(queue.clone(), Box::new(hub.clone())));
-        let (model, device) = (engine.model_name(), engine.device_name());
+        let (model, device, processor) = (engine.model_name(), engine.device_name(), engine.device.clone());
         let (graphs, backend) = Graphs::new(engine, &folders);
         let below = worker::Folders::below(&options.data_dir);
         let config = WorkerConfig { job_time: limits.job_time, ..WorkerConfig::new(below) };
@@ -124,6 +124,7 @@ impl Server {
             metrics,
             model,
             device,
+            processor,
             decoding: Semaphore::new(2),
             disk: Disk::new(&options.data_dir, &limits),
             limits,

@@ -11,6 +11,8 @@ use candle_core::cuda_backend::cudarc::driver::sys::{
 };
 use candle_core::cuda_backend::cudarc::driver::{DriverError, result};
 
+use super::GpuInfo;
+
 /// The GPU of this ordinal, the same device every time: kernels, weights and scratch belong to it.
 ///
 /// Errors: why it cannot be used, and what to do.
@@ -30,9 +32,22 @@ pub(super) fn open(ordinal: usize) -> Result<Device, String> {
 
 /// Bytes free on a GPU, as its driver counts them: what the pool keeps for later is not free.
 pub(super) fn free_bytes(device: &Device) -> Option<u64> {
+    memory(device).map(|(free, _)| free)
+}
+
+/// Bytes free and in all.
+fn memory(device: &Device) -> Option<(u64, u64)> {
     let Device::Cuda(cuda) = device else { return None };
     cuda.cuda_stream().context().bind_to_thread().ok()?;
-    Some(result::mem_get_info().ok()?.0 as u64)
+    let (free, total) = result::mem_get_info().ok()?;
+    Some((free as u64, total as u64))
+}
+
+pub(super) fn info(device: &Device) -> Option<GpuInfo> {
+    let (free_bytes, total_bytes) = memory(device)?;
+    let Device::Cuda(cuda) = device else { return None };
+    let name = result::device::get_name(cuda.cuda_stream().context().cu_device()).ok()?;
+    Some(GpuInfo { name, total_bytes, free_bytes })
 }
 
 /// The libraries, and a driver as new as the CUDA libraries' major version.

@@ -96,6 +96,28 @@ fn open_cuda(_: usize) -> Result<Device, String> {
         .into())
 }
 
+/// A GPU, as its driver describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuInfo {
+    /// Its name: `NVIDIA H200`.
+    pub name: String,
+    /// Its memory.
+    pub total_bytes: u64,
+    /// What of that is free at present.
+    pub free_bytes: u64,
+}
+
+/// What the driver says of a GPU; nothing for the CPU.
+pub fn gpu_info(device: &Device) -> Option<GpuInfo> {
+    #[cfg(feature = "cuda")]
+    return cuda::info(device);
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = device;
+        None
+    }
+}
+
 /// Bytes that a GPU has free at present, where its driver tells; nothing for the CPU.
 pub fn free_bytes(device: &Device) -> Option<u64> {
     #[cfg(feature = "cuda")]
