@@ -8,6 +8,7 @@
 #include <mutex>
 #include <new>
 
+#include "launch.h"
 #include "switch.h"
 
 namespace shim {
@@ -17,7 +18,7 @@ constexpr size_t STACK_BYTES = 256 << 10;
 constexpr int MAX_THREADS = 1024;
 constexpr size_t GUARD_BYTES = 1024;
 constexpr size_t SHARED_BYTES = 227 << 10;  // the most any of the GPUs has
-constexpr size_t MESSAGE_BYTES = 1024;
+constexpr size_t MESSAGE_BYTES = WAN_SHIM_MESSAGE_BYTES;
 constexpr uint8_t POISON = 0xff;
 constexpr int MAX_ARRAYS = 32;
 constexpr int MAX_BULK_COPIES = 64;
@@ -458,16 +459,6 @@ void copy_bulk(void* to, const void* from, unsigned bytes, uint64_t* barrier, vo
 
 extern "C" {
 
-// Arguments as 8-byte slots with a letter each (see Kernel::kinds).
-struct WanShimLaunch {
-  const char* kernel;
-  unsigned grid[3], block[3];
-  unsigned shared_bytes;
-  const uint64_t* arguments;
-  const char* kinds;
-};
-
-// Runs the blocks `first`, `first + step`, ... of a launch; 0, or 1 with `message` (1024 bytes) filled.
 int wan_shim_run(const WanShimLaunch* request, uint64_t first, uint64_t step, char* message) {
   using namespace shim;
   static thread_local Machine owned;
@@ -507,7 +498,6 @@ int wan_shim_run(const WanShimLaunch* request, uint64_t first, uint64_t step, ch
   return owned.failed;
 }
 
-// The kinds of a kernel's parameters (see Kernel); null if there is none of that name.
 const char* wan_shim_kinds(const char* name) {
   for (const shim::Kernel* kernel = shim::kernels; kernel; kernel = kernel->next) {
     if (strcmp(kernel->name, name) == 0) return kernel->kinds;

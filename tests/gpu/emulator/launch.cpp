@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "driver.h"
+#include "shim/launch.h"
 
 using namespace emulator;
 
@@ -17,20 +18,7 @@ struct CUfunc_st {
   unsigned shared_bytes = 48 << 10;  // that a launch may ask for
 };
 
-// kernels/shim/runtime.cpp
-struct WanShimLaunch {
-  const char* kernel;
-  unsigned grid[3], block[3];
-  unsigned shared_bytes;
-  const uint64_t* arguments;
-  const char* kinds;
-};
-extern "C" int wan_shim_run(const WanShimLaunch* request, uint64_t first, uint64_t step, char* message);
-extern "C" const char* wan_shim_kinds(const char* kernel);
-
 namespace {
-
-constexpr size_t MESSAGE_BYTES = 1024;
 
 // Bytes of a module: PTX is text, a cubin an ELF file whose sections' headers come last.
 size_t image_bytes(const void* image) {
@@ -73,7 +61,7 @@ void run_kernel(const std::string& name, const unsigned (&grid)[3], const unsign
   std::vector<std::thread> threads;
   for (unsigned i = 0; i < count; i++) {
     threads.emplace_back([&, i] {
-      char message[MESSAGE_BYTES] = "";
+      char message[WAN_SHIM_MESSAGE_BYTES] = "";
       if (wan_shim_run(&request, i, count, message) != 0) messages[i] = message;
     });
   }
