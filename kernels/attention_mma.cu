@@ -8,7 +8,6 @@
 // A row is D / 8 pieces of 16 bytes; piece p of row r lies at p ^ (r % 8), so that the eight rows that ldmatrix reads
 // at once lie in different banks.
 #include "common/attention.cuh"
-#include "common/ptx.cuh"
 
 constexpr int WARPS = 8;
 constexpr int THREADS = WARPS * WARP_SIZE;
@@ -23,8 +22,6 @@ __device__ __forceinline__ void mma(bf16, float (&d)[4], const uint32_t (&a)[4],
 __device__ __forceinline__ void mma(f16, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   mma_f16(d, a, b);
 }
-__device__ __forceinline__ uint32_t pack(bf16, float low, float high) { return pack_bf16(low, high); }
-__device__ __forceinline__ uint32_t pack(f16, float low, float high) { return pack_f16(low, high); }
 
 template <int D>
 __device__ __forceinline__ int swizzled(int row, int piece) {
@@ -44,14 +41,12 @@ __device__ __forceinline__ void copy_rows(T* to, const T* from, int64_t ld, int 
   }
 }
 
-// What a warp keeps: 16 queries, their results so far, and for the rows g and g + 8 of each lane the maximum score
-// (before scaling) and this lane's part of the sum of weights.
+// What a warp keeps: 16 queries, and their results so far, for each lane those of the rows g and g + 8.
 template <class T, int D>
 struct Warp {
   uint32_t q[D / 16][4];
   float y[D / 8][4] = {};
-  float most[2] = {-INFINITY, -INFINITY};
-  float total[2] = {0.0f, 0.0f};
+  SoftmaxRow rows[2];
   const int lane = threadIdx.x % WARP_SIZE;
 
   // `queries`: this warp's 16 rows.
@@ -90,24 +85,8 @@ struct Warp {
     float shrink[2];
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-      float rise = most[h];
-#pragma unroll
-      for (int n = 0; n < KEYS / 8; n++) rise = fmaxf(rise, fmaxf(s[n][2 * h], s[n][2 * h + 1]));
-      rise = fmaxf(rise, __shfl_xor_sync(FULL_WARP, rise, 1));
-      rise = fmaxf(rise, __shfl_xor_sync(FULL_WARP, rise, 2));
-      const float base = rise * factor;
-      shrink[h] = exp2_approx(most[h] * factor - base);
-      most[h] = rise;
-      float sum = 0.0f;
-#pragma unroll
-      for (int n = 0; n < KEYS / 8; n++) {
-#pragma unroll
-        for (int i = 2 * h; i < 2 * h + 2; i++) {
-          s[n][i] = exp2_approx(s[n][i] * factor - base);
-          sum += s[n][i];
-        }
-      }
-      total[h] = total[h] * shrink[h] + sum;
+      const auto score = [&](int i) -> float& { return s[i / 2][2 * h + i % 2]; };
+      shrink[h] = rows[h].template weigh<KEYS / 4>(score, factor);
     }
     if (__any_sync(FULL_WARP, shrink[0] != 1.0f || shrink[1] != 1.0f)) {
 #pragma unroll
@@ -139,24 +118,8 @@ struct Warp {
   __device__ __forceinline__ void store(T* to, int64_t ld, int row, int l, bool add) const {
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-      float sum = total[h];
-      sum += __shfl_xor_sync(FULL_WARP, sum, 1);
-      sum += __shfl_xor_sync(FULL_WARP, sum, 2);
       const int mine = row + lane / 4 + 8 * h;
-      if (mine >= l) continue;
-      const float inverse = 1.0f / sum;
-      T* out = to + mine * ld + lane % 4 * 2;
-#pragma unroll
-      for (int n = 0; n < D / 8; n++) {
-        Pack<T, 2> pair = {};
-        if (add) pair = load_pack<T, 2>(out + n * 8);
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-          const float before = add ? to_float(pair.values[i]) : 0.0f;
-          pair.values[i] = from_float<T>(before + y[n][2 * h + i] * inverse);
-        }
-        store_pack(out + n * 8, pair);
-      }
+      store_row<D>(to + mine * ld, rows[h].total, mine < l, add, [&](int n, int i) { return y[n][2 * h + i]; });
     }
   }
 };

@@ -180,8 +180,8 @@ struct Warp {
 #pragma unroll
     for (int h = 0; h < 2; h++) {
       const int mine = row + lane / 4 + 8 * h;
-      sage_store_row(to + mine * ld, rows[h].total, mine < l, [&](int n, int i) { return y[n][2 * h + i]; },
-                     [&](int channel) { return values.scale(channel); });
+      store_row<SAGE_DIM>(to + mine * ld, rows[h].total, mine < l, false, [&](int n, int i) { return y[n][2 * h + i]; },
+                          [&](int channel) { return values.scale(channel); });
     }
   }
 };

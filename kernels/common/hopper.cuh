@@ -62,6 +62,30 @@ __device__ __forceinline__ void barrier_wait(uint64_t* barrier, int parity) {
 #endif
 }
 
+// Makes this thread's writes to shared memory known to products, once it has told others of them.
+__device__ __forceinline__ void fence_shared_writes() {
+#ifndef WAN_SHIM
+  asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+#endif
+}
+
+// Barriers of some of a block's warps, numbered from 1: one ends when `threads` threads have come, whether or not they
+// wait.
+__device__ __forceinline__ void part_wait(int number, int threads) {
+#ifdef WAN_SHIM
+  shim::part_barrier(number, threads, true, shim::Site{__FILE__, __LINE__, "part_wait"});
+#else
+  asm volatile("bar.sync %0, %1;\n" ::"r"(number), "r"(threads) : "memory");
+#endif
+}
+__device__ __forceinline__ void part_arrive(int number, int threads) {
+#ifdef WAN_SHIM
+  shim::part_barrier(number, threads, false, shim::Site{__FILE__, __LINE__, "part_arrive"});
+#else
+  asm volatile("bar.arrive %0, %1;\n" ::"r"(number), "r"(threads) : "memory");
+#endif
+}
+
 // Starts copying `bytes` (a multiple of 16) to shared memory, from and to multiples of 16.
 __device__ __forceinline__ void bulk_copy(void* to, const void* from, int bytes, uint64_t* barrier) {
 #ifdef WAN_SHIM
@@ -92,16 +116,28 @@ __device__ __forceinline__ void give_registers() {
 #endif
 }
 
-// Describes rows of 128 bytes in shared memory, 8-row groups behind each other, with the 128-byte swizzle: piece p (16
-// bytes) of row r at p ^ (r % 8). `row` lies at a multiple of 1024 bytes; a step of 32 bytes along the rows adds 2.
-__device__ __forceinline__ uint64_t matrix_descriptor(const void* row) {
+// Descriptors of a matrix in shared memory with the 128-byte swizzle: rows of 128 bytes, 8-row groups behind each other,
+// piece p (16 bytes) of row r at p ^ (r % 8). `row` lies at a multiple of 1024 bytes.
+__device__ __forceinline__ uint64_t swizzled_descriptor(const void* row, int leading) {
   const uint64_t address = (shared_address(row) & 0x3ffff) >> 4;
-  constexpr uint64_t LEADING = 1;         // unused with this swizzle
   constexpr uint64_t STRIDE = 1024 >> 4;  // from 8 rows to the next
   constexpr uint64_t SWIZZLE_128 = 1;
-  return address | LEADING << 16 | STRIDE << 32 | SWIZZLE_128 << 62;
+  return address | uint64_t(leading >> 4) << 16 | STRIDE << 32 | SWIZZLE_128 << 62;
+}
+
+// Rows along which is summed; a step of 32 bytes along them adds DESCRIPTOR_STEP.
+__device__ __forceinline__ uint64_t matrix_descriptor(const void* row) {
+  constexpr int UNUSED = 16;  // with this swizzle
+  return swizzled_descriptor(row, UNUSED);
 }
 constexpr uint64_t DESCRIPTOR_STEP = 32 >> 4;
+
+// Rows over which is summed, of 64 columns in 16 bits each; the next 64 columns lie `leading` bytes further on. A step of
+// 16 rows adds TRANSPOSED_STEP.
+__device__ __forceinline__ uint64_t transposed_descriptor(const void* row, int leading) {
+  return swizzled_descriptor(row, leading);
+}
+constexpr uint64_t TRANSPOSED_STEP = 16 * 128 >> 4;
 
 // Orders register accesses before the warpgroup's next product.
 __device__ __forceinline__ void wgmma_fence() {
@@ -152,28 +188,27 @@ __device__ __forceinline__ void pin(float (&d)[N]) {
 }
 
 // Sums of a warpgroup's 64 x 128 products: thread 32 w + 4 g + t holds in d[4 n + 2 h + i] row 16 w + g + 8 h,
-// column 8 n + 2 t + i.
+// column 8 n + 2 t + i. Operands 0 .. 63 of each product.
+#define SUMS_TEXT                                                                                      \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                            \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "                   \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "                   \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}"
+#define EIGHT_SUMS(kind, d, i)                                                                         \
+  kind(d[i]), kind(d[i + 1]), kind(d[i + 2]), kind(d[i + 3]), kind(d[i + 4]), kind(d[i + 5]), kind(d[i + 6]), \
+      kind(d[i + 7])
+#define SUMS_OPERANDS(kind, d)                                                                                  \
+  EIGHT_SUMS(kind, d, 0), EIGHT_SUMS(kind, d, 8), EIGHT_SUMS(kind, d, 16), EIGHT_SUMS(kind, d, 24),    \
+      EIGHT_SUMS(kind, d, 32), EIGHT_SUMS(kind, d, 40), EIGHT_SUMS(kind, d, 48), EIGHT_SUMS(kind, d, 56)
 
 // d += a bT: 64 and 128 rows of 32 int8 in shared memory, sums int32.
 __device__ __forceinline__ void wgmma_s8(int (&d)[64], uint64_t a, uint64_t b) {
 #ifdef WAN_SHIM
-  shim::multiply_group<shim::S8Cells>(d, nullptr, a, b, true);
+  shim::multiply_group<shim::S8Cells>(d, nullptr, a, b, {true, false});
 #else
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, %64, %65, 1;\n"
-      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3]), "+r"(d[4]), "+r"(d[5]), "+r"(d[6]), "+r"(d[7]),
-        "+r"(d[8]), "+r"(d[9]), "+r"(d[10]), "+r"(d[11]), "+r"(d[12]), "+r"(d[13]), "+r"(d[14]), "+r"(d[15]),
-        "+r"(d[16]), "+r"(d[17]), "+r"(d[18]), "+r"(d[19]), "+r"(d[20]), "+r"(d[21]), "+r"(d[22]), "+r"(d[23]),
-        "+r"(d[24]), "+r"(d[25]), "+r"(d[26]), "+r"(d[27]), "+r"(d[28]), "+r"(d[29]), "+r"(d[30]), "+r"(d[31]),
-        "+r"(d[32]), "+r"(d[33]), "+r"(d[34]), "+r"(d[35]), "+r"(d[36]), "+r"(d[37]), "+r"(d[38]), "+r"(d[39]),
-        "+r"(d[40]), "+r"(d[41]), "+r"(d[42]), "+r"(d[43]), "+r"(d[44]), "+r"(d[45]), "+r"(d[46]), "+r"(d[47]),
-        "+r"(d[48]), "+r"(d[49]), "+r"(d[50]), "+r"(d[51]), "+r"(d[52]), "+r"(d[53]), "+r"(d[54]), "+r"(d[55]),
-        "+r"(d[56]), "+r"(d[57]), "+r"(d[58]), "+r"(d[59]), "+r"(d[60]), "+r"(d[61]), "+r"(d[62]), "+r"(d[63])
-      : "l"(a), "l"(b));
+  asm volatile("wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 " SUMS_TEXT ", %64, %65, 1;\n"
+               : SUMS_OPERANDS("+r", d)
+               : "l"(a), "l"(b));
 #endif
 }
 
@@ -181,26 +216,49 @@ __device__ __forceinline__ void wgmma_s8(int (&d)[64], uint64_t a, uint64_t b) {
 // f32 of fewer bits inside of the product.
 __device__ __forceinline__ void wgmma_e4m3(float (&d)[64], const uint32_t (&a)[4], uint64_t b, bool add) {
 #ifdef WAN_SHIM
-  shim::multiply_group<shim::E4m3Cells>(d, a, 0, b, add);
+  shim::multiply_group<shim::E4m3Cells>(d, a, 0, b, {add, false});
 #else
   asm volatile(
       "{\n"
       ".reg .pred add;\n"
       "setp.ne.b32 add, %69, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, {%64, %65, %66, %67}, %68, add, 1, 1;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 " SUMS_TEXT ", {%64, %65, %66, %67}, %68, add, 1, 1;\n"
       "}\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
-        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
-        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
-        "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),
-        "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]),
-        "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]),
-        "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
-        "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
+      : SUMS_OPERANDS("+f", d)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(int(add)));
 #endif
 }
+
+// For T bf16 and f16, sums f32:
+// wgmma_scores: d = a bT, or d += a bT: 64 and 128 rows of 16 values in shared memory.
+// wgmma_values: d += a b: 64 rows of 16 values in registers (those of a warp as in mma_bf16), 16 rows of 128 in shared
+// memory (transposed_descriptor).
+#ifdef WAN_SHIM
+#define WGMMA_HALF(T, CELLS, NAME)                                                                               \
+  __device__ __forceinline__ void wgmma_scores(T, float (&d)[64], uint64_t a, uint64_t b, bool add) {            \
+    shim::multiply_group<shim::CELLS>(d, nullptr, a, b, {add, false});                                           \
+  }                                                                                                              \
+  __device__ __forceinline__ void wgmma_values(T, float (&d)[64], const uint32_t (&a)[4], uint64_t b) {          \
+    shim::multiply_group<shim::CELLS>(d, a, 0, b, {true, true});                                                 \
+  }
+#else
+#define WGMMA_HALF(T, CELLS, NAME)                                                                               \
+  __device__ __forceinline__ void wgmma_scores(T, float (&d)[64], uint64_t a, uint64_t b, bool add) {            \
+    asm volatile(                                                                                                \
+        "{\n"                                                                                                    \
+        ".reg .pred add;\n"                                                                                      \
+        "setp.ne.b32 add, %66, 0;\n"                                                                             \
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32." NAME "." NAME " " SUMS_TEXT ", %64, %65, add, 1, 1, 0, 0;\n" \
+        "}\n"                                                                                                    \
+        : SUMS_OPERANDS("+f", d)                                                                                          \
+        : "l"(a), "l"(b), "r"(int(add)));                                                                        \
+  }                                                                                                              \
+  __device__ __forceinline__ void wgmma_values(T, float (&d)[64], const uint32_t (&a)[4], uint64_t b) {          \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." NAME "." NAME " " SUMS_TEXT                      \
+                 ", {%64, %65, %66, %67}, %68, 1, 1, 1, 1;\n"                                                    \
+                 : SUMS_OPERANDS("+f", d)                                                                                 \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                          \
+  }
+#endif
+WGMMA_HALF(bf16, Bf16Cells, "bf16")
+WGMMA_HALF(f16, F16Cells, "f16")

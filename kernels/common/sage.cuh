@@ -14,8 +14,7 @@
 // lane meets: key % 8 / 2 is the lane's t. Then the scores of a lane and a row differ by integers times one factor.
 #pragma once
 
-#include "kernel.cuh"
-#include "ptx.cuh"
+#include "attention.cuh"
 
 constexpr int SAGE_DIM = 128;
 constexpr int SAGE_TOKENS = 128;
@@ -75,23 +74,4 @@ __device__ __forceinline__ float SageRow::weigh(Sum sum, float factor, float top
   most = rise;
   total = total * shrink + weights;
   return shrink;
-}
-
-// Writes a lane's part of a row of results, channels 8n + 2t and the next: the sums of row h (0: g, 1: g + 8) of a
-// product of fragments, four values to n, divided by the sum of weights and multiplied by `scale(channel)`. `total` is
-// this lane's part of that sum; every lane calls this, and rows that do not exist have `inside` false.
-template <class T, class Sum, class Scale>
-__device__ __forceinline__ void sage_store_row(T* to, float total, bool inside, const Sum& sum, const Scale& scale) {
-  total += __shfl_xor_sync(FULL_WARP, total, 1);
-  total += __shfl_xor_sync(FULL_WARP, total, 2);
-  if (!inside) return;
-  const float inverse = 1.0f / total;
-#pragma unroll
-  for (int n = 0; n < SAGE_DIM / 8; n++) {
-    const int channel = n * 8 + threadIdx.x % 4 * 2;
-    Pack<T, 2> pair;
-#pragma unroll
-    for (int i = 0; i < 2; i++) pair.values[i] = from_float<T>(sum(n, i) * inverse * scale(channel + i));
-    store_pack(to + channel, pair);
-  }
 }

@@ -6,6 +6,8 @@ namespace shim {
 namespace {
 
 constexpr uint32_t FIRST_ADDRESS = 1024;  // of dynamic shared memory
+constexpr int PIECE = 16;                 // bytes that a swizzle keeps together
+constexpr int HALF_BYTES = 2;             // of bf16 and f16
 
 // A barrier in its 64 bits. Full of ones, as shared memory starts, it is not initialised.
 struct Phase {
@@ -47,11 +49,12 @@ void arrived(uint64_t* barrier, unsigned bytes) {
 
 // A matrix in shared memory, as its descriptor says; only what kernels use.
 struct Matrix {
-  uint32_t start, stride;
+  uint32_t start, leading, stride;
 
   explicit Matrix(uint64_t descriptor) {
     constexpr uint64_t SWIZZLE_128 = 1;
     start = uint32_t(descriptor & 0x3fff) << 4;
+    leading = uint32_t(descriptor >> 16 & 0x3fff) << 4;
     stride = uint32_t(descriptor >> 32 & 0x3fff) << 4;
     const uint64_t offset = descriptor >> 49 & 7;
     if (descriptor >> 62 != SWIZZLE_128 || offset != 0) {
@@ -59,11 +62,18 @@ struct Matrix {
     }
   }
   const uint8_t* at(int row, int byte) const {
-    uint32_t address = start + uint32_t(row) / 8 * stride + uint32_t(row) % 8 * 128 + uint32_t(byte);
+    uint32_t address = start + uint32_t(byte) / 128 * leading + uint32_t(byte) % 128;
+    address += uint32_t(row) / 8 * stride + uint32_t(row) % 8 * 128;
     address ^= (address >> 7 & 7) << 4;
     const uint8_t* p = dynamic_shared() + address - FIRST_ADDRESS;
     check_shared(p, 1, "wgmma");
     return p;
+  }
+  // Nothing of it may be on its way there.
+  void check_arrived(int rows, int bytes) const {
+    for (int row = 0; row < rows; row++) {
+      for (int byte = 0; byte < bytes; byte += PIECE) shim::check_arrived(at(row, byte), PIECE, "wgmma");
+    }
   }
 };
 
@@ -146,12 +156,29 @@ void read_matrix(uint64_t descriptor, int first, int rows, uint8_t (*to)[PRODUCT
   }
 }
 
+void read_transposed(uint64_t descriptor, uint8_t (*to)[PRODUCT_BYTES]) {
+  const Matrix matrix(descriptor);
+  for (int column = 0; column < PRODUCT_COLUMNS; column++) {
+    for (int i = 0; i < PRODUCT_BYTES; i++) {
+      to[column][i] = *matrix.at(i / HALF_BYTES, column * HALF_BYTES + i % HALF_BYTES);
+    }
+  }
+}
+
 uint32_t* sums_of(const Fibre& fibre, const void* registers) { return find(fibre, registers)->values; }
 
 void start_product(const Product& product) {
   Fibre* self = current;
   if (!self->fenced) fail("wgmma: a group of products without a fence before it");
   if (self->products == MAX_PRODUCTS) fail("wgmma: more than %d products in flight", MAX_PRODUCTS);
+  if (self->linear % 32 == 0) {
+    if (!product.a) Matrix(product.a_matrix).check_arrived(4 * PRODUCT_ROWS, PRODUCT_BYTES);
+    if (product.b_is_rows) {
+      Matrix(product.b_matrix).check_arrived(PRODUCT_BYTES / HALF_BYTES, PRODUCT_COLUMNS * HALF_BYTES);
+    } else {
+      Matrix(product.b_matrix).check_arrived(PRODUCT_COLUMNS, PRODUCT_BYTES);
+    }
+  }
   self->product[self->products++] = product;
   self->started++;
   if (Sums* sums = find(*self, product.d)) {
@@ -196,7 +223,7 @@ void wait_products(int groups_left, Site site) {
       for (int i = 0; same && i < first.due; i++) {
         const Product &own = fibre.product[i], &other = first.product[i];
         same = own.run == other.run && own.a_matrix == other.a_matrix && own.b_matrix == other.b_matrix &&
-               own.add == other.add && !own.a == !other.a;
+               own.add == other.add && own.b_is_rows == other.b_is_rows && !own.a == !other.a;
       }
       if (!same) fail("wgmma: lane %d has started other products than lane 0", lane);
     }

@@ -34,6 +34,8 @@ constexpr int PRODUCT_SUMS = PRODUCT_ROWS * PRODUCT_COLUMNS / 32;
 
 // Rows `first` .. `first + rows` of a matrix in shared memory, 32 bytes each.
 void read_matrix(uint64_t descriptor, int first, int rows, uint8_t (*to)[PRODUCT_BYTES]);
+// Columns of a matrix of 16 rows of 16-bit values as rows.
+void read_transposed(uint64_t descriptor, uint8_t (*to)[PRODUCT_BYTES]);
 void start_product(const Product& product);
 void fence_products();
 void commit_products();
@@ -44,15 +46,20 @@ uint32_t* sums_of(const Fibre& fibre, const void* registers);
 // The fibre of a lane whose slot in `wait_products` is this.
 inline const Fibre& fibre_of(const void* slot) { return *static_cast<const Fibre*>(slot); }
 
-// Computes the product `index` of all lanes: 16 rows of each warp, of 8-bit values.
+// Computes the product `index` of all lanes: 16 rows of each warp.
 template <class Cells, class Sum>
 inline void run_product(void* const* slots, int index) {
   using Value = typename Cells::Value;
-  Value a[PRODUCT_ROWS][PRODUCT_BYTES], b[PRODUCT_COLUMNS][PRODUCT_BYTES];
+  constexpr int PER = Cells::PER_WORD, DEPTH = PRODUCT_BYTES / 4 * PER;
+  Value a[PRODUCT_ROWS][DEPTH], b[PRODUCT_COLUMNS][DEPTH];
   uint8_t bytes[PRODUCT_COLUMNS][PRODUCT_BYTES];
-  const auto widen = [&](int rows, Value(*to)[PRODUCT_BYTES]) {
+  const auto widen = [&](int rows, Value(*to)[DEPTH]) {
     for (int row = 0; row < rows; row++) {
-      for (int i = 0; i < PRODUCT_BYTES; i++) to[row][i] = Cells::read(bytes[row][i], 0);
+      for (int i = 0; i < DEPTH; i++) {
+        uint32_t word;
+        __builtin_memcpy(&word, &bytes[row][i / PER * 4], sizeof(word));
+        to[row][i] = Cells::read(word, i % PER);
+      }
     }
   };
   const Fibre& first = fibre_of(slots[0]);
@@ -60,8 +67,8 @@ inline void run_product(void* const* slots, int index) {
   if (product.a) {
     for (int lane = 0; lane < 32; lane++) {
       for (int word = 0; word < 4; word++) {
-        const int row = lane / 4 + 8 * (word % 2), column = 16 * (word / 2) + 4 * (lane % 4);
-        for (int i = 0; i < 4; i++) {
+        const int row = lane / 4 + 8 * (word % 2), column = PER * (4 * (word / 2) + lane % 4);
+        for (int i = 0; i < PER; i++) {
           a[row][column + i] = Cells::read(fibre_of(slots[lane]).product[index].a[word], i);
         }
       }
@@ -70,7 +77,11 @@ inline void run_product(void* const* slots, int index) {
     read_matrix(product.a_matrix, int(first.linear / 32 % 4) * PRODUCT_ROWS, PRODUCT_ROWS, bytes);
     widen(PRODUCT_ROWS, a);
   }
-  read_matrix(product.b_matrix, 0, PRODUCT_COLUMNS, bytes);
+  if (product.b_is_rows) {
+    read_transposed(product.b_matrix, bytes);
+  } else {
+    read_matrix(product.b_matrix, 0, PRODUCT_COLUMNS, bytes);
+  }
   widen(PRODUCT_COLUMNS, b);
   for (int lane = 0; lane < 32; lane++) {
     const Product& own = fibre_of(slots[lane]).product[index];
@@ -78,16 +89,22 @@ inline void run_product(void* const* slots, int index) {
     for (int i = 0; i < PRODUCT_SUMS; i++) {
       const int row = lane / 4 + 8 * (i / 2 % 2), column = i / 4 * 8 + 2 * (lane % 4) + i % 2;
       Sum sum = 0;
-      for (int k = 0; k < PRODUCT_BYTES; k++) sum += a[row][k] * b[column][k];
+      for (int k = 0; k < DEPTH; k++) sum += a[row][k] * b[column][k];
       sums[i] = bits_as<uint32_t>(Sum(own.add ? bits_as<Sum>(sums[i]) + sum : sum));
     }
   }
 }
 
-// d += a bT, or d = a bT; `a`: four registers, or null for `a_matrix`.
+struct ProductKind {
+  bool add;        // d += a b, or d = a b
+  bool b_is_rows;  // over which is summed; else columns
+};
+
+// `a`: four registers, or null for `a_matrix`.
 template <class Cells, class Sum>
-inline void multiply_group(Sum (&d)[PRODUCT_SUMS], const uint32_t* a, uint64_t a_matrix, uint64_t b_matrix, bool add) {
-  start_product({d, a, a_matrix, b_matrix, add, &run_product<Cells, Sum>});
+inline void multiply_group(Sum (&d)[PRODUCT_SUMS], const uint32_t* a, uint64_t a_matrix, uint64_t b_matrix,
+                           ProductKind kind) {
+  start_product({d, a, a_matrix, b_matrix, kind.add, kind.b_is_rows, &run_product<Cells, Sum>});
 }
 
 }  // namespace shim

@@ -22,6 +22,7 @@ constexpr size_t MESSAGE_BYTES = WAN_SHIM_MESSAGE_BYTES;
 constexpr uint8_t POISON = 0xff;
 constexpr int MAX_ARRAYS = 32;
 constexpr int MAX_BULK_COPIES = 64;
+constexpr int PART_BARRIERS = 16;
 
 const Kernel* kernels = nullptr;
 
@@ -31,6 +32,11 @@ struct Array {
   int line;
   size_t bytes;
   uint8_t* at;
+};
+
+// A barrier of some warps: those that have come, and those it waits for.
+struct PartBarrier {
+  int arrived, threads;
 };
 
 struct BulkCopy {
@@ -57,6 +63,7 @@ struct Machine {
   size_t static_bytes = 0;
   BulkCopy bulk[MAX_BULK_COPIES];
   int bulk_copies = 0;
+  PartBarrier parts[PART_BARRIERS];
   Block block;
   bool failed = false;
   char message[MESSAGE_BYTES];
@@ -219,6 +226,14 @@ void check_products() {
   }
 }
 
+void check_part_barriers() {
+  current = nullptr;
+  for (int i = 0; i < PART_BARRIERS; i++) {
+    const PartBarrier& part = machine->parts[i];
+    if (part.arrived > 0) report("ended with %d of %d threads at barrier %d", part.arrived, part.threads, i);
+  }
+}
+
 void check_guards() {
   current = nullptr;
   const uint8_t* statics = machine->statics();
@@ -244,6 +259,7 @@ void run_block() {
   machine->static_bytes = 0;
   machine->at_barrier = machine->bulk_copies = 0;
   memset(machine->waiting, 0, sizeof(machine->waiting));
+  memset(machine->parts, 0, sizeof(machine->parts));
   for (int i = 0; i < machine->threads; i++) start(&machine->fibres[i], i);
   const uint3 index = machine->block.index;
   const int warps = (machine->threads + 31) / 32;
@@ -269,6 +285,7 @@ void run_block() {
     if (machine->fibres[i].state != State::Done) return report_deadlock();
   }
   check_products();
+  check_part_barriers();
   check_guards();
 }
 
@@ -435,11 +452,36 @@ void wake(const void* address) {
   }
 }
 
+void part_barrier(int number, int threads, bool wait, Site site) {
+  if (number < 1 || number >= PART_BARRIERS) fail("barrier %d: expected 1 .. %d", number, PART_BARRIERS - 1);
+  if (threads % 32 != 0 || threads > machine->threads) fail("barrier %d: of %d threads", number, threads);
+  PartBarrier& part = machine->parts[number];
+  if (part.arrived > 0 && part.threads != threads) {
+    fail("barrier %d: of %d threads, while others come to it as one of %d", number, threads, part.threads);
+  }
+  part.threads = threads;
+  if (++part.arrived == threads) {
+    part.arrived = 0;
+    wake(&part);
+  } else if (wait) {
+    sleep(&part, site);
+  }
+}
+
 void give_way(Site site) {
   if (salt_of(machine->block.index) % 2 == 1) return;
   current->site = site;
   current->state = State::GivingWay;
   enter_scheduler(current);
+}
+
+void check_arrived(const void* address, size_t bytes, const char* what) {
+  const uint8_t* at = static_cast<const uint8_t*>(address);
+  for (int i = 0; i < machine->bulk_copies; i++) {
+    const BulkCopy& copy = machine->bulk[i];
+    const uint8_t* to = static_cast<const uint8_t*>(copy.to);
+    if (at < to + copy.bytes && to < at + bytes) fail("%s: reads a tile whose copy is under way", what);
+  }
 }
 
 void copy_bulk(void* to, const void* from, unsigned bytes, uint64_t* barrier, void (*arrived)(uint64_t*, unsigned)) {

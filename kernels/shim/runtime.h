@@ -37,7 +37,8 @@ struct Product {
   void* d;
   const uint32_t* a;  // four registers, or null for a matrix in shared memory
   uint64_t a_matrix, b_matrix;
-  bool add;
+  bool add;         // to the sums
+  bool b_is_rows;   // over which is summed
   void (*run)(void* const* slots, int index);
 };
 
@@ -124,12 +125,17 @@ void copy_wait(int groups_left);
 // Sleeps until `wake` of the same address.
 void sleep(const void* address, Site site);
 void wake(const void* address);
+// Barriers of some of a block's warps: one ends when `threads` threads have come.
+void part_barrier(int number, int threads, bool wait, Site site);
 // In every other block: lets all others go on first, as far as they can without a bulk copy that is under way.
 void give_way(Site site);
 
 // A copy that arrives when no thread can go on without it, in an order that changes from block to block; until then
 // its target is NaN. `arrived` is called with `barrier` and `bytes`.
 void copy_bulk(void* to, const void* from, unsigned bytes, uint64_t* barrier, void (*arrived)(uint64_t*, unsigned));
+
+// Fails where a bulk copy to these bytes is under way.
+void check_arrived(const void* address, size_t bytes, const char* what);
 
 // ---- arguments -------------------------------------------------------------------------------------------
 

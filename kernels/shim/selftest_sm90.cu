@@ -71,6 +71,64 @@ KERNEL(selftest_wgmma_e4m3, 128, const uint8_t* a, const uint8_t* b, float* y, i
   store(y, d);
 }
 
+// d = a bT over 64 values of bf16, both in shared memory.
+KERNEL(selftest_wgmma_scores, 128, const uint8_t* a, const uint8_t* b, float* y) {
+  DYNAMIC_SHARED(start);
+  const Tiles tiles(start);
+  tiles.init();
+  tiles.copy(a, b);
+  barrier_wait(tiles.barrier, 0);
+  float d[64];
+  wgmma_fence();
+  for (int step = 0; step < 4; step++) {
+    wgmma_scores(bf16(), d, matrix_descriptor(tiles.a) + step * DESCRIPTOR_STEP,
+                 matrix_descriptor(tiles.b) + step * DESCRIPTOR_STEP, step > 0);
+  }
+  wgmma_commit();
+  wgmma_wait<0>();
+  store(y, d);
+}
+
+// d = 0.5 + a b over 64 rows of b, which has 128 columns in two halves. `a` has plain rows of 64 values.
+KERNEL(selftest_wgmma_values, 128, const uint8_t* a, const uint8_t* b, float* y) {
+  DYNAMIC_SHARED(start);
+  const Tiles tiles(start);
+  tiles.init();
+  tiles.copy(a, b);
+  barrier_wait(tiles.barrier, 0);
+  const int lane = threadIdx.x % 32, row = int(threadIdx.x) / 32 * 16 + lane / 4;
+  uint32_t fragment[4][4];
+  for (int step = 0; step < 4; step++) {
+    for (int i = 0; i < 4; i++) {
+      memcpy(&fragment[step][i], a + (row + i % 2 * 8) * 128 + step * 32 + i / 2 * 16 + lane % 4 * 4, 4);
+    }
+  }
+  float d[64];
+  for (int i = 0; i < 64; i++) d[i] = 0.5f;
+  wgmma_fence();
+  for (int step = 0; step < 4; step++) {
+    wgmma_values(bf16(), d, fragment[step], transposed_descriptor(tiles.b, B_BYTES / 2) + step * TRANSPOSED_STEP);
+  }
+  wgmma_commit();
+  wgmma_wait<0>();
+  store(y, d);
+}
+
+// Two warps in turns, as y says: warp 1 reads what warp 0 wrote before it came, and warp 0 what warp 1 did.
+KERNEL(selftest_parts, 96, int* y) {
+  SHARED(int, x, [1]);
+  const int warp = threadIdx.x / 32;
+  if (warp == 2) return;
+  for (int turn = 0; turn < 3; turn++) {
+    if (warp == 1 || turn > 0) part_wait(1 + warp, 64);
+    if (threadIdx.x % 32 == 0) {
+      x[0] = turn == 0 && warp == 0 ? 1 : 2 * x[0] + 1;
+      y[2 * turn + warp] = x[0];
+    }
+    if (warp == 0 || turn < 2) part_arrive(1 + (1 - warp), 64);
+  }
+}
+
 // Two copies in a row to the same place, the second as the next phase: y[0..4] is the start of `x` as it is read before
 // the first has come, y[4..8] after it, y[8..12] once the second is under way, y[12..16] after that.
 KERNEL(selftest_phases, 32, const float* x, float* y) {
@@ -96,14 +154,15 @@ KERNEL(selftest_phases, 32, const float* x, float* y) {
 
 // ---- mistakes -----------------------------------------------------------------------------------------------
 
-enum Mistake { NONE, OVERWRITTEN, TOUCHED, NO_FENCE, NOT_WAITED, ONE_WARP };
+enum Mistake { NONE, OVERWRITTEN, TOUCHED, NO_FENCE, NOT_WAITED, ONE_WARP, NOT_ARRIVED };
 
 KERNEL(selftest_product_mistake, 128, const uint8_t* x, int* y, int mistake) {
   DYNAMIC_SHARED(start);
   const Tiles tiles(start);
   tiles.init();
   tiles.copy(x, x);
-  barrier_wait(tiles.barrier, 0);
+  if (mistake == NOT_ARRIVED) __syncthreads();
+  if (mistake != NOT_ARRIVED) barrier_wait(tiles.barrier, 0);
   if (mistake == ONE_WARP && threadIdx.x >= 32) return;
   int d[64] = {};
   if (mistake != NO_FENCE) wgmma_fence();
@@ -131,4 +190,13 @@ KERNEL(selftest_barrier_mistake, 32, const uint8_t* x, int mistake) {
     if (mistake == TOO_MANY) barrier_arrive(tiles.barrier);
   }
   if (mistake != LEFT) barrier_wait(tiles.barrier, 0);
+}
+
+enum PartMistake { IN_TURN, NOT_PASSED, NOT_TAKEN, OTHER_COUNT, NUMBER_0 };
+
+KERNEL(selftest_part_mistake, 64, int mistake) {
+  const int warp = threadIdx.x / 32;
+  const bool passes = warp == 0 && mistake != NOT_PASSED, takes = warp == 1 && mistake != NOT_TAKEN;
+  if (passes) part_arrive(mistake == NUMBER_0 ? 0 : 1, mistake == OTHER_COUNT ? 32 * 3 : 64);
+  if (takes) part_wait(1, 64);
 }

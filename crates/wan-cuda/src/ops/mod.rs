@@ -5,6 +5,7 @@
 
 mod activation;
 mod attention;
+mod attention_sm90;
 mod channel_norm;
 mod conv3d;
 mod dequantise;
@@ -17,6 +18,7 @@ mod sums;
 
 pub use activation::{Function, activate, activate_quantise};
 pub use attention::{AttentionPlaces, AttentionShape, LARGEST_HEAD, TokenRows, attention, attention_mma};
+pub use attention_sm90::{attention_sm90, attention_sm90_scratch};
 pub use channel_norm::{MOST_CHANNELS, channel_norm};
 pub use conv3d::{ConvGeometry, ConvPlaces, conv3d};
 pub use dequantise::{Storage, dequantise};

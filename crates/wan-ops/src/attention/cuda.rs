@@ -62,7 +62,7 @@ impl Job<'_> {
                 cudnn_by_default(self.gpu) && work >= WORTH_A_PLAN && self.cudnn().unwrap_or(false)
             }
         };
-        if done {
+        if done || self.sm90()? {
             return Ok(());
         }
         match ops::attention_mma(self.float, self.shape, &self.places, self.scale) {
@@ -96,6 +96,21 @@ impl Job<'_> {
             launch(self.gpu.device(), kernel)?;
         }
         Ok(true)
+    }
+
+    /// The exact kernel of compute capability 9.0; `false` where this GPU is another or the kernel has not this format
+    /// and shape.
+    fn sm90(&self) -> Result<bool> {
+        if !self.gpu.has("attention_sm90_bf16") {
+            return Ok(false);
+        }
+        let Some(bytes) = ops::attention_sm90_scratch(self.float, self.shape) else { return Ok(false) };
+        let scratch = self.gpu.scratch(bytes)?;
+        let launches = ops::attention_sm90(self.float, self.shape, &self.places, self.scale, scratch.ptr());
+        for kernel in launches.iter().flatten() {
+            launch(self.gpu.device(), kernel)?;
+        }
+        Ok(launches.is_some())
     }
 
     fn general(&self, bias: DevPtr) -> Result<()> {

@@ -37,9 +37,13 @@ pub fn rows(buffer: &Buffer, shape: AttentionShape) -> TokenRows {
     TokenRows { at: buffer.ptr(), stride: shape.heads * shape.head_dim }
 }
 
-/// What a kernel makes of `inputs`, given the launch for its places.
+/// What kernels make of `inputs`, given the launches for its places.
 #[track_caller]
-fn compute(inputs: &Inputs, beside: &[&Buffer], launch: impl FnOnce(&AttentionPlaces) -> Launch) -> Tensor {
+fn compute<L: IntoIterator<Item = Launch>>(
+    inputs: &Inputs,
+    beside: &[&Buffer],
+    launches: impl FnOnce(&AttentionPlaces) -> L,
+) -> Tensor {
     let dtype = inputs.q.dtype();
     let [q, k, v] = [&inputs.q, &inputs.k, &inputs.v].map(Buffer::of);
     let y = Buffer::poisoned(dtype, inputs.dims().iter().product());
@@ -52,20 +56,34 @@ fn compute(inputs: &Inputs, beside: &[&Buffer], launch: impl FnOnce(&AttentionPl
     };
     let mut buffers = vec![&q, &k, &v, &y];
     buffers.extend(beside);
-    run(&launch(&places), &buffers);
+    for launch in launches(&places) {
+        run(&launch, &buffers);
+    }
     y.tensor(dtype, &inputs.dims())
 }
 
 #[track_caller]
 fn general(float: Float, inputs: &Inputs, scale: f32) -> Tensor {
     compute(inputs, &[], |places| {
-        ops::attention(float, inputs.shape, places, scale, DevPtr::NULL).expect("a kernel")
+        [ops::attention(float, inputs.shape, places, scale, DevPtr::NULL).expect("a kernel")]
     })
 }
 
 #[track_caller]
 fn mma(float: Float, inputs: &Inputs, scale: f32) -> Tensor {
-    compute(inputs, &[], |places| ops::attention_mma(float, inputs.shape, places, scale).expect("a kernel"))
+    compute(inputs, &[], |places| [ops::attention_mma(float, inputs.shape, places, scale).expect("a kernel")])
+}
+
+#[track_caller]
+fn sm90(float: Float, inputs: &Inputs, scale: f32) -> Tensor {
+    let scratch = scratch(float, inputs.shape);
+    compute(inputs, &[&scratch], |places| {
+        ops::attention_sm90(float, inputs.shape, places, scale, scratch.ptr()).expect("kernels")
+    })
+}
+
+fn scratch(float: Float, shape: AttentionShape) -> Buffer {
+    Buffer::poisoned_bytes(ops::attention_sm90_scratch(float, shape).expect("a kernel"))
 }
 
 #[track_caller]
@@ -105,7 +123,7 @@ fn the_general_kernel_adds_a_bias_even_an_infinite_one() {
         for bias in [free, masked] {
             let buffer = Buffer::of(&bias);
             let found = compute(&inputs, &[&buffer], |places| {
-                ops::attention(float, inputs.shape, places, 0.3, buffer.ptr()).expect("a kernel")
+                [ops::attention(float, inputs.shape, places, 0.3, buffer.ptr()).expect("a kernel")]
             });
             assert_close(&found, &want(&inputs, 0.3, Some(&bias)), tolerance.max(1e-5));
         }
@@ -126,6 +144,26 @@ fn the_tensor_core_kernel_equals_the_cpu() {
     }
 }
 
+/// One key, some, a tile less one, one and two whole ones, more than the ring has places, all of them in part.
+#[test]
+fn the_warpgroup_kernel_equals_the_cpu() {
+    for (float, dtype) in HALVES {
+        for sizes in [
+            [1, 1, 1, 128],
+            [70, 20, 2, 128],
+            [17, 127, 2, 128],
+            [128, 128, 1, 128],
+            [130, 256, 1, 128],
+            [129, 200, 2, 128],
+            [40, 920, 3, 128],
+        ] {
+            let inputs = Inputs::random(sizes, dtype);
+            let scale = inputs.scale(3.0);
+            assert_close(&sm90(float, &inputs, scale), &want(&inputs, scale, None), half_tolerance(float));
+        }
+    }
+}
+
 /// Scores of several hundred neither overflow nor lose the largest; equal keys give the mean of the values.
 #[test]
 fn large_scores_and_equal_keys() {
@@ -133,18 +171,17 @@ fn large_scores_and_equal_keys() {
         let mut inputs = Inputs::random([20, 150, 1, 128], dtype);
         let scale = inputs.scale(200.0);
         // Weights of scores this large are 0 or 1 but for ties, where f32 sums of another order decide.
-        assert_close(&mma(float, &inputs, scale), &want(&inputs, scale, None), 2.0 * half_tolerance(float));
-        assert_close(
-            &general(float, &inputs, scale),
-            &want(&inputs, scale, None),
-            2.0 * half_tolerance(float),
-        );
+        for kernel in [mma, sm90, general] {
+            let found = kernel(float, &inputs, scale);
+            assert_close(&found, &want(&inputs, scale, None), 2.0 * half_tolerance(float));
+        }
         inputs.k =
             inputs.k.narrow(0, 0, 1).unwrap().broadcast_as(inputs.k.dims()).unwrap().contiguous().unwrap();
         // Sums of many values of either sign: the error is relative to the values, not to their mean.
         let largest = 10.0 * half_tolerance(float);
-        assert_close(&mma(float, &inputs, 1.0), &want(&inputs, 1.0, None), largest);
-        assert_close(&general(float, &inputs, 1.0), &want(&inputs, 1.0, None), largest);
+        for kernel in [mma, sm90, general] {
+            assert_close(&kernel(float, &inputs, 1.0), &want(&inputs, 1.0, None), largest);
+        }
     }
 }
 
@@ -153,7 +190,8 @@ fn a_nan_key_is_not_hidden() {
     let mut inputs = Inputs::random([3, 20, 1, 128], DType::BF16);
     let nan = Tensor::full(f32::NAN, (1, 1, 128), inputs.k.device()).unwrap().to_dtype(DType::BF16).unwrap();
     inputs.k = Tensor::cat(&[&inputs.k.narrow(0, 0, 19).unwrap(), &nan], 0).unwrap();
-    for y in [mma(Float::Bf16, &inputs, 0.1), general(Float::Bf16, &inputs, 0.1)] {
+    for kernel in [mma, sm90, general] {
+        let y = kernel(Float::Bf16, &inputs, 0.1);
         let values = y.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!(values.iter().all(|v| v.is_nan()));
     }
@@ -172,22 +210,30 @@ fn a_fused_buffer_and_a_sum() {
 
     let buffer = Buffer::of(&fused);
     let at = |i: usize| TokenRows { at: buffer.ptr().offset(i * 2 * 128 * 2), stride: 3 * 2 * 128 };
-    type Kernel = fn(AttentionShape, &AttentionPlaces) -> Launch;
-    let kernels: [Kernel; 2] = [
-        |shape, places| ops::attention_mma(Float::Bf16, shape, places, 0.2).expect("a kernel"),
-        |shape, places| ops::attention(Float::Bf16, shape, places, 0.2, DevPtr::NULL).expect("a kernel"),
+    type Kernel = fn(AttentionShape, &AttentionPlaces, DevPtr) -> Vec<Launch>;
+    let kernels: [Kernel; 3] = [
+        |shape, places, _| vec![ops::attention_mma(Float::Bf16, shape, places, 0.2).expect("a kernel")],
+        |shape, places, _| {
+            vec![ops::attention(Float::Bf16, shape, places, 0.2, DevPtr::NULL).expect("a kernel")]
+        },
+        |shape, places, scratch| {
+            ops::attention_sm90(Float::Bf16, shape, places, 0.2, scratch).expect("kernels").to_vec()
+        },
     ];
+    let scratch = scratch(Float::Bf16, shape);
     for kernel in kernels {
         let y = Buffer::of(&first);
         let places = AttentionPlaces { q: at(0), k: at(1), v: at(2), y: y.ptr(), add: true };
-        run(&kernel(shape, &places), &[&buffer, &y]);
+        for launch in kernel(shape, &places, scratch.ptr()) {
+            run(&launch, &[&buffer, &y, &scratch]);
+        }
         assert_close(&y.tensor(dtype, &inputs.dims()), &want, half_tolerance(Float::Bf16));
     }
 }
 
-/// What the tensor-core kernel cannot take is refused, so that the general one is chosen.
+/// What the tensor-core kernels cannot take is refused, so that another is chosen.
 #[test]
-fn the_tensor_core_kernel_says_what_it_cannot_take() {
+fn the_tensor_core_kernels_say_what_they_cannot_take() {
     let inputs = Inputs::random([1, 1, 1, 80], DType::BF16);
     let y = Buffer::poisoned(DType::BF16, 80);
     let at = |offset: usize, stride: usize| TokenRows { at: y.ptr().offset(offset), stride };
@@ -199,5 +245,9 @@ fn the_tensor_core_kernel_says_what_it_cannot_take() {
     assert!(ops::attention_mma(Float::Bf16, shape(80), &aligned, 1.0).is_none());
     assert!(ops::attention_mma(Float::Bf16, shape(128), &places(at(2, 128)), 1.0).is_none());
     assert!(ops::attention_mma(Float::Bf16, shape(128), &places(at(0, 132)), 1.0).is_none());
+    let sm90 = |float, d, places| ops::attention_sm90(float, shape(d), &places, 1.0, y.ptr()).is_some();
+    assert!(sm90(Float::Bf16, 128, aligned) && sm90(Float::F16, 128, aligned));
+    assert!(!sm90(Float::F32, 128, aligned) && !sm90(Float::Bf16, 64, aligned));
+    assert!(!sm90(Float::Bf16, 128, places(at(2, 128))) && !sm90(Float::Bf16, 128, places(at(0, 132))));
     assert!(ops::attention(Float::Bf16, shape(385), &aligned, 1.0, DevPtr::NULL).is_none());
 }

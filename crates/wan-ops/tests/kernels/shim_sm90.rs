@@ -62,6 +62,51 @@ fn warpgroups_multiply_floats_in_registers() {
     }
 }
 
+/// bf16 values as bytes, and as numbers.
+fn halves(count: usize, seed: u64) -> (Vec<u8>, Vec<f32>) {
+    let tensor = random(&[count], seed).to_dtype(DType::BF16).unwrap();
+    let values = tensor.to_dtype(DType::F32).unwrap().to_vec1().unwrap();
+    (Buffer::of(&tensor).bytes().to_vec(), values)
+}
+
+#[track_caller]
+fn assert_products(y: &Buffer, want: impl Fn(usize, usize) -> f32) {
+    for (i, found) in y.bytes().as_chunks::<4>().0.iter().enumerate() {
+        let (found, want) = (f32::from_le_bytes(*found), want(i / 128, i % 128));
+        assert!((found - want).abs() <= 1e-5 * (1.0 + want.abs()), "sum {i}: {found}, expected {want}");
+    }
+}
+
+#[test]
+fn warpgroups_multiply_halves_by_columns() {
+    let ((a_bytes, a), (b_bytes, b)) = (halves(64 * 64, 1), halves(128 * 64, 2));
+    let tiles = [&a_bytes, &b_bytes].map(|bytes| Buffer::of_bytes(&swizzled(bytes)));
+    let y = Buffer::poisoned(DType::F32, 64 * 128);
+    let args = vec![tiles[0].ptr().into(), tiles[1].ptr().into(), y.ptr().into()];
+    run(&launch("selftest_wgmma_scores", 128, args), &[&tiles[0], &tiles[1], &y]);
+    assert_products(&y, |row, column| (0..64).map(|k| a[row * 64 + k] * b[column * 64 + k]).sum());
+}
+
+/// b: `[2 halves, 64 rows, 64 columns]`.
+#[test]
+fn warpgroups_multiply_halves_in_registers_by_rows() {
+    let ((a_bytes, a), (b_bytes, b)) = (halves(64 * 64, 3), halves(2 * 64 * 64, 4));
+    let (a_rows, b_tile) = (Buffer::of_bytes(&a_bytes), Buffer::of_bytes(&swizzled(&b_bytes)));
+    let y = Buffer::poisoned(DType::F32, 64 * 128);
+    let args = vec![a_rows.ptr().into(), b_tile.ptr().into(), y.ptr().into()];
+    run(&launch("selftest_wgmma_values", 128, args), &[&a_rows, &b_tile, &y]);
+    let b_at = |row: usize, column: usize| b[(column / 64 * 64 + row) * 64 + column % 64];
+    assert_products(&y, |row, column| 0.5 + (0..64).map(|k| a[row * 64 + k] * b_at(k, column)).sum::<f32>());
+}
+
+#[test]
+fn warps_take_turns_at_barriers_of_their_own() {
+    let y = Buffer::poisoned(DType::U32, 6);
+    run(&launch("selftest_parts", 96, vec![y.ptr().into()]), &[&y]);
+    let found: Vec<_> = y.bytes().as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+    assert_eq!(found, [1, 3, 7, 15, 31, 63]);
+}
+
 #[test]
 fn a_bulk_copy_is_there_when_its_phase_has_ended() {
     let (x, y) = (Buffer::of(&random(&[8], 1)), Buffer::poisoned(DType::F32, 16));
@@ -89,7 +134,8 @@ fn mistakes_are_reported() {
         outcome("selftest_product_mistake", 128, args)
     };
     let barrier = |mistake| outcome("selftest_barrier_mistake", 32, vec![x.ptr().into(), Arg::I32(mistake)]);
-    assert_eq!(product(0), Ok(()));
+    let part = |mistake| outcome("selftest_part_mistake", 64, vec![Arg::I32(mistake)]);
+    assert_eq!((product(0), part(0)), (Ok(()), Ok(())));
     let right = y.bytes().to_vec();
     // The second copy is waited for by nobody, but what it overwrites shows in the sums.
     assert!(product(1).is_err());
@@ -100,11 +146,16 @@ fn mistakes_are_reported() {
         (product(3), "without a fence"),
         (product(4), "ended with 1 products under way"),
         (product(5), "first thread of the warpgroup started 1"),
+        (product(6), "reads a tile whose copy is under way"),
         (barrier(0), "(barrier_wait)"),
         (barrier(1), "not initialised"),
         (barrier(2), "no fence since its barrier was initialised"),
         (barrier(3), "more than 1 arrivals"),
         (barrier(4), "ended with 1 bulk copies under way"),
+        (part(1), "(part_wait)"),
+        (part(2), "ended with 32 of 64 threads at barrier 1"),
+        (part(3), "barrier 1: of 96 threads"),
+        (part(4), "barrier 0"),
     ] {
         let found = found.unwrap_err();
         assert!(found.contains(expected), "{found}");

@@ -1,0 +1,134 @@
+// What the attention kernels of compute capability 9.0 share: a block computes 128 queries of one head. One warp starts
+// copies, STAGES tiles of keys and of values ahead; two warpgroups have 64 queries each. While a warpgroup weighs the
+// scores of a tile, its products of the tile before with the values run, and the warpgroups take turns at starting
+// products, so that one's keep the tensor cores busy while the other weighs (Shah et al., FlashAttention-3, 2024).
+#pragma once
+
+#include "attention.cuh"
+#include "hopper.cuh"
+
+constexpr int STAGES = 3;
+constexpr int CONSUMERS = 2;  // warpgroups
+constexpr int GROUP = 128;    // threads of a warpgroup
+constexpr int THREADS = (1 + CONSUMERS) * GROUP;
+constexpr int ROWS = 64;      // queries of a warpgroup
+constexpr int TOKENS = 128;   // of a tile
+constexpr int SUMS = ROWS * TOKENS / GROUP;  // of a thread
+constexpr int PRODUCER_REGISTERS = 24;
+constexpr int CONSUMER_REGISTERS = 240;
+static_assert(CONSUMERS * ROWS == TOKENS, "a block takes a tile of q");
+static_assert((PRODUCER_REGISTERS + CONSUMERS * CONSUMER_REGISTERS) * GROUP <= 65536, "registers of a multiprocessor");
+
+// A ring of tiles of BYTES in shared memory. Tile i is in place i % STAGES, as phase i / STAGES.
+template <int BYTES>
+struct Ring {
+  uint8_t* tiles;
+  uint64_t *full, *empty;
+
+  __device__ __forceinline__ void init() const {
+    for (int i = 0; i < STAGES; i++) {
+      barrier_init(full + i, 1);
+      barrier_init(empty + i, CONSUMERS * GROUP / WARP_SIZE);  // a lane of each warp
+    }
+  }
+  __device__ __forceinline__ uint8_t* tile(int i) const { return tiles + i % STAGES * BYTES; }
+  __device__ __forceinline__ void copy(int i, const uint8_t* from) const {
+    barrier_wait(empty + i % STAGES, i / STAGES % 2 ^ 1);
+    barrier_expect(full + i % STAGES, BYTES);
+    bulk_copy(tile(i), from + int64_t(i) * BYTES, BYTES, full + i % STAGES);
+  }
+  __device__ __forceinline__ void wait(int i) const { barrier_wait(full + i % STAGES, i / STAGES % 2); }
+  __device__ __forceinline__ void release(int i) const {
+    if (threadIdx.x % WARP_SIZE == 0) barrier_arrive(empty + i % STAGES);
+  }
+};
+
+// Shared memory of a block, for tiles of BYTES.
+template <int BYTES>
+struct Shared {
+  uint8_t* queries;
+  uint64_t* queries_full;
+  Ring<BYTES> keys, values;
+
+  __device__ __forceinline__ explicit Shared(uint8_t* start) {
+    queries = start;
+    keys.tiles = queries + BYTES;
+    values.tiles = keys.tiles + STAGES * BYTES;
+    queries_full = reinterpret_cast<uint64_t*>(values.tiles + STAGES * BYTES);
+    keys.full = queries_full + 1;
+    keys.empty = keys.full + STAGES;
+    values.full = keys.empty + STAGES;
+    values.empty = values.full + STAGES;
+  }
+  // `writers`: threads that bring the queries.
+  __device__ __forceinline__ void init(int writers) const {
+    if (threadIdx.x == 0) {
+      barrier_init(queries_full, writers);
+      keys.init();
+      values.init();
+      barrier_init_fence();
+    }
+    __syncthreads();
+  }
+  // What the copying warp does once it has given its registers: tiles lie behind each other.
+  __device__ __forceinline__ void copy(const uint8_t* k, const uint8_t* v, int tiles) const {
+    for (int tile = 0; tile < tiles; tile++) {
+      keys.copy(tile, k);
+      values.copy(tile, v);
+    }
+  }
+};
+
+// Warpgroup `group`'s turns at starting the products of tiles 1 .. tiles - 1. The first is group 0's.
+struct Turns {
+  const int group, tiles;
+
+  __device__ __forceinline__ void begin() const {
+    if (group == 1 && tiles > 1) pass();
+  }
+  __device__ __forceinline__ void wait() const { part_wait(1 + group, CONSUMERS * GROUP); }
+  __device__ __forceinline__ void end(int tile) const {
+    if (group == 0 || tile + 1 < tiles) pass();  // nobody waits for the last
+  }
+
+ private:
+  __device__ __forceinline__ void pass() const { part_arrive(1 + (1 - group), CONSUMERS * GROUP); }
+};
+
+// A warpgroup's way through `s` keys. `state` has the steps of one tile: start_scores and start_values start products,
+// take_scores (of a tile of which `keys` or more exist) and take_values use their sums, next_weights makes the operand of
+// the next values. What the products in flight read and write stays untouched meanwhile.
+template <int BYTES, class State>
+__device__ __forceinline__ void attend(State& state, const Shared<BYTES>& shared, int s) {
+  const int tiles = (s + TOKENS - 1) / TOKENS;
+  const Turns turns = {int(threadIdx.x) / GROUP - 1, tiles};
+  turns.begin();
+  barrier_wait(shared.queries_full, 0);
+  shared.keys.wait(0);
+  state.start_scores(0);
+  wgmma_wait<0>();
+  pin(state.scores);
+  shared.keys.release(0);
+  state.take_scores(s);
+  state.next_weights();
+  for (int tile = 1; tile < tiles; tile++) {
+    shared.keys.wait(tile);
+    shared.values.wait(tile - 1);
+    turns.wait();
+    state.start_scores(tile);
+    state.start_values(tile - 1);
+    turns.end(tile);
+    wgmma_wait<1>();
+    pin(state.scores);
+    shared.keys.release(tile);
+    state.take_scores(s - tile * TOKENS);
+    wgmma_wait<0>();
+    shared.values.release(tile - 1);
+    state.take_values();
+    state.next_weights();
+  }
+  shared.values.wait(tiles - 1);
+  state.start_values(tiles - 1);
+  wgmma_wait<0>();
+  state.take_values();
+}
