@@ -3,16 +3,17 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape};
 use rayon::prelude::*;
 use wan_core::Stored;
 
+use super::few_rows::few_rows;
 use super::{Branch, LinearOp};
 use crate::Activation;
-use crate::cpu::math::{apply_inline, sum2, vectorised};
+use crate::cpu::math::{apply_inline, vectorised};
 use crate::cpu::panels::{Panel, pack_transposed, padded, panels};
 use crate::cpu::scratch::{aligned_zeros, with_scratch};
 use crate::cpu::storage;
 use crate::cpu::tile::{MAX_WIDTH, Product};
 
-/// Fewer rows than this are multiplied as dot products: packing the weight would cost more than the product.
-const FEW_ROWS: usize = 8;
+/// From this many rows on the weight is packed.
+const MANY_ROWS: usize = 256;
 
 /// Weight values packed at a time, f32: 4 MB, which stay in the outer cache while every block of rows passes.
 const GROUP: usize = 1 << 20;
@@ -67,22 +68,22 @@ fn add_branch(x: &[f32], branch: &Branch, y: &mut [f32]) {
 
 /// `y = x wᵀ`, or `y += x wᵀ` to accumulate; then `end`, if there is one. Neither side is empty.
 fn product(x: &[f32], weight: &Stored, accumulate: bool, end: Option<&Epilogue<'_>>, y: &mut [f32]) {
-    if y.len() / weight.shape()[0] < FEW_ROWS {
-        dot_products(x, weight, accumulate, end, y);
+    if y.len() / weight.shape()[0] < MANY_ROWS {
+        few_rows(x, weight, accumulate, end, y);
     } else {
         packed_products(x, weight, accumulate, end, y);
     }
 }
 
 /// What follows the product.
-struct Epilogue<'a> {
+pub(super) struct Epilogue<'a> {
     bias: Option<&'a [f32]>,
     activation: Activation,
 }
 
 impl Epilogue<'_> {
     /// Finishes a part of a row of results, from column `start` on.
-    fn apply(&self, start: usize, row: &mut [f32]) {
+    pub(super) fn apply(&self, start: usize, row: &mut [f32]) {
         vectorised(
             #[inline(always)]
             || {
@@ -96,7 +97,12 @@ impl Epilogue<'_> {
 }
 
 /// Rows `from..to` of the weight as f32: in place where the file stores aligned f32, else widened into `scratch`.
-fn weight_rows<'a>(weight: &'a Stored, from: usize, to: usize, scratch: &'a mut [f32]) -> &'a [f32] {
+pub(super) fn weight_rows<'a>(
+    weight: &'a Stored,
+    from: usize,
+    to: usize,
+    scratch: &'a mut [f32],
+) -> &'a [f32] {
     let inputs = weight.shape()[1];
     if let Some(values) = in_place(weight) {
         return &values[from * inputs..to * inputs];
@@ -115,38 +121,6 @@ fn in_place(weight: &Stored) -> Option<&[f32]> {
     // SAFETY: every bit pattern is an f32; `align_to` leaves out what is not aligned.
     let (before, values, after) = unsafe { weight.bytes().align_to::<f32>() };
     (before.is_empty() && after.is_empty()).then_some(values)
-}
-
-/// Few rows: each weight row is read once, for all of them.
-fn dot_products(x: &[f32], weight: &Stored, accumulate: bool, end: Option<&Epilogue<'_>>, y: &mut [f32]) {
-    const BLOCK: usize = 16; // weight rows a piece
-    let (inputs, outputs) = (weight.shape()[1], weight.shape()[0]);
-    let rows = y.len() / outputs;
-    let mut turned = vec![0f32; y.len()]; // [outputs, rows]
-    turned.par_chunks_mut(BLOCK * rows).enumerate().for_each(|(block, turned)| {
-        let from = block * BLOCK;
-        let count = turned.len() / rows;
-        with_scratch(count * inputs, |scratch| {
-            let weights = weight_rows(weight, from, from + count, scratch);
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (w, turned) in weights.chunks_exact(inputs).zip(turned.chunks_exact_mut(rows)) {
-                        for (x, y) in x.chunks_exact(inputs).zip(turned) {
-                            *y = sum2(x, w, |x, w| x * w);
-                        }
-                    }
-                },
-            );
-        });
-    });
-    for (i, row) in y.chunks_exact_mut(outputs).enumerate() {
-        let turned = turned[i..].iter().step_by(rows);
-        row.iter_mut().zip(turned).for_each(|(y, t)| *y = if accumulate { *y + t } else { *t });
-        if let Some(end) = end {
-            end.apply(0, row);
-        }
-    }
 }
 
 /// Many rows: the weight is widened and packed a group of columns at a time, each group is multiplied with all

@@ -3,6 +3,7 @@
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod few_rows;
 #[cfg(feature = "cuda")]
 mod place;
 #[cfg(test)]

@@ -51,13 +51,19 @@ fn equals_the_reference_at_every_shape_and_stored_dtype() {
     }
 }
 
-/// Several groups of packed columns, and a weight that is not aligned for its type.
+/// Few rows, and so many that the weight is packed in several groups; and a weight that is not aligned for its type.
 #[test]
-fn equals_the_reference_where_the_weight_is_packed_in_groups() {
+fn equals_the_reference_on_both_sides_of_many_rows() {
     for (dtype, skip) in [(DType::F32, 0), (DType::F32, 1), (DType::F8E4M3, 3)] {
         let layer = layer(1100, 1300, dtype, skip);
-        let x = random(&[20, 1100], 8);
-        assert_close(&layer.forward(&x).unwrap(), &layer.reference(&x, Activation::Identity).unwrap(), 3e-6);
+        for rows in [20, 255, 256, 270] {
+            let x = random(&[rows, 1100], 8);
+            assert_close(
+                &layer.forward(&x).unwrap(),
+                &layer.reference(&x, Activation::Identity).unwrap(),
+                3e-6,
+            );
+        }
     }
 }
 
