@@ -64,7 +64,9 @@ __device__ __forceinline__ void barrier_wait(uint64_t* barrier, int parity) {
 
 // Makes this thread's writes to shared memory known to products, once it has told others of them.
 __device__ __forceinline__ void fence_shared_writes() {
-#ifndef WAN_SHIM
+#ifdef WAN_SHIM
+  shim::publish_shared();
+#else
   asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
 #endif
 }

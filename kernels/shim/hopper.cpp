@@ -69,10 +69,9 @@ struct Matrix {
     check_shared(p, 1, "wgmma");
     return p;
   }
-  // Nothing of it may be on its way there.
-  void check_arrived(int rows, int bytes) const {
+  void check_readable(int rows, int bytes) const {
     for (int row = 0; row < rows; row++) {
-      for (int byte = 0; byte < bytes; byte += PIECE) shim::check_arrived(at(row, byte), PIECE, "wgmma");
+      for (int byte = 0; byte < bytes; byte += PIECE) shim::check_readable(at(row, byte), PIECE, "wgmma");
     }
   }
 };
@@ -172,11 +171,11 @@ void start_product(const Product& product) {
   if (!self->fenced) fail("wgmma: a group of products without a fence before it");
   if (self->products == MAX_PRODUCTS) fail("wgmma: more than %d products in flight", MAX_PRODUCTS);
   if (self->linear % 32 == 0) {
-    if (!product.a) Matrix(product.a_matrix).check_arrived(4 * PRODUCT_ROWS, PRODUCT_BYTES);
+    if (!product.a) Matrix(product.a_matrix).check_readable(4 * PRODUCT_ROWS, PRODUCT_BYTES);
     if (product.b_is_rows) {
-      Matrix(product.b_matrix).check_arrived(PRODUCT_BYTES / HALF_BYTES, PRODUCT_COLUMNS * HALF_BYTES);
+      Matrix(product.b_matrix).check_readable(PRODUCT_BYTES / HALF_BYTES, PRODUCT_COLUMNS * HALF_BYTES);
     } else {
-      Matrix(product.b_matrix).check_arrived(PRODUCT_COLUMNS, PRODUCT_BYTES);
+      Matrix(product.b_matrix).check_readable(PRODUCT_COLUMNS, PRODUCT_BYTES);
     }
   }
   self->product[self->products++] = product;

@@ -52,6 +52,7 @@ struct Machine {
   Fibre* fibres = nullptr;  // MAX_THREADS of them
   uint8_t* stacks = nullptr;
   uint8_t* shared = nullptr;  // guard, fixed arrays with guards between, guard, dynamic, guard
+  uint8_t* published = nullptr;  // dynamic shared memory as products know it
   void* scheduler = nullptr;
   const Kernel* kernel = nullptr;
   const uint64_t* arguments = nullptr;
@@ -72,11 +73,13 @@ struct Machine {
     fibres = new Fibre[MAX_THREADS];
     stacks = map(STACK_BYTES * MAX_THREADS);
     shared = map(2 * SHARED_BYTES + 3 * GUARD_BYTES);
+    published = map(SHARED_BYTES);
   }
   ~Machine() {
     delete[] fibres;
     munmap(stacks, STACK_BYTES * MAX_THREADS);
     munmap(shared, 2 * SHARED_BYTES + 3 * GUARD_BYTES);
+    munmap(published, SHARED_BYTES);
   }
   static uint8_t* map(size_t bytes) {
     void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -188,6 +191,11 @@ bool run_warp(int warp, bool backwards) {
   return any;
 }
 
+// Where products look for what lies at an address in dynamic shared memory.
+uint8_t* published(const void* address) {
+  return machine->published + (static_cast<const uint8_t*>(address) - machine->dynamic());
+}
+
 // Lets one bulk copy arrive, the first or the last that was started; whether there was any.
 bool land_bulk_copy(bool last) {
   if (machine->bulk_copies == 0) return false;
@@ -197,6 +205,7 @@ bool land_bulk_copy(bool last) {
   machine->bulk_copies--;
   memmove(machine->bulk + index, machine->bulk + index + 1, size_t(machine->bulk_copies - index) * sizeof(BulkCopy));
   memcpy(copy.to, copy.from, copy.bytes);
+  memcpy(published(copy.to), copy.from, copy.bytes);
   copy.arrived(copy.barrier, copy.bytes);
   return true;
 }
@@ -255,6 +264,7 @@ void run_block() {
   const unsigned shared_bytes = machine->block.launch->shared_bytes;
   memset(machine->shared, POISON, GUARD_BYTES);
   memset(machine->dynamic() - GUARD_BYTES, POISON, shared_bytes + 2 * GUARD_BYTES);
+  memset(machine->published, POISON, shared_bytes);
   machine->array_count = 0;
   machine->static_bytes = 0;
   machine->at_barrier = machine->bulk_copies = 0;
@@ -475,23 +485,31 @@ void give_way(Site site) {
   enter_scheduler(current);
 }
 
-void check_arrived(const void* address, size_t bytes, const char* what) {
+void publish_shared() { memcpy(machine->published, machine->dynamic(), machine->block.launch->shared_bytes); }
+
+void check_readable(const void* address, size_t bytes, const char* what) {
   const uint8_t* at = static_cast<const uint8_t*>(address);
   for (int i = 0; i < machine->bulk_copies; i++) {
     const BulkCopy& copy = machine->bulk[i];
     const uint8_t* to = static_cast<const uint8_t*>(copy.to);
     if (at < to + copy.bytes && to < at + bytes) fail("%s: reads a tile whose copy is under way", what);
   }
+  if (memcmp(at, published(at), bytes) != 0) fail("%s: reads what was written without a fence since", what);
 }
 
 void copy_bulk(void* to, const void* from, unsigned bytes, uint64_t* barrier, void (*arrived)(uint64_t*, unsigned)) {
   constexpr unsigned PIECE = 16;
   check_shared(to, bytes, "bulk_copy");
+  const ptrdiff_t place = static_cast<const uint8_t*>(to) - machine->dynamic();
+  if (place < 0 || place + bytes > machine->block.launch->shared_bytes) {
+    fail("bulk_copy: to a fixed array, expected dynamic shared memory");
+  }
   check_aligned(to, PIECE, "bulk_copy");
   check_aligned(from, PIECE, "bulk_copy");
   if (bytes % PIECE != 0) fail("bulk_copy: %u bytes are no multiple of %u", bytes, PIECE);
   if (machine->bulk_copies == MAX_BULK_COPIES) fail("bulk_copy: more than %d in flight", MAX_BULK_COPIES);
   memset(to, POISON, bytes);
+  memset(published(to), POISON, bytes);
   machine->bulk[machine->bulk_copies++] = {to, from, bytes, barrier, arrived};
 }
 

@@ -134,8 +134,10 @@ void give_way(Site site);
 // its target is NaN. `arrived` is called with `barrier` and `bytes`.
 void copy_bulk(void* to, const void* from, unsigned bytes, uint64_t* barrier, void (*arrived)(uint64_t*, unsigned));
 
-// Fails where a bulk copy to these bytes is under way.
-void check_arrived(const void* address, size_t bytes, const char* what);
+// What threads write to dynamic shared memory is known to products once they have published it.
+void publish_shared();
+// Fails where a bulk copy to these bytes is under way, or a thread has written them and not published them.
+void check_readable(const void* address, size_t bytes, const char* what);
 
 // ---- arguments -------------------------------------------------------------------------------------------
 

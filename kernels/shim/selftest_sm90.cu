@@ -174,6 +174,21 @@ KERNEL(selftest_product_mistake, 128, const uint8_t* x, int* y, int mistake) {
   store(y, d);
 }
 
+// y = x xT of the first 64 rows, which threads write to shared memory.
+KERNEL(selftest_written_tile, 128, const uint8_t* x, int* y, int fenced) {
+  DYNAMIC_SHARED(start);
+  const Tiles tiles(start);
+  for (int i = threadIdx.x; i < B_BYTES; i += 128) tiles.b[i] = x[i];
+  if (fenced) fence_shared_writes();
+  __syncthreads();
+  int d[64] = {};
+  wgmma_fence();
+  wgmma_s8(d, matrix_descriptor(tiles.b), matrix_descriptor(tiles.b));
+  wgmma_commit();
+  wgmma_wait<0>();
+  store(y, d);
+}
+
 enum BarrierMistake { NEVER, NOT_INITIALISED, NO_INIT_FENCE, TOO_MANY, LEFT };
 
 KERNEL(selftest_barrier_mistake, 32, const uint8_t* x, int mistake) {

@@ -135,7 +135,11 @@ fn mistakes_are_reported() {
     };
     let barrier = |mistake| outcome("selftest_barrier_mistake", 32, vec![x.ptr().into(), Arg::I32(mistake)]);
     let part = |mistake| outcome("selftest_part_mistake", 64, vec![Arg::I32(mistake)]);
-    assert_eq!((product(0), part(0)), (Ok(()), Ok(())));
+    let written = |fenced| {
+        let args = vec![x.ptr().into(), y.ptr().into(), Arg::I32(fenced)];
+        outcome("selftest_written_tile", 128, args)
+    };
+    assert_eq!((product(0), part(0), written(1)), (Ok(()), Ok(()), Ok(())));
     let right = y.bytes().to_vec();
     // The second copy is waited for by nobody, but what it overwrites shows in the sums.
     assert!(product(1).is_err());
@@ -146,6 +150,7 @@ fn mistakes_are_reported() {
         (product(3), "without a fence"),
         (product(4), "ended with 1 products under way"),
         (product(5), "first thread of the warpgroup started 1"),
+        (written(0), "written without a fence since"),
         (product(6), "reads a tile whose copy is under way"),
         (barrier(0), "(barrier_wait)"),
         (barrier(1), "not initialised"),
