@@ -118,7 +118,7 @@ __device__ __forceinline__ void attention(const uint8_t* q8, const float* q_scal
                                           int s) {
   DYNAMIC_SHARED(start);
   const Shared<SAGE_TILE> shared(start);
-  const int head = blockIdx.y, tiles = (s + SAGE_TOKENS - 1) / SAGE_TOKENS;
+  const int head = blockIdx.y, tiles = tiles_of(s);
   const int64_t q_tile = int64_t(head) * gridDim.x + blockIdx.x, k_tile = int64_t(head) * tiles;
   shared.init(1);
   if (threadIdx.x < GROUP) {

@@ -3,6 +3,8 @@
 //
 // The bulk engine copies memory as it is, and a head's keys and values lie apart, so a kernel first brings them together
 // in tiles that wgmma can read: two copies of k and v in memory for as many as there are tiles of queries.
+//
+// The sum of two attentions of one query, each with a softmax of its own (a DiT's text and image), takes one launch.
 #include "common/attention_sm90.cuh"
 
 constexpr int DIM = 128;
@@ -106,6 +108,20 @@ struct Consumer {
 
   __device__ __forceinline__ void take_values() { pin(y); }
 
+  // Writes the result of the block's queries from `first` on, or adds it, and begins anew.
+  __device__ __forceinline__ void store(T* to, int64_t ld, int first, int l, bool add) {
+    const int lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x % GROUP / WARP_SIZE;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      const int mine = int(blockIdx.x) * TOKENS + first + warp * 16 + lane / 4 + 8 * h;
+      store_row<DIM>(to + mine * ld, rows[h].total, mine < l, add,
+                     [&](int n, int i) { return y[4 * n + 2 * h + i]; });
+      rows[h] = {};
+    }
+#pragma unroll
+    for (int i = 0; i < SUMS; i++) y[i] = 0.0f;
+  }
+
   __device__ __forceinline__ void next_weights() {
     if (__any_sync(FULL_WARP, shrink[0] != 1.0f || shrink[1] != 1.0f)) {
 #pragma unroll
@@ -122,37 +138,42 @@ struct Consumer {
   }
 };
 
+// Keys and values of `s` tokens in tiles; none if `s` is 0.
+struct Source {
+  const uint8_t *k, *v;
+  int s;
+};
+
 template <class T>
-__device__ __forceinline__ void consume(const Shared<TILE>& shared, const T* q, int64_t ldq, T* y, int l, int s,
+__device__ __forceinline__ void consume(const Shared<TILE>& shared, const T* q, int64_t ldq, int s, int s2, T* y, int l,
                                         float factor, bool add) {
   take_registers<CONSUMER_REGISTERS>();
   const int first = (threadIdx.x / GROUP - 1) * ROWS;
+  const int64_t ld = int64_t(gridDim.y) * DIM;
   Consumer<T> state(shared, first, factor);
   state.load_queries(q, ldq, first, l);
   attend(state, shared, s);
-  const int row = int(blockIdx.x) * TOKENS + first + threadIdx.x % GROUP / WARP_SIZE * 16 + threadIdx.x % WARP_SIZE / 4;
-  const int64_t ld = int64_t(gridDim.y) * DIM;
-#pragma unroll
-  for (int h = 0; h < 2; h++) {
-    const int mine = row + 8 * h;
-    store_row<DIM>(y + mine * ld, state.rows[h].total, mine < l, add,
-                   [&](int n, int i) { return state.y[4 * n + 2 * h + i]; });
-  }
+  state.store(y, ld, first, l, add);
+  if (s2 == 0) return;
+  attend(state, shared, s2, tiles_of(s));
+  state.store(y, ld, first, l, true);
 }
 
 template <class T>
-__device__ __forceinline__ void attention(const T* q, int64_t ldq, const uint8_t* k_tiles, const uint8_t* v_tiles, T* y,
-                                          int l, int s, float scale, bool add) {
+__device__ __forceinline__ void attention(const T* q, int64_t ldq, const Source& one, const Source& two, T* y, int l,
+                                          float scale, bool add) {
   DYNAMIC_SHARED(start);
   const Shared<TILE> shared(start);
-  const int head = blockIdx.y, tiles = (s + TOKENS - 1) / TOKENS;
-  const int64_t first = int64_t(head) * tiles * TILE;
+  const int64_t head = blockIdx.y;
   shared.init(CONSUMERS * GROUP);
   if (threadIdx.x < GROUP) {
     give_registers<PRODUCER_REGISTERS>();
-    if (threadIdx.x == 0) shared.copy(k_tiles + first, v_tiles + first, tiles);
+    if (threadIdx.x != 0) return;
+    const int tiles = tiles_of(one.s), more = tiles_of(two.s);
+    shared.copy(one.k + head * tiles * TILE, one.v + head * tiles * TILE, tiles);
+    shared.copy(two.k + head * more * TILE, two.v + head * more * TILE, more, tiles);
   } else {
-    consume(shared, q + int64_t(head) * DIM, ldq, y + int64_t(head) * DIM, l, s, scale * LOG2_E, add);
+    consume(shared, q + head * DIM, ldq, one.s, two.s, y + head * DIM, l, scale * LOG2_E, add);
   }
 }
 
@@ -162,8 +183,8 @@ __device__ __forceinline__ void attention(const T* q, int64_t ldq, const uint8_t
     pack_tiles(k, ldk, v, ldv, s, k_tiles, v_tiles);                                                             \
   }                                                                                                              \
   KERNEL(attention_sm90_##T, THREADS, const T* q, int64_t ldq, const uint8_t* k_tiles, const uint8_t* v_tiles,   \
-         T* y, int l, int s, float scale, int add) {                                                             \
-    attention(q, ldq, k_tiles, v_tiles, y, l, s, scale, add != 0);                                               \
+         const uint8_t* k2_tiles, const uint8_t* v2_tiles, T* y, int l, int s, int s2, float scale, int add) {   \
+    attention(q, ldq, {k_tiles, v_tiles, s}, {k2_tiles, v2_tiles, s2}, y, l, scale, add != 0);                   \
   }
 ATTENTION_SM90(bf16)
 ATTENTION_SM90(f16)

@@ -35,7 +35,7 @@ struct Ring {
   __device__ __forceinline__ void copy(int i, const uint8_t* from) const {
     barrier_wait(empty + i % STAGES, i / STAGES % 2 ^ 1);
     barrier_expect(full + i % STAGES, BYTES);
-    bulk_copy(tile(i), from + int64_t(i) * BYTES, BYTES, full + i % STAGES);
+    bulk_copy(tile(i), from, BYTES, full + i % STAGES);
   }
   __device__ __forceinline__ void wait(int i) const { barrier_wait(full + i % STAGES, i / STAGES % 2); }
   __device__ __forceinline__ void release(int i) const {
@@ -70,14 +70,17 @@ struct Shared {
     }
     __syncthreads();
   }
-  // What the copying warp does once it has given its registers: tiles lie behind each other.
-  __device__ __forceinline__ void copy(const uint8_t* k, const uint8_t* v, int tiles) const {
+  // What the copying warp does once it has given its registers: tiles lie behind each other, and become those of the
+  // rings from `first` on.
+  __device__ __forceinline__ void copy(const uint8_t* k, const uint8_t* v, int tiles, int first = 0) const {
     for (int tile = 0; tile < tiles; tile++) {
-      keys.copy(tile, k);
-      values.copy(tile, v);
+      keys.copy(first + tile, k + int64_t(tile) * BYTES);
+      values.copy(first + tile, v + int64_t(tile) * BYTES);
     }
   }
 };
+
+__device__ __forceinline__ int tiles_of(int tokens) { return (tokens + TOKENS - 1) / TOKENS; }
 
 // Warpgroup `group`'s turns at starting the products of tiles 1 .. tiles - 1. The first is group 0's.
 struct Turns {
@@ -95,40 +98,43 @@ struct Turns {
   __device__ __forceinline__ void pass() const { part_arrive(1 + (1 - group), CONSUMERS * GROUP); }
 };
 
-// A warpgroup's way through `s` keys. `state` has the steps of one tile: start_scores and start_values start products,
-// take_scores (of a tile of which `keys` or more exist) and take_values use their sums, next_weights makes the operand of
-// the next values. What the products in flight read and write stays untouched meanwhile.
+// A warpgroup's way through `s` keys, in the rings' tiles from `first` on. `state` has the steps of one tile: start_scores
+// and start_values start products, take_scores (of a tile of which `keys` or more exist) and take_values use their sums,
+// next_weights makes the operand of the next values. What the products in flight read and write stays untouched meanwhile.
 template <int BYTES, class State>
-__device__ __forceinline__ void attend(State& state, const Shared<BYTES>& shared, int s) {
-  const int tiles = (s + TOKENS - 1) / TOKENS;
+__device__ __forceinline__ void attend(State& state, const Shared<BYTES>& shared, int s, int first = 0) {
+  const int tiles = tiles_of(s);
   const Turns turns = {int(threadIdx.x) / GROUP - 1, tiles};
   turns.begin();
   barrier_wait(shared.queries_full, 0);
-  shared.keys.wait(0);
-  state.start_scores(0);
+  shared.keys.wait(first);
+  state.start_scores(first);
   wgmma_wait<0>();
   pin(state.scores);
-  shared.keys.release(0);
+  shared.keys.release(first);
   state.take_scores(s);
   state.next_weights();
   for (int tile = 1; tile < tiles; tile++) {
-    shared.keys.wait(tile);
-    shared.values.wait(tile - 1);
+    const int now = first + tile;
+    shared.keys.wait(now);
+    shared.values.wait(now - 1);
     turns.wait();
-    state.start_scores(tile);
-    state.start_values(tile - 1);
+    state.start_scores(now);
+    state.start_values(now - 1);
     turns.end(tile);
     wgmma_wait<1>();
     pin(state.scores);
-    shared.keys.release(tile);
+    shared.keys.release(now);
     state.take_scores(s - tile * TOKENS);
     wgmma_wait<0>();
-    shared.values.release(tile - 1);
+    shared.values.release(now - 1);
     state.take_values();
     state.next_weights();
   }
-  shared.values.wait(tiles - 1);
-  state.start_values(tiles - 1);
+  const int last = first + tiles - 1;
+  shared.values.wait(last);
+  state.start_values(last);
   wgmma_wait<0>();
+  shared.values.release(last);
   state.take_values();
 }

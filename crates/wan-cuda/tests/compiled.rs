@@ -50,7 +50,7 @@ const FAMILIES: &[Family] = &[
     family(
         "attention_sm90",
         168,
-        &[("HGMMA", 32..=32, EVERYWHERE), ("MUFU", 1..=142, EVERYWHERE), ("HMMA", 0..=0, EVERYWHERE)],
+        &[("HGMMA", 64..=64, EVERYWHERE), ("MUFU", 1..=280, EVERYWHERE), ("HMMA", 0..=0, EVERYWHERE)],
     ),
     family("attention_sm90_pack", 40, &[]),
     family("attention_mma_128", 240, &[("HMMA", 128..=128, EVERYWHERE), ("LDSM", 1..=72, EVERYWHERE)]),

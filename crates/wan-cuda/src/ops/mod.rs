@@ -18,7 +18,7 @@ mod sums;
 
 pub use activation::{Function, activate, activate_quantise};
 pub use attention::{AttentionPlaces, AttentionShape, LARGEST_HEAD, TokenRows, attention, attention_mma};
-pub use attention_sm90::{attention_sm90, attention_sm90_scratch};
+pub use attention_sm90::{KeySource, attention_sm90, attention_sm90_scratch};
 pub use channel_norm::{MOST_CHANNELS, channel_norm};
 pub use conv3d::{ConvGeometry, ConvPlaces, conv3d};
 pub use dequantise::{Storage, dequantise};

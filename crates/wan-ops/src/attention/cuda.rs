@@ -2,7 +2,9 @@ use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::CudaStorage;
 use candle_core::{CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
 use wan_cuda::gpu::{Cudnn, CudnnError, Gpu, address};
-use wan_cuda::ops::{self, AttentionPlaces, AttentionShape, LARGEST_HEAD, Sage, SageKernel, TokenRows};
+use wan_cuda::ops::{
+    self, AttentionPlaces, AttentionShape, KeySource, LARGEST_HEAD, Sage, SageKernel, TokenRows,
+};
 use wan_cuda::{DevPtr, Float};
 
 use super::Attention;
@@ -62,7 +64,7 @@ impl Job<'_> {
                 cudnn_by_default(self.gpu) && work >= WORTH_A_PLAN && self.cudnn().unwrap_or(false)
             }
         };
-        if done || self.sm90()? {
+        if done || self.sm90(None)? {
             return Ok(());
         }
         match ops::attention_mma(self.float, self.shape, &self.places, self.scale) {
@@ -98,15 +100,17 @@ impl Job<'_> {
         Ok(true)
     }
 
-    /// The exact kernel of compute capability 9.0; `false` where this GPU is another or the kernel has not this format
-    /// and shape.
-    fn sm90(&self) -> Result<bool> {
+    /// The exact kernel of compute capability 9.0, of another source as well; `false` where this GPU is another or the
+    /// kernel has not this format and shape.
+    fn sm90(&self, second: Option<&KeySource>) -> Result<bool> {
         if !self.gpu.has("attention_sm90_bf16") {
             return Ok(false);
         }
-        let Some(bytes) = ops::attention_sm90_scratch(self.float, self.shape) else { return Ok(false) };
-        let scratch = self.gpu.scratch(bytes)?;
-        let launches = ops::attention_sm90(self.float, self.shape, &self.places, self.scale, scratch.ptr());
+        let Some(bytes) = ops::attention_sm90_scratch(self.float, self.shape, second) else {
+            return Ok(false);
+        };
+        let (scratch, places) = (self.gpu.scratch(bytes)?, &self.places);
+        let launches = ops::attention_sm90(self.float, self.shape, places, second, self.scale, scratch.ptr());
         for kernel in launches.iter().flatten() {
             launch(self.gpu.device(), kernel)?;
         }
@@ -156,7 +160,7 @@ pub(super) fn forward(
 
 type Stored<'a> = (&'a CudaStorage, &'a Layout);
 
-/// `y` becomes the sum of the attentions of `q` to each of `sources`.
+/// `y` becomes the sum of the attentions of `q` to each of `sources`, two of which have no bias.
 fn attend(
     op: &Attention<'_>,
     float: Float,
@@ -168,11 +172,25 @@ fn attend(
     let gpu = Gpu::of(q.0.device())?;
     let (queries, heads, head_dim) = q.1.shape().dims3()?;
     let q = Tokens::new(q.0, q.1, float)?;
-    for (i, (k, v)) in sources.iter().enumerate() {
-        let shape = AttentionShape { queries, keys: k.1.dims()[0], heads, head_dim };
-        let (k, v) = (Tokens::new(k.0, k.1, float)?, Tokens::new(v.0, v.1, float)?);
-        let places = AttentionPlaces { q: q.rows, k: k.rows, v: v.rows, y, add: i > 0 };
-        Job { gpu: &gpu, float, shape, places, scale: op.scale }.run(op.choice, bias)?;
+    let tokens = sources
+        .iter()
+        .map(|(k, v)| Ok((Tokens::new(k.0, k.1, float)?, Tokens::new(v.0, v.1, float)?, k.1.dims()[0])));
+    let tokens: Vec<_> = tokens.collect::<Result<_>>()?;
+    let sources: Vec<_> =
+        tokens.iter().map(|(k, v, keys)| KeySource { k: k.rows, v: v.rows, keys: *keys }).collect();
+    let job = |source: &KeySource, add| {
+        let KeySource { k, v, keys } = *source;
+        let shape = AttentionShape { queries, keys, heads, head_dim };
+        let places = AttentionPlaces { q: q.rows, k, v, y, add };
+        Job { gpu: &gpu, float, shape, places, scale: op.scale }
+    };
+    if let [first, second] = &sources[..]
+        && job(first, false).sm90(Some(second))?
+    {
+        return Ok(());
+    }
+    for (i, source) in sources.iter().enumerate() {
+        job(source, i > 0).run(op.choice, bias)?;
     }
     Ok(())
 }

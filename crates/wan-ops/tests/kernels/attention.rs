@@ -1,5 +1,5 @@
 use candle_core::{DType, Tensor};
-use wan_cuda::ops::{self, AttentionPlaces, AttentionShape, TokenRows};
+use wan_cuda::ops::{self, AttentionPlaces, AttentionShape, KeySource, TokenRows};
 use wan_cuda::{DevPtr, Float, Launch};
 use wan_ops::attention;
 
@@ -78,12 +78,12 @@ fn mma(float: Float, inputs: &Inputs, scale: f32) -> Tensor {
 fn sm90(float: Float, inputs: &Inputs, scale: f32) -> Tensor {
     let scratch = scratch(float, inputs.shape);
     compute(inputs, &[&scratch], |places| {
-        ops::attention_sm90(float, inputs.shape, places, scale, scratch.ptr()).expect("kernels")
+        ops::attention_sm90(float, inputs.shape, places, None, scale, scratch.ptr()).expect("kernels")
     })
 }
 
 fn scratch(float: Float, shape: AttentionShape) -> Buffer {
-    Buffer::poisoned_bytes(ops::attention_sm90_scratch(float, shape).expect("a kernel"))
+    Buffer::poisoned_bytes(ops::attention_sm90_scratch(float, shape, None).expect("a kernel"))
 }
 
 #[track_caller]
@@ -217,7 +217,7 @@ fn a_fused_buffer_and_a_sum() {
             vec![ops::attention(Float::Bf16, shape, places, 0.2, DevPtr::NULL).expect("a kernel")]
         },
         |shape, places, scratch| {
-            ops::attention_sm90(Float::Bf16, shape, places, 0.2, scratch).expect("kernels").to_vec()
+            ops::attention_sm90(Float::Bf16, shape, places, None, 0.2, scratch).expect("kernels")
         },
     ];
     let scratch = scratch(Float::Bf16, shape);
@@ -228,6 +228,31 @@ fn a_fused_buffer_and_a_sum() {
             run(&launch, &[&buffer, &y, &scratch]);
         }
         assert_close(&y.tensor(dtype, &inputs.dims()), &want, half_tolerance(Float::Bf16));
+    }
+}
+
+/// A second source in the same launch: fewer keys than the first, more of them, one.
+#[test]
+fn the_warpgroup_kernel_adds_two_attentions() {
+    for (float, dtype) in HALVES {
+        for (queries, keys, more, heads) in
+            [(130, 300, 200, 2), (64, 100, 520, 3), (5, 600, 1, 3), (129, 1, 128, 1)]
+        {
+            let inputs = Inputs::random([queries, keys, heads, 128], dtype);
+            let scale = inputs.scale(3.0);
+            let tokens = |seed| random(&[more, heads, 128], seed).to_dtype(dtype).unwrap();
+            let second = Inputs { shape: inputs.shape, q: inputs.q.clone(), k: tokens(8), v: tokens(9) };
+            let [k, v] = [&second.k, &second.v].map(Buffer::of);
+            let source = KeySource { k: rows(&k, inputs.shape), v: rows(&v, inputs.shape), keys: more };
+            let bytes = ops::attention_sm90_scratch(float, inputs.shape, Some(&source)).expect("a kernel");
+            let scratch = Buffer::poisoned_bytes(bytes);
+            let found = compute(&inputs, &[&k, &v, &scratch], |places| {
+                ops::attention_sm90(float, inputs.shape, places, Some(&source), scale, scratch.ptr())
+                    .expect("kernels")
+            });
+            let want = (want(&inputs, scale, None) + want(&second, scale, None)).unwrap();
+            assert_close(&found, &want, half_tolerance(float));
+        }
     }
 }
 
@@ -245,7 +270,7 @@ fn the_tensor_core_kernels_say_what_they_cannot_take() {
     assert!(ops::attention_mma(Float::Bf16, shape(80), &aligned, 1.0).is_none());
     assert!(ops::attention_mma(Float::Bf16, shape(128), &places(at(2, 128)), 1.0).is_none());
     assert!(ops::attention_mma(Float::Bf16, shape(128), &places(at(0, 132)), 1.0).is_none());
-    let sm90 = |float, d, places| ops::attention_sm90(float, shape(d), &places, 1.0, y.ptr()).is_some();
+    let sm90 = |float, d, places| ops::attention_sm90(float, shape(d), &places, None, 1.0, y.ptr()).is_some();
     assert!(sm90(Float::Bf16, 128, aligned) && sm90(Float::F16, 128, aligned));
     assert!(!sm90(Float::F32, 128, aligned) && !sm90(Float::Bf16, 64, aligned));
     assert!(!sm90(Float::Bf16, 128, places(at(2, 128))) && !sm90(Float::Bf16, 128, places(at(0, 132))));
