@@ -23,7 +23,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, result
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, DeviceId};
 
-pub use cudnn::{Cudnn, CudnnError};
+pub use cudnn::{Cudnn, CudnnError, compiles_for};
 pub use error::GpuError;
 pub use gemm::{Epilogue, Gemm, GemmPlaces, Operand};
 pub use images::{IMAGES, Image, Target, images_for};

@@ -14,6 +14,7 @@ pub(super) enum Kind {
     Graph = 15,
     VariantPack = 16,
     Tensor = 17,
+    DeviceProperties = 38,
     Attention = 41,
 }
 
@@ -26,6 +27,7 @@ pub(super) enum Value<'a> {
     Ints(&'a [i64]),
     Pointers(&'a [*mut c_void]),
     HeuristicMode(c_int),
+    Text(&'a str),
     Descriptor(&'a Descriptor),
 }
 
@@ -95,6 +97,7 @@ impl Descriptor {
             Value::Ints(ints) => set(TYPE_INT64, ints.len(), ints.as_ptr().cast()),
             Value::Pointers(pointers) => set(6, pointers.len(), pointers.as_ptr().cast()),
             Value::HeuristicMode(mode) => set(8, 1, (&raw const mode).cast()),
+            Value::Text(text) => set(24, text.len(), text.as_ptr().cast()),
             Value::Descriptor(other) => set(TYPE_DESCRIPTOR, 1, (&raw const other.raw).cast()),
         }
     }

@@ -1,4 +1,5 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
 
@@ -7,7 +8,10 @@ use super::CudnnError;
 /// The first version with the fused attention operation in the form that cudnn-frontend asks for.
 const OLDEST: usize = 91301;
 
-const NAMES: [&str; 2] = ["libcudnn.so.9", "libcudnn.so"];
+const NAME: &str = "libcudnn.so.9";
+
+/// Where else than the loader does it is looked for: beside the program, bare or as `pip install --target lib` leaves it.
+const BESIDE: [&str; 2] = ["lib", "lib/nvidia/cudnn/lib"];
 
 pub(super) type Raw = *mut c_void;
 
@@ -17,6 +21,7 @@ pub(super) struct Library {
     destroy: unsafe extern "C" fn(Raw) -> c_int,
     set_stream: unsafe extern "C" fn(Raw, *mut c_void) -> c_int,
     error_string: unsafe extern "C" fn(c_int) -> *const c_char,
+    last_error: unsafe extern "C" fn(*mut c_char, usize),
     pub create_descriptor: unsafe extern "C" fn(c_int, *mut Raw) -> c_int,
     pub destroy_descriptor: unsafe extern "C" fn(Raw) -> c_int,
     pub set_attribute: unsafe extern "C" fn(Raw, c_int, c_int, i64, *const c_void) -> c_int,
@@ -31,9 +36,12 @@ impl Library {
         let absent = |e: libloading::Error| CudnnError::Absent { reason: e.to_string() };
         // SAFETY: cuDNN's initialisers only prepare the library itself.
         #[allow(unsafe_code)]
-        let mut opened = NAMES.iter().map(|name| unsafe { libloading::Library::new(*name) });
-        let first = opened.next().expect("names");
-        let open = first.or_else(|error| opened.next().and_then(Result::ok).ok_or(error)).map_err(absent)?;
+        let open = |path: &Path| unsafe { libloading::Library::new(path) };
+        let program = std::env::current_exe().unwrap_or_default();
+        let mut beside = BESIDE.iter().map(|folder| program.with_file_name(folder).join(NAME));
+        let open = open(Path::new(NAME))
+            .or_else(|error| beside.find_map(|path| open(&path).ok()).ok_or(error))
+            .map_err(absent)?;
         // SAFETY: each symbol has the type that version 9's headers declare; the version is checked before any other
         // is called, and the library stays open as long as the pointers.
         #[allow(unsafe_code)]
@@ -49,6 +57,7 @@ impl Library {
                 destroy: *open.get(b"cudnnDestroy\0").map_err(absent)?,
                 set_stream: *open.get(b"cudnnSetStream\0").map_err(absent)?,
                 error_string: *open.get(b"cudnnGetErrorString\0").map_err(absent)?,
+                last_error: *open.get(b"cudnnGetLastErrorString\0").map_err(absent)?,
                 create_descriptor: *open.get(b"cudnnBackendCreateDescriptor\0").map_err(absent)?,
                 destroy_descriptor: *open.get(b"cudnnBackendDestroyDescriptor\0").map_err(absent)?,
                 set_attribute: *open.get(b"cudnnBackendSetAttribute\0").map_err(absent)?,
@@ -68,7 +77,25 @@ impl Library {
         // SAFETY: returns a string of the library's own for any number.
         #[allow(unsafe_code)]
         let answer = unsafe { CStr::from_ptr((self.error_string)(status)) };
-        Err(CudnnError::Status { what, answer: answer.to_string_lossy().into_owned() })
+        let mut answer = answer.to_string_lossy().into_owned();
+        if let Some(reason) = self.reason() {
+            answer = format!("{answer}: {reason}");
+        }
+        Err(CudnnError::Status { what, answer })
+    }
+
+    /// What cuDNN last complained of on this thread, the innermost of its reasons.
+    pub fn reason(&self) -> Option<String> {
+        let mut text = [0u8; 4096];
+        // SAFETY: writes a string of at most so many bytes, its end included.
+        #[allow(unsafe_code)]
+        unsafe {
+            (self.last_error)(text.as_mut_ptr().cast(), text.len());
+        }
+        let text = String::from_utf8_lossy(&text);
+        let text = text.split('\0').next()?;
+        let reason = text.split_once("Reason: ").map_or(text, |(_, rest)| rest);
+        reason.lines().next().map(str::trim).filter(|reason| !reason.is_empty()).map(str::to_owned)
     }
 }
 

@@ -5,16 +5,15 @@ mod library;
 mod plan;
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::cuda_backend::DeviceId;
 
 use self::library::{Handle, Library};
-use self::plan::{Plan, PlanKey};
+use self::plan::{Plan, PlanKey, Target};
 use super::{Gpu, GpuError};
-use crate::Float;
 use crate::ops::{AttentionPlaces, AttentionShape};
+use crate::{DevPtr, Float};
 
 /// Why cuDNN does not compute an attention.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +41,15 @@ pub enum CudnnError {
         queries: usize,
         /// Keys.
         keys: usize,
+    },
+    /// It has no engine for any attention: it compiles them on this machine, and something it needs for that is missing.
+    #[error(
+        "cudnn: it cannot compile attention here: {reason}: put CUDA's libnvrtc where the loader finds it, or choose \
+         another attention"
+    )]
+    Unusable {
+        /// Its words.
+        reason: String,
     },
     /// Its answer.
     #[error("cudnn: {what}: {answer}")]
@@ -76,13 +84,14 @@ pub struct Cudnn {
 
 struct State {
     handle: Handle,
-    plans: HashMap<PlanKey, Plan>,
+    /// Also why there is none for a shape, so that it is not asked for again.
+    plans: HashMap<PlanKey, Result<Plan, CudnnError>>,
 }
 
 impl Cudnn {
     /// cuDNN for a GPU, opened at its first use; so is the reason why it cannot be.
     ///
-    /// Errors: [`CudnnError::Absent`], [`CudnnError::Version`], [`CudnnError::Status`].
+    /// Errors: [`CudnnError::Absent`], [`CudnnError::Version`], [`CudnnError::Unusable`], [`CudnnError::Status`].
     pub fn of(gpu: &Gpu) -> Result<Arc<Self>, CudnnError> {
         type Opened = HashMap<DeviceId, Result<Arc<Cudnn>, CudnnError>>;
         static OPENED: OnceLock<Mutex<Opened>> = OnceLock::new();
@@ -95,6 +104,7 @@ impl Cudnn {
         let stream = gpu.device().cuda_stream();
         stream.context().bind_to_thread().map_err(GpuError::driver("context"))?;
         let handle = Handle::new(library.clone(), stream.cu_stream().cast())?;
+        check_usable(&library, &Target::Handle(&handle))?;
         Ok(Self { library, state: Mutex::new(State { handle, plans: HashMap::new() }) })
     }
 
@@ -119,16 +129,43 @@ impl Cudnn {
         let State { handle, plans } = &mut *state;
         let stream = gpu.device().cuda_stream();
         stream.context().bind_to_thread().map_err(GpuError::driver("context"))?;
-        let plan = match plans.entry(key) {
-            Entry::Occupied(made) => made.into_mut(),
-            Entry::Vacant(vacant) => vacant.insert(Plan::make(&self.library, handle, key)?),
-        };
+        let plan =
+            plans.entry(key).or_insert_with(|| Plan::make(&self.library, &Target::Handle(handle), key));
+        let plan = plan.as_ref().map_err(Clone::clone)?;
         let workspace = gpu.scratch(plan.workspace_bytes().max(1))?;
         gpu.timed("cudnn", || {
             // SAFETY: the caller vouches for the places; the workspace has the size that the plan asks for.
             unsafe { plan.execute(&self.library, handle, places, scale, workspace.ptr()) }
         })
     }
+}
+
+/// Whether cuDNN compiles an attention for a GPU that need not be here, told by its properties as cuDNN writes them down
+/// (JSON): for tests, on machines without one.
+///
+/// Errors: as [`Cudnn::attend`]'s, and [`CudnnError::Status`] for properties that are no such.
+pub fn compiles_for(
+    properties: &str,
+    float: Float,
+    shape: AttentionShape,
+    places: &AttentionPlaces,
+) -> Result<(), CudnnError> {
+    let library = Arc::new(Library::open()?);
+    let key = PlanKey::new(float, shape, places).ok_or_else(|| no_engine(shape))?;
+    let properties = Target::described(&library, properties)?;
+    let target = Target::Properties(&properties);
+    check_usable(&library, &target)?;
+    Plan::make(&library, &target, key)?;
+    plan::arguments(&library, places, &1.0, DevPtr::NULL).map(drop)
+}
+
+/// That cuDNN has what it needs, said once with its reason and not as if it had no engine for one shape and the next.
+fn check_usable(library: &Arc<Library>, target: &Target<'_>) -> Result<(), CudnnError> {
+    if plan::engines(library, target, PlanKey::usual())?.is_empty() {
+        let reason = library.reason().unwrap_or_else(|| "it does not say why".into());
+        return Err(CudnnError::Unusable { reason });
+    }
+    Ok(())
 }
 
 fn no_engine(shape: AttentionShape) -> CudnnError {
