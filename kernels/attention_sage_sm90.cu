@@ -27,13 +27,13 @@ struct Consumer {
       : shared(shared),
         queries(matrix_descriptor(shared.queries + first * SAGE_DIM)),
         q_scale{q_scales[row], q_scales[row + 8]},
-        k_scales(k_scales + threadIdx.x % 4) {}
+        k_scales(k_scales + threadIdx.x % 4) {
+    clear_scores();
+  }
 
   // scores = q kT.
   __device__ __forceinline__ void start_scores(int tile) {
     k_scale = k_scales[tile * SAGE_KEY_SCALES];
-#pragma unroll
-    for (int i = 0; i < SUMS; i++) scores[i] = SCORE_ZERO;
     const uint64_t keys = matrix_descriptor(shared.keys.tile(tile));
     pin(scores);
     wgmma_fence();
@@ -80,6 +80,7 @@ struct Consumer {
     for (int i = 0; i < SUMS; i++) y[i] = y[i] * shrink[i % 4 / 2] + sums[i];
   }
 
+  // Also clears the scores: a turn at starting products is not spent on that.
   __device__ __forceinline__ void next_weights() {
     shrink[0] = next_shrink[0];
     shrink[1] = next_shrink[1];
@@ -92,6 +93,14 @@ struct Consumer {
                                      __int_as_float(low[5]));
       }
     }
+    clear_scores();
+  }
+
+ private:
+  __device__ __forceinline__ void clear_scores() {
+#pragma unroll
+    for (int i = 0; i < SUMS; i++) scores[i] = SCORE_ZERO;
+    pin(scores);
   }
 };
 
