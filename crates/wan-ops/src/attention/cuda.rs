@@ -48,9 +48,6 @@ impl Job<'_> {
     /// By the user's choice where it has a kernel for this format and shape, else by the fastest exact one.
     fn run(&self, choice: AttentionChoice, bias: DevPtr) -> Result<()> {
         let device = self.gpu.device();
-        if self.shape.queries == 0 {
-            return Ok(());
-        }
         if bias != DevPtr::NULL {
             return self.general(bias);
         }
@@ -171,6 +168,9 @@ fn attend(
 ) -> Result<()> {
     let gpu = Gpu::of(q.0.device())?;
     let (queries, heads, head_dim) = q.1.shape().dims3()?;
+    if queries == 0 {
+        return Ok(());
+    }
     let q = Tokens::new(q.0, q.1, float)?;
     let tokens = sources
         .iter()
