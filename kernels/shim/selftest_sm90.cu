@@ -23,6 +23,12 @@ struct Tiles {
     bulk_copy(a, from_a, A_BYTES, barrier);
     bulk_copy(b, from_b, B_BYTES, barrier);
   }
+  // All of the above, and waits for it.
+  __device__ __forceinline__ void fill(const uint8_t* from_a, const uint8_t* from_b) const {
+    init();
+    copy(from_a, from_b);
+    barrier_wait(barrier, 0);
+  }
 };
 
 // y[64][128] from a thread's sums.
@@ -34,12 +40,18 @@ __device__ __forceinline__ void store(Sum* y, const Sum (&d)[64]) {
   }
 }
 
+// The same, once the products that were begun are in them.
+template <class Sum>
+__device__ __forceinline__ void store_products(Sum* y, const Sum (&d)[64]) {
+  wgmma_commit();
+  wgmma_wait<0>();
+  store(y, d);
+}
+
 KERNEL(selftest_wgmma_s8, 128, const uint8_t* a, const uint8_t* b, int* y) {
   DYNAMIC_SHARED(start);
   const Tiles tiles(start);
-  tiles.init();
-  tiles.copy(a, b);
-  barrier_wait(tiles.barrier, 0);
+  tiles.fill(a, b);
   int d[64];
   for (int i = 0; i < 64; i++) d[i] = 1000;
   wgmma_fence();
@@ -47,18 +59,14 @@ KERNEL(selftest_wgmma_s8, 128, const uint8_t* a, const uint8_t* b, int* y) {
     wgmma_s8(d, matrix_descriptor(tiles.a) + step * DESCRIPTOR_STEP,
              matrix_descriptor(tiles.b) + step * DESCRIPTOR_STEP);
   }
-  wgmma_commit();
-  wgmma_wait<0>();
-  store(y, d);
+  store_products(y, d);
 }
 
 // `a` has plain rows of 32 bytes.
 KERNEL(selftest_wgmma_e4m3, 128, const uint8_t* a, const uint8_t* b, float* y, int add) {
   DYNAMIC_SHARED(start);
   const Tiles tiles(start);
-  tiles.init();
-  tiles.copy(a, b);
-  barrier_wait(tiles.barrier, 0);
+  tiles.fill(a, b);
   const int lane = threadIdx.x % 32, row = int(threadIdx.x) / 32 * 16 + lane / 4;
   uint32_t fragment[4];
   for (int i = 0; i < 4; i++) memcpy(&fragment[i], a + (row + i % 2 * 8) * 32 + i / 2 * 16 + lane % 4 * 4, 4);
@@ -66,36 +74,28 @@ KERNEL(selftest_wgmma_e4m3, 128, const uint8_t* a, const uint8_t* b, float* y, i
   for (int i = 0; i < 64; i++) d[i] = 0.5f;
   wgmma_fence();
   wgmma_e4m3(d, fragment, matrix_descriptor(tiles.b), add != 0);
-  wgmma_commit();
-  wgmma_wait<0>();
-  store(y, d);
+  store_products(y, d);
 }
 
 // d = a bT over 64 values of bf16, both in shared memory.
 KERNEL(selftest_wgmma_scores, 128, const uint8_t* a, const uint8_t* b, float* y) {
   DYNAMIC_SHARED(start);
   const Tiles tiles(start);
-  tiles.init();
-  tiles.copy(a, b);
-  barrier_wait(tiles.barrier, 0);
+  tiles.fill(a, b);
   float d[64];
   wgmma_fence();
   for (int step = 0; step < 4; step++) {
     wgmma_scores(bf16(), d, matrix_descriptor(tiles.a) + step * DESCRIPTOR_STEP,
                  matrix_descriptor(tiles.b) + step * DESCRIPTOR_STEP, step > 0);
   }
-  wgmma_commit();
-  wgmma_wait<0>();
-  store(y, d);
+  store_products(y, d);
 }
 
 // d = 0.5 + a b over 64 rows of b, which has 128 columns in two halves. `a` has plain rows of 64 values.
 KERNEL(selftest_wgmma_values, 128, const uint8_t* a, const uint8_t* b, float* y) {
   DYNAMIC_SHARED(start);
   const Tiles tiles(start);
-  tiles.init();
-  tiles.copy(a, b);
-  barrier_wait(tiles.barrier, 0);
+  tiles.fill(a, b);
   const int lane = threadIdx.x % 32, row = int(threadIdx.x) / 32 * 16 + lane / 4;
   uint32_t fragment[4][4];
   for (int step = 0; step < 4; step++) {
@@ -109,9 +109,7 @@ KERNEL(selftest_wgmma_values, 128, const uint8_t* a, const uint8_t* b, float* y)
   for (int step = 0; step < 4; step++) {
     wgmma_values(bf16(), d, fragment[step], transposed_descriptor(tiles.b, B_BYTES / 2) + step * TRANSPOSED_STEP);
   }
-  wgmma_commit();
-  wgmma_wait<0>();
-  store(y, d);
+  store_products(y, d);
 }
 
 // Two warps in turns, as y says: warp 1 reads what warp 0 wrote before it came, and warp 0 what warp 1 did.
@@ -184,9 +182,7 @@ KERNEL(selftest_written_tile, 128, const uint8_t* x, int* y, int fenced) {
   int d[64] = {};
   wgmma_fence();
   wgmma_s8(d, matrix_descriptor(tiles.b), matrix_descriptor(tiles.b));
-  wgmma_commit();
-  wgmma_wait<0>();
-  store(y, d);
+  store_products(y, d);
 }
 
 enum BarrierMistake { NEVER, NOT_INITIALISED, NO_INIT_FENCE, TOO_MANY, LEFT };
