@@ -1,10 +1,13 @@
 // 8-bit attention on the tensor cores (mma.sync), head_dim 128: scores from int8 q and k, results from weights and v in
-// e4m3, or in the format of v where there is no e4m3 (compute capability 8.0 and 8.6). Layouts and the arithmetic of the
-// scores are in common/sage.cuh, quantising in sage_quantise.cu.
+// e4m3, or in f16 where mma.sync has no e4m3 of its own (all but compute capability 8.9 and 12). Layouts and the arithmetic of the scores are in
+// common/sage.cuh, quantising in sage_quantise.cu.
 //
 // A block computes 128 queries of one head, a warp 16 of them, which it keeps as fragments in registers. Tiles of 128
-// keys are in shared memory while the next ones are copied; they are taken in halves. The sums of half a tile are of
-// their own and added to the result as f32: tensor cores sum e4m3 with fewer bits than that.
+// keys are in shared memory while the next ones are copied; they are taken in halves.
+//
+// The sums of half a tile are of their own, in f16, and added to the result as f32 (Zhang et al., SageAttention2++, arXiv
+// 2505.21136): GeForce cards make products with f16 sums at twice the rate of f32 ones. The largest weight and the largest
+// value are such that HALF of their products stay below f16's limit.
 #include "common/ptx.cuh"
 #include "common/sage.cuh"
 
@@ -16,18 +19,12 @@ constexpr int STAGES = 2;
 static_assert(QUERIES == SAGE_TOKENS, "a block takes a tile of q");
 
 // v in e4m3.
-template <class T>
 struct Fp8Values {
   static constexpr float TOP = LOG2_E4M3_MAX;
   static constexpr int TILE = SAGE_TILE;  // bytes
   static constexpr int STEPS = HALF / 32;
+  static_assert(HALF * E4M3_MAX * SAGE_E4M3_F16_VALUE <= F16_MAX, "sums are f16");
 
-  const uint8_t* tiles;  // of this head
-  const float* scales;   // of its channels
-
-  __device__ __forceinline__ void copy(uint8_t* to, int tile, int) const {
-    for (int i = threadIdx.x; i < TILE / 16; i += THREADS) cp_async16(to + i * 16, tiles + int64_t(tile) * TILE + i * 16);
-  }
   // Weights of 32 keys as an operand; `weights` are the bits of floats.
   static __device__ __forceinline__ void pack(uint32_t (&a)[4], const int (&weights)[HALF / 8][4], int step) {
 #pragma unroll
@@ -43,52 +40,32 @@ struct Fp8Values {
     const int lane = threadIdx.x % WARP_SIZE;
     ldmatrix_x4(r, values + sage_piece(n * 8 + lane % 8 + lane / 16 * 8, (half * STEPS + step) * 2 + lane / 8 % 2));
   }
-  static __device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    mma_e4m3(d, a, b);
+  static __device__ __forceinline__ void mma(uint32_t (&d)[2], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    mma_e4m3_f16(d, a, b);
   }
-  __device__ __forceinline__ float scale(int channel) const { return scales[channel]; }
 };
 
-// v as it is, bf16 or f16: rows of 16 pieces, piece p of row r at p ^ (r % 8).
-template <class T>
-struct HalfValues {
-  static constexpr float TOP = 0.0f;
-  static constexpr int TILE = SAGE_TOKENS * SAGE_DIM * int(sizeof(T));
+// v in f16.
+struct F16Values {
+  static constexpr float TOP = SAGE_F16_TOP;
+  static constexpr int TILE = SAGE_F16_TILE;
   static constexpr int STEPS = HALF / 16;
+  static_assert(HALF * SAGE_F16_WEIGHT * SAGE_F16_VALUE <= F16_MAX, "sums are f16");
 
-  const T* rows;  // of this head
-  int64_t ld;
-
-  static __device__ __forceinline__ int piece(int row, int piece) { return row * SAGE_DIM * 2 + (piece ^ (row % 8)) * 16; }
-  __device__ __forceinline__ void copy(uint8_t* to, int tile, int s) const {
-    for (int i = threadIdx.x; i < TILE / 16; i += THREADS) {
-      const int row = i / 16, token = tile * SAGE_TOKENS + row;
-      cp_async16(to + piece(row, i % 16), rows + (token < s ? token : 0) * ld + i % 16 * 8, token < s);
-    }
-  }
-  static __device__ __forceinline__ uint32_t two(bf16, float low, float high) { return pack_bf16(low, high); }
-  static __device__ __forceinline__ uint32_t two(f16, float low, float high) { return pack_f16(low, high); }
   static __device__ __forceinline__ void pack(uint32_t (&a)[4], const int (&weights)[HALF / 8][4], int step) {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       const int(&w)[4] = weights[2 * step + i / 2];
-      a[i] = two(T(), __int_as_float(w[i % 2 * 2]), __int_as_float(w[i % 2 * 2 + 1]));
+      a[i] = pack_f16(__int_as_float(w[i % 2 * 2]), __int_as_float(w[i % 2 * 2 + 1]));
     }
   }
   static __device__ __forceinline__ void load(uint32_t (&r)[4], const uint8_t* values, int half, int step, int n) {
     const int lane = threadIdx.x % WARP_SIZE;
-    ldmatrix_x4_trans(r, values + piece(half * HALF + step * 16 + lane % 16, n + lane / 16));
+    ldmatrix_x4_trans(r, values + sage_f16_piece(half * HALF + step * 16 + lane % 16, n + lane / 16));
   }
-  static __device__ __forceinline__ void multiply(bf16, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    mma_bf16(d, a, b);
+  static __device__ __forceinline__ void mma(uint32_t (&d)[2], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    mma_f16_f16(d, a, b);
   }
-  static __device__ __forceinline__ void multiply(f16, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    mma_f16(d, a, b);
-  }
-  static __device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    multiply(T(), d, a, b);
-  }
-  __device__ __forceinline__ float scale(int) const { return 1.0f; }
 };
 
 // What a warp keeps: 16 queries, their results so far, and the state of the rows g and g + 8 of each lane.
@@ -161,7 +138,7 @@ struct Warp {
                                              const float (&shrink)[2]) {
 #pragma unroll
     for (int n = 0; n < SAGE_DIM / 8; n += 2) {
-      float sums[2][4] = {};
+      uint32_t sums[2][2] = {};  // of the channels of n and of n + 1: those of row g, and of row g + 8
 #pragma unroll
       for (int step = 0; step < Values::STEPS; step++) {
         uint32_t r[4];
@@ -170,51 +147,57 @@ struct Warp {
         Values::mma(sums[1], a[step], {r[2], r[3]});
       }
 #pragma unroll
-      for (int i = 0; i < 8; i++) y[n + i / 4][i % 4] = y[n + i / 4][i % 4] * shrink[i % 4 / 2] + sums[i / 4][i % 4];
+      for (int i = 0; i < 8; i++) {
+        float& to = y[n + i / 4][i % 4];
+        to = to * shrink[i % 4 / 2] + unpack_f16(sums[i / 4][i % 4 / 2], i % 2);
+      }
     }
   }
 
-  // Writes rows `row` + 0 .. 15 of [l, heads, 128] at one head.
+  // Writes rows `row` + 0 .. 15 of [l, heads, 128] at one head; `scales` are those of v.
   template <class T>
-  __device__ __forceinline__ void store(T* to, const Values& values, int64_t ld, int row, int l) const {
+  __device__ __forceinline__ void store(T* to, const float* scales, int64_t ld, int row, int l) const {
 #pragma unroll
     for (int h = 0; h < 2; h++) {
       const int mine = row + lane / 4 + 8 * h;
       store_row<SAGE_DIM>(to + mine * ld, rows[h].total, mine < l, false, [&](int n, int i) { return y[n][2 * h + i]; },
-                          [&](int channel) { return values.scale(channel); });
+                          [&](int channel) { return scales[channel]; });
     }
   }
 };
 
-template <class T, class Values>
+template <class Values, class T>
 __device__ __forceinline__ void attention(const uint8_t* q8, const float* q_scale, const uint8_t* k8,
-                                          const float* k_scale, const Values& v, T* y, int l, int s) {
+                                          const float* k_scale, const uint8_t* v8, const float* v_scale, T* y, int l,
+                                          int s) {
   DYNAMIC_SHARED(shared);
   uint8_t* keys = shared;
   uint8_t* values = shared + STAGES * SAGE_TILE;
   const int head = blockIdx.y, warp = threadIdx.x / WARP_SIZE;
   const int tiles = (s + SAGE_TOKENS - 1) / SAGE_TOKENS;
   const int64_t q_tile = int64_t(head) * gridDim.x + blockIdx.x, k_tile = int64_t(head) * tiles;
+  const auto copy = [&](uint8_t* to, const uint8_t* from, int bytes) {
+    for (int i = threadIdx.x; i < bytes / 16; i += THREADS) cp_async16(to + i * 16, from + i * 16);
+    cp_async_commit();
+  };
+  // Past the end nothing, which is a group of copies as well.
   const auto copy_keys = [&](int tile) {
-    uint8_t* to = keys + tile % STAGES * SAGE_TILE;
-    const uint8_t* from = k8 + (k_tile + tile) * SAGE_TILE;
-    for (int i = threadIdx.x; i < SAGE_TILE / 16; i += THREADS) cp_async16(to + i * 16, from + i * 16);
+    copy(keys + tile % STAGES * SAGE_TILE, k8 + (k_tile + tile) * SAGE_TILE, tile < tiles ? SAGE_TILE : 0);
+  };
+  const auto copy_values = [&](int tile) {
+    copy(values + tile % STAGES * Values::TILE, v8 + (k_tile + tile) * Values::TILE, tile < tiles ? Values::TILE : 0);
   };
 
   copy_keys(0);
-  cp_async_commit();
-  v.copy(values, 0, s);
-  cp_async_commit();
+  copy_values(0);
   Warp<Values> state;
   state.load_queries(q8 + q_tile * SAGE_TILE, q_scale + q_tile * SAGE_TOKENS, warp * 16);
   for (int tile = 0; tile < tiles; tile++) {
     const float scale = k_scale[(k_tile + tile) * SAGE_KEY_SCALES + state.lane % 4];
     cp_async_wait<1>();  // these keys
     __syncthreads();     // and nobody reads the last tile any more
-    if (tile + 1 < tiles) copy_keys(tile + 1);
-    cp_async_commit();
-    if (tile + 1 < tiles) v.copy(values + (tile + 1) % STAGES * Values::TILE, tile + 1, s);
-    cp_async_commit();
+    copy_keys(tile + 1);
+    copy_values(tile + 1);
     const int left = s - tile * SAGE_TOKENS;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -230,26 +213,18 @@ __device__ __forceinline__ void attention(const uint8_t* q8, const float* q_scal
     }
   }
   const int64_t ld = int64_t(gridDim.y) * SAGE_DIM;
-  state.store(y + int64_t(head) * SAGE_DIM, v, ld, int(blockIdx.x) * QUERIES + warp * 16, l);
+  state.store(y + int64_t(head) * SAGE_DIM, v_scale + head * SAGE_DIM, ld, int(blockIdx.x) * QUERIES + warp * 16, l);
 }
 
-#define ATTENTION_SAGE_FP8(T)                                                                                    \
-  KERNEL(attention_sage_fp8_##T, THREADS, const uint8_t* q8, const float* q_scale, const uint8_t* k8,            \
-         const float* k_scale, const uint8_t* v8, const float* v_scale, T* y, int l, int s) {                    \
-    const int tiles = (s + SAGE_TOKENS - 1) / SAGE_TOKENS;                                                       \
-    const Fp8Values<T> v = {v8 + int64_t(blockIdx.y) * tiles * SAGE_TILE, v_scale + blockIdx.y * SAGE_DIM};      \
-    attention<T>(q8, q_scale, k8, k_scale, v, y, l, s);                                                          \
+#define ATTENTION_SAGE(NAME, VALUES, T)                                                                              \
+  KERNEL(attention_sage_##NAME##_##T, THREADS, const uint8_t* q8, const float* q_scale, const uint8_t* k8,           \
+         const float* k_scale, const uint8_t* v8, const float* v_scale, T* y, int l, int s) {                        \
+    attention<VALUES>(q8, q_scale, k8, k_scale, v8, v_scale, y, l, s);                                               \
   }
-#define ATTENTION_SAGE_HALF(T)                                                                                   \
-  KERNEL(attention_sage_half_##T, THREADS, const uint8_t* q8, const float* q_scale, const uint8_t* k8,           \
-         const float* k_scale, const T* v, int64_t ldv, T* y, int l, int s) {                                    \
-    const HalfValues<T> values = {v + int64_t(blockIdx.y) * SAGE_DIM, ldv};                                      \
-    attention<T>(q8, q_scale, k8, k_scale, values, y, l, s);                                                     \
-  }
-// Hopper has a kernel of its own, and would emulate e4m3 products here.
-#if defined(WAN_SHIM) || (__CUDA_ARCH__ >= 890 && __CUDA_ARCH__ != 900)
-ATTENTION_SAGE_FP8(bf16)
-ATTENTION_SAGE_FP8(f16)
+// 9.0 and 10.0 would emulate e4m3 products by f16 ones.
+#if defined(WAN_SHIM) || __CUDA_ARCH__ == 890 || __CUDA_ARCH__ >= 1200
+ATTENTION_SAGE(fp8, Fp8Values, bf16)
+ATTENTION_SAGE(fp8, Fp8Values, f16)
 #endif
-ATTENTION_SAGE_HALF(bf16)
-ATTENTION_SAGE_HALF(f16)
+ATTENTION_SAGE(half, F16Values, bf16)
+ATTENTION_SAGE(half, F16Values, f16)

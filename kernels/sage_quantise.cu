@@ -51,7 +51,7 @@ __device__ __forceinline__ unsigned largest(const float (&x)[PER]) {
   return most;
 }
 
-// Sums of k and largest magnitudes of v over CHUNK tokens: [chunks, heads, 128] each. v may be null.
+// Sums of k and largest magnitudes of v over CHUNK tokens: [chunks, heads, 128] each.
 template <class T>
 __device__ __forceinline__ void statistics(const T* k, const T* v, int64_t ldk, int64_t ldv, int s, float* sums,
                                            unsigned* most) {
@@ -67,7 +67,6 @@ __device__ __forceinline__ void statistics(const T* k, const T* v, int64_t ldk, 
     load(x, k + head, ldk, token, s, channel);
 #pragma unroll
     for (int i = 0; i < PER; i++) sum[i] += x[i];
-    if (!v) continue;
     load(x, v + head, ldv, token, s, channel);
 #pragma unroll
     for (int i = 0; i < PER; i++) large[i] = max(large[i], magnitude(x[i]));
@@ -90,8 +89,10 @@ __device__ __forceinline__ void statistics(const T* k, const T* v, int64_t ldk, 
   most[at] = highest;
 }
 
-// The mean of k and the scale of v for each head and channel, from the chunks of sage_statistics. One block a head.
-KERNEL(sage_channels, 128, const float* sums, const unsigned* most, int chunks, int s, float* k_mean, float* v_scale) {
+// The mean of k for each head and channel, and the scale that brings v up to `limit`, from the chunks of sage_statistics.
+// One block a head.
+KERNEL(sage_channels, 128, const float* sums, const unsigned* most, int chunks, int s, float limit, float* k_mean,
+       float* v_scale) {
   const int64_t heads = gridDim.x, channel = int64_t(blockIdx.x) * SAGE_DIM + threadIdx.x;
   float sum = 0.0f;
   unsigned highest = 0;
@@ -100,7 +101,7 @@ KERNEL(sage_channels, 128, const float* sums, const unsigned* most, int chunks, 
     highest = max(highest, most[i * heads * SAGE_DIM + channel]);
   }
   k_mean[channel] = sum / s;
-  v_scale[channel] = scales(highest, E4M3_MAX).y;
+  v_scale[channel] = scales(highest, limit).y;
 }
 
 // A tile of q and its scales, times `factor`.
@@ -151,7 +152,13 @@ __device__ __forceinline__ void quantise_k(const T* k, int64_t ld, int s, const 
   }
 }
 
-// A tile of v, transposed, each channel over its scale.
+// Factors of a thread's channels of v.
+__device__ __forceinline__ void inverse(float (&factor)[PER], const float* scale) {
+#pragma unroll
+  for (int i = 0; i < PER; i++) factor[i] = 1.0f / scale[i];
+}
+
+// A tile of v in e4m3, transposed, each channel over its scale.
 template <class T>
 __device__ __forceinline__ void quantise_v(const T* v, int64_t ld, int s, const float* scale, uint8_t* v8) {
   constexpr int LD = SAGE_TOKENS + 4;
@@ -159,8 +166,7 @@ __device__ __forceinline__ void quantise_v(const T* v, int64_t ld, int s, const 
   const int channel = threadIdx.x % LANES * PER;
   const int64_t head = int64_t(blockIdx.y) * SAGE_DIM, tile = int64_t(blockIdx.y) * gridDim.x + blockIdx.x;
   float factor[PER];
-#pragma unroll
-  for (int i = 0; i < PER; i++) factor[i] = 1.0f / scale[head + channel + i];
+  inverse(factor, scale + head + channel);
   for (int row = threadIdx.x / LANES; row < SAGE_TOKENS; row += ROWS) {
     float x[PER];
     load(x, v + head, ld, int(blockIdx.x) * SAGE_TOKENS + row, s, channel);
@@ -183,6 +189,23 @@ __device__ __forceinline__ void quantise_v(const T* v, int64_t ld, int s, const 
   }
 }
 
+// A tile of v in f16, each channel over its scale.
+template <class T>
+__device__ __forceinline__ void halve_v(const T* v, int64_t ld, int s, const float* scale, uint8_t* v16) {
+  const int channel = threadIdx.x % LANES * PER;
+  const int64_t head = int64_t(blockIdx.y) * SAGE_DIM, tile = int64_t(blockIdx.y) * gridDim.x + blockIdx.x;
+  float factor[PER];
+  inverse(factor, scale + head + channel);
+  for (int row = threadIdx.x / LANES; row < SAGE_TOKENS; row += ROWS) {
+    float x[PER];
+    load(x, v + head, ld, int(blockIdx.x) * SAGE_TOKENS + row, s, channel);
+    Pack<f16, PER> pack;
+#pragma unroll
+    for (int i = 0; i < PER; i++) pack.values[i] = from_float<f16>(x[i] * factor[i]);
+    store_pack(reinterpret_cast<f16*>(v16 + tile * SAGE_F16_TILE + sage_f16_piece(row, channel / PER)), pack);
+  }
+}
+
 #define SAGE_QUANTISE(T)                                                                                             \
   KERNEL(sage_statistics_##T, THREADS, const T* k, const T* v, int64_t ldk, int64_t ldv, int s, float* sums,         \
          unsigned* most) {                                                                                           \
@@ -196,6 +219,9 @@ __device__ __forceinline__ void quantise_v(const T* v, int64_t ld, int s, const 
   }                                                                                                                  \
   KERNEL(sage_quantise_v_##T, THREADS, const T* v, int64_t ld, int s, const float* scale, uint8_t* v8) {             \
     quantise_v<T>(v, ld, s, scale, v8);                                                                              \
+  }                                                                                                                  \
+  KERNEL(sage_halve_v_##T, THREADS, const T* v, int64_t ld, int s, const float* scale, uint8_t* v16) {               \
+    halve_v<T>(v, ld, s, scale, v16);                                                                                \
   }
 SAGE_QUANTISE(bf16)
 SAGE_QUANTISE(f16)

@@ -214,7 +214,7 @@ __device__ __forceinline__ void wgmma_s8(int (&d)[64], uint64_t a, uint64_t b) {
 #endif
 }
 
-// d = a bT, or d += a bT: 64 rows of 32 e4m3 in registers (those of a warp as in mma_e4m3), 128 in shared memory, sums
+// d = a bT, or d += a bT: 64 rows of 32 e4m3 in registers (those of a warp as in mma_e4m3_f16), 128 in shared memory, sums
 // f32 of fewer bits inside of the product.
 __device__ __forceinline__ void wgmma_e4m3(float (&d)[64], const uint32_t (&a)[4], uint64_t b, bool add) {
 #ifdef WAN_SHIM

@@ -163,30 +163,7 @@ __device__ __forceinline__ void mma_s8(int (&d)[4], const uint32_t (&a)[4], cons
 #endif
 }
 
-// Whether this architecture multiplies e4m3 fragments; mma_e4m3 and mma_e4m3_f16 trap elsewhere.
-#if defined(WAN_SHIM) || (defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890)
-constexpr bool HAS_MMA_E4M3 = true;
-#else
-constexpr bool HAS_MMA_E4M3 = false;
-#endif
-
-// d += a b: 16x32 and 32x8 e4m3, sums f32.
-__device__ __forceinline__ void mma_e4m3(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-#ifdef WAN_SHIM
-  shim::multiply<shim::E4m3Cells>(d, a, b);
-#elif __CUDA_ARCH__ >= 890
-  asm volatile(
-      "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-#else
-  (void)d, (void)a, (void)b;
-  __trap();
-#endif
-}
-
-// d += a b: 16x32 and 32x8 e4m3, sums f16, laid out as in mma_f16_f16.
+// d += a b: 16x32 and 32x8 e4m3, sums f16, laid out as in mma_f16_f16. Traps below 8.9, which has none.
 __device__ __forceinline__ void mma_e4m3_f16(uint32_t (&d)[2], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #ifdef WAN_SHIM
   shim::multiply_f16<shim::E4m3Cells>(d, a, b);

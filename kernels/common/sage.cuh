@@ -1,7 +1,7 @@
 // 8-bit attention (Zhang et al., SageAttention2, arXiv 2411.10958): how q, k and v lie in memory, and the arithmetic of
 // its scores. head_dim 128.
 //
-// q and k: int8, 128 tokens of a head to a tile; v: e4m3, a tile is 128 channels of 128 tokens. A tile is 128 rows of
+// q and k: int8, 128 tokens of a head to a tile; v: e4m3, a tile is 128 channels of 128 tokens. Such a tile is 128 rows of
 // 128 bytes, which are 8 pieces of 16; piece p of row r lies at p ^ (r % 8). That is the 128-byte swizzle of Hopper's
 // matrix descriptors, so that a tile is copied to shared memory as it is, and ldmatrix finds no bank twice. Tokens past
 // the end are zero.
@@ -9,6 +9,8 @@
 // The tokens of a row of v are permuted in groups of 16, so that the sums of scores, once rounded to e4m3, are already
 // the operand that multiplies v: a lane's sums of 16 keys are keys 2t, 2t+1, 2t+8, 2t+9, and its bytes of the operand
 // are columns 4t .. 4t+3.
+//
+// Or v is f16, 128 tokens of 128 channels to a tile: rows of 16 pieces, piece p of row r at p ^ (r % 8).
 //
 // A query has one scale (that of the softmax and log2 e included). The keys of a tile have four, one for those that a
 // lane meets: key % 8 / 2 is the lane's t. Then the scores of a lane and a row differ by integers times one factor.
@@ -19,10 +21,16 @@
 constexpr int SAGE_DIM = 128;
 constexpr int SAGE_TOKENS = 128;
 constexpr int SAGE_TILE = SAGE_TOKENS * SAGE_DIM;
+constexpr int SAGE_F16_TILE = SAGE_TOKENS * SAGE_DIM * 2;
 constexpr int SAGE_KEY_SCALES = 4;
 
 // Byte of a tile at which piece `piece` of row `row` lies.
 __device__ __forceinline__ int sage_piece(int row, int piece) { return row * SAGE_DIM + (piece ^ (row % 8)) * 16; }
+
+// The same of v in f16.
+__device__ __forceinline__ int sage_f16_piece(int row, int piece) {
+  return row * SAGE_DIM * 2 + (piece ^ (row % 8)) * 16;
+}
 
 // Column of token `token` of 0 .. 127 in the rows of v.
 __device__ __forceinline__ int sage_column(int token) {
@@ -38,6 +46,12 @@ constexpr int SCORE_NONE = 0;
 
 // The largest weight, to base 2, where weights are rounded to e4m3: all of the format is used.
 constexpr float LOG2_E4M3_MAX = 8.807354922f;
+
+// The largest weight in f16, also to base 2, and the largest values beside either kind of weight where 64 products are
+// summed in f16. Values beside e4m3 weights that are summed in f32 use all of e4m3.
+constexpr float SAGE_F16_WEIGHT = 32.0f, SAGE_F16_TOP = 5.0f;
+constexpr float SAGE_F16_VALUE = 31.75f;
+constexpr float SAGE_E4M3_F16_VALUE = 2.25f;
 
 // One row of a lane's scores.
 struct SageRow {

@@ -17,6 +17,7 @@ struct e4m3 {
 };
 
 constexpr float E4M3_MAX = 448.0f;
+constexpr float F16_MAX = 65504.0f;
 
 __device__ __forceinline__ float to_float(float x) { return x; }
 
@@ -147,6 +148,17 @@ __device__ __forceinline__ uint32_t pack_f16(float low, float high) {
   uint32_t word;
   memcpy(&word, &pair, 4);
   return word;
+#endif
+}
+
+// The low (0) or the high (1) one of two.
+__device__ __forceinline__ float unpack_f16(uint32_t pair, int i) {
+#ifdef WAN_SHIM
+  return shim::f16_to_float(uint16_t(pair >> 16 * i));
+#else
+  __half2 both;
+  memcpy(&both, &pair, 4);
+  return i == 0 ? __low2float(both) : __high2float(both);
 #endif
 }
 

@@ -57,7 +57,6 @@ __device__ __forceinline__ int place_of(int i) {
 SELFTEST_MMA(mma_bf16, float, mma_bf16)
 SELFTEST_MMA(mma_f16, float, mma_f16)
 SELFTEST_MMA(mma_s8, int, mma_s8)
-SELFTEST_MMA(mma_e4m3, float, mma_e4m3)
 
 #define SELFTEST_MMA_F16_SUMS(name, multiply)                                              \
   KERNEL(selftest_##name, 32, const uint8_t* a, const uint8_t* b, uint16_t* d) {           \

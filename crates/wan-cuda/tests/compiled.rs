@@ -7,14 +7,15 @@
 
 #![cfg(feature = "cuda")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use wan_cuda::gpu::{IMAGES, Image, Target, parse_report};
 
-/// How often an instruction, named without modifiers, may occur on some architectures; on all where none is named.
+/// How often an instruction, named without modifiers or with all, may occur on some architectures; on all where none is
+/// named.
 type Count = (&'static str, RangeInclusive<usize>, &'static [Target]);
 
 /// What a family of kernels is held to: those whose names begin so, in every format, on every architecture.
@@ -34,7 +35,7 @@ const fn family(kernels: &'static str, registers: u32, instructions: &'static [C
 }
 
 /// The longest name that fits counts. Tensor-core instructions are those of one unrolled tile: 128 `HMMA` are the two
-/// products of a warp's 32 queries with 64 keys of 128 channels.
+/// products of a warp's 16 queries with 64 keys of 128 channels.
 const FAMILIES: &[Family] = &[
     // 168 registers: three blocks of 128 threads.
     family(
@@ -55,11 +56,19 @@ const FAMILIES: &[Family] = &[
     family("attention_sm90_pack", 40, &[]),
     family("attention_mma_128", 240, &[("HMMA", 128..=128, EVERYWHERE), ("LDSM", 1..=72, EVERYWHERE)]),
     family("attention_mma_64", 168, &[("HMMA", 64..=64, EVERYWHERE), ("LDSM", 1..=36, EVERYWHERE)]),
-    family("attention_sage_half", 255, &[("IMMA", 64..=64, EVERYWHERE), ("HMMA", 128..=128, EVERYWHERE)]),
+    family(
+        "attention_sage_half",
+        248,
+        &[("IMMA", 64..=64, EVERYWHERE), ("HMMA.16816.F16", 128..=128, EVERYWHERE)],
+    ),
     family(
         "attention_sage_fp8",
-        255,
-        &[("IMMA", 64..=64, EVERYWHERE), ("QMMA", 64..=64, FP8_MMA), ("HMMA", 0..=0, FP8_MMA)],
+        208,
+        &[
+            ("IMMA", 64..=64, EVERYWHERE),
+            ("QMMA.16832.F16.E4M3.E4M3", 64..=64, FP8_MMA),
+            ("HMMA", 0..=0, FP8_MMA),
+        ],
     ),
     family("conv3d_wide", 192, &[("HMMA", 48..=48, EVERYWHERE), ("LDSM", 1..=14, EVERYWHERE)]),
     family("conv3d_narrow", 96, &[("HMMA", 8..=8, EVERYWHERE), ("LDSM", 1..=6, EVERYWHERE)]),
@@ -144,7 +153,7 @@ fn disassembler() -> Option<PathBuf> {
     Some(PathBuf::from(home).join("bin/nvdisasm")).filter(|path| path.is_file())
 }
 
-/// How often each instruction occurs in each kernel of an image.
+/// How often each instruction occurs in each kernel of an image, by its short name and by its whole one.
 fn instructions(disassembler: &Path, image: &Image) -> BTreeMap<String, BTreeMap<String, usize>> {
     let name = format!("wan-cuda-{}-{:?}-{}", image.file, image.target, std::process::id());
     let file = std::env::temp_dir().join(name.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
@@ -158,26 +167,30 @@ fn instructions(disassembler: &Path, image: &Image) -> BTreeMap<String, BTreeMap
         if let Some(name) = line.strip_prefix(".text.").and_then(|l| l.strip_suffix(':')) {
             kernel = name.to_string();
         } else if let Some(instruction) = instruction(line) {
-            *kernels.entry(kernel.clone()).or_default().entry(instruction.to_string()).or_default() += 1;
+            let count = kernels.entry(kernel.clone()).or_default();
+            let short = instruction.split('.').next().unwrap_or(instruction);
+            for name in BTreeSet::from([instruction, short]) {
+                *count.entry(name.to_string()).or_default() += 1;
+            }
         }
     }
     kernels
 }
 
-/// The name of a line's instruction without modifiers: `/*0a10*/  @!P0 HMMA.16816.F32.BF16 R4, ... ;` is HMMA.
+/// The name of a line's instruction: `/*0a10*/  @!P0 HMMA.16816.F32.BF16 R4, ... ;` is HMMA.16816.F32.BF16.
 fn instruction(line: &str) -> Option<&str> {
     let (address, rest) = line.trim_start().strip_prefix("/*")?.split_once("*/")?;
     if address.is_empty() || !address.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
     let name = rest.split_whitespace().find(|word| !word.starts_with('@'))?;
-    name.trim_end_matches(';').split('.').next()
+    Some(name.trim_end_matches(';'))
 }
 
 #[test]
 fn lines_of_the_disassembly_are_read() {
     let line = "        /*0a10*/                   @!P0 HMMA.16816.F32.BF16 R4, R8, R12, R4 ;";
-    assert_eq!(instruction(line), Some("HMMA"));
+    assert_eq!(instruction(line), Some("HMMA.16816.F32.BF16"));
     assert_eq!(instruction("        /*0010*/                   EXIT ;"), Some("EXIT"));
     assert_eq!(instruction("        .section .text.a,\"ax\",@progbits"), None);
     assert_eq!(family_of("conv3d_wide_ragged_bf16").unwrap().kernels, "conv3d_wide");

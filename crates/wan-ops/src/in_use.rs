@@ -58,7 +58,9 @@ mod gpu {
             }
             AttentionChoice::Sage => match sage_kernel(&gpu) {
                 SageKernel::Hopper | SageKernel::Fp8 => "sage (scores in int8, values in FP8)",
-                SageKernel::Half => "sage (scores in int8, values in 16 bits: this GPU has no FP8)",
+                SageKernel::Half => {
+                    "sage (scores in int8, values in f16: this GPU has no faster products for it)"
+                }
             },
         };
         Ok(format!("{name}, precision {precision}, attention {attention}"))

@@ -7,10 +7,27 @@ use crate::{DevPtr, Float, Launch};
 pub enum SageKernel {
     /// Compute capability 9.0: int8 scores, e4m3 weights and values, by warpgroups.
     Hopper,
-    /// Compute capability 8.9, 10 and later: the same by warps.
+    /// Compute capability 8.9 and 12: the same by warps.
     Fp8,
-    /// Any: int8 scores, weights and values in the format of the inputs.
+    /// Any: int8 scores, weights and values in f16.
     Half,
+}
+
+impl SageKernel {
+    /// Bytes of one of v's values.
+    fn value_bytes(self) -> usize {
+        if self == Self::Half { 2 } else { 1 }
+    }
+
+    /// What the largest of v's values becomes, as in `kernels/common/sage.cuh`: all of e4m3 where products are summed
+    /// in f32, and otherwise what f16 holds the sums of.
+    fn largest_value(self) -> f32 {
+        match self {
+            Self::Hopper => 448.0,
+            Self::Fp8 => 2.25,
+            Self::Half => 31.75,
+        }
+    }
 }
 
 /// 8-bit attention (Zhang et al., SageAttention2, arXiv 2411.10958), with what lies in scratch memory between its
@@ -38,7 +55,7 @@ struct Parts {
     q_scale: DevPtr,
     k8: DevPtr,
     k_scale: DevPtr,
-    v8: DevPtr,
+    v_tiles: DevPtr,
     v_scale: DevPtr,
     k_mean: DevPtr,
     sums: DevPtr,
@@ -78,18 +95,30 @@ impl Sage {
         let at = self.parts(scratch);
         let name = |bf16, f16| if float == Float::Bf16 { bf16 } else { f16 };
         let launch = |kernel, grid, args| Launch::new(kernel, 0, THREADS, args).with_grid(grid);
-        let v_measured = if self.kernel == SageKernel::Half { DevPtr::NULL } else { v.at };
-        let mut launches = vec![
+        let (halve_v, quantise_v) = (
+            name("sage_halve_v_bf16", "sage_halve_v_f16"),
+            name("sage_quantise_v_bf16", "sage_quantise_v_f16"),
+        );
+        let scale_v = if self.kernel == SageKernel::Half { halve_v } else { quantise_v };
+        Some(vec![
             launch(
                 name("sage_statistics_bf16", "sage_statistics_f16"),
                 [chunks, heads, 1],
-                args![k.at, v_measured, k.stride as i64, v.stride as i64, keys as i32, at.sums, at.most],
+                args![k.at, v.at, k.stride as i64, v.stride as i64, keys as i32, at.sums, at.most],
             ),
             Launch::new(
                 "sage_channels",
                 heads,
                 DIM as u32,
-                args![at.sums, at.most, chunks as i32, keys as i32, at.k_mean, at.v_scale],
+                args![
+                    at.sums,
+                    at.most,
+                    chunks as i32,
+                    keys as i32,
+                    self.kernel.largest_value(),
+                    at.k_mean,
+                    at.v_scale
+                ],
             ),
             launch(
                 name("sage_quantise_q_bf16", "sage_quantise_q_f16"),
@@ -108,16 +137,13 @@ impl Sage {
                 [tiles_k, heads, 1],
                 args![k.at, k.stride as i64, keys as i32, at.k_mean, at.k8, at.k_scale],
             ),
-        ];
-        if self.kernel != SageKernel::Half {
-            launches.push(launch(
-                name("sage_quantise_v_bf16", "sage_quantise_v_f16"),
+            launch(
+                scale_v,
                 [tiles_k, heads, 1],
-                args![v.at, v.stride as i64, keys as i32, at.v_scale, at.v8],
-            ));
-        }
-        launches.push(self.attention(float, places, &at));
-        Some(launches)
+                args![v.at, v.stride as i64, keys as i32, at.v_scale, at.v_tiles],
+            ),
+            self.attention(float, places, &at),
+        ])
     }
 
     fn attention(&self, float: Float, places: &AttentionPlaces, at: &Parts) -> Launch {
@@ -126,25 +152,32 @@ impl Sage {
         const HOPPER_THREADS: u32 = 384;
         const HOPPER_SHARED: usize = (1 + 2 * 3) * TILE + 1024;
         let AttentionShape { queries, keys, heads, .. } = self.shape;
-        let (l, s) = (queries as i32, keys as i32);
         let bf16 = float == Float::Bf16;
-        let fp8 = args![at.q8, at.q_scale, at.k8, at.k_scale, at.v8, at.v_scale, places.y, l, s];
-        let (v, ldv) = (places.v.at, places.v.stride as i64);
-        let half = args![at.q8, at.q_scale, at.k8, at.k_scale, v, ldv, places.y, l, s];
-        let (kernel, threads, shared, args) = match self.kernel {
+        let (kernel, threads, shared) = match self.kernel {
             SageKernel::Hopper => {
                 let name = if bf16 { "attention_sage_sm90_bf16" } else { "attention_sage_sm90_f16" };
-                (name, HOPPER_THREADS, HOPPER_SHARED, fp8)
+                (name, HOPPER_THREADS, HOPPER_SHARED)
             }
             SageKernel::Fp8 => {
                 let name = if bf16 { "attention_sage_fp8_bf16" } else { "attention_sage_fp8_f16" };
-                (name, THREADS, STAGES * 2 * TILE, fp8)
+                (name, THREADS, STAGES * 2 * TILE)
             }
             SageKernel::Half => {
                 let name = if bf16 { "attention_sage_half_bf16" } else { "attention_sage_half_f16" };
-                (name, THREADS, STAGES * 3 * TILE, half)
+                (name, THREADS, STAGES * 3 * TILE)
             }
         };
+        let args = args![
+            at.q8,
+            at.q_scale,
+            at.k8,
+            at.k_scale,
+            at.v_tiles,
+            at.v_scale,
+            places.y,
+            queries as i32,
+            keys as i32
+        ];
         let (tiles_q, ..) = self.tiles();
         Launch::new(kernel, 0, threads, args).with_grid([tiles_q, heads, 1]).with_shared(shared)
     }
@@ -165,13 +198,12 @@ impl Sage {
             at
         };
         let channels = heads * DIM * size_of::<f32>();
-        let v_tiles = if self.kernel == SageKernel::Half { 0 } else { tiles_k };
         Parts {
             q8: take(heads * tiles_q * TILE),
             q_scale: take(heads * tiles_q * TOKENS * size_of::<f32>()),
             k8: take(heads * tiles_k * TILE),
             k_scale: take(heads * tiles_k * KEY_SCALES * size_of::<f32>()),
-            v8: take(heads * v_tiles * TILE),
+            v_tiles: take(heads * tiles_k * TILE * self.kernel.value_bytes()),
             v_scale: take(channels),
             k_mean: take(channels),
             sums: take(chunks * channels),

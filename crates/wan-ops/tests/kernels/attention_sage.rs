@@ -109,6 +109,19 @@ fn outlying_channels() {
     }
 }
 
+/// Equal keys and one large value give the largest sums there can be: those in f16 must hold them.
+#[test]
+fn the_largest_sums() {
+    for (kernel, tolerance) in [(SageKernel::Hopper, 1e-2), (SageKernel::Fp8, 1e-2), (SageKernel::Half, 4e-3)]
+    {
+        let like = Inputs::random([20, 300, 1, 128], DType::BF16);
+        let same = |t: &Tensor, value: f32| Tensor::full(value, t.dims(), t.device()).unwrap();
+        let (k, v) = (same(&like.k, 0.5), same(&like.v, 1.0e4));
+        let [k, v] = [k, v].map(|t| t.to_dtype(DType::BF16).unwrap());
+        check(kernel, &Inputs { k, v, ..like }, 1.0, tolerance);
+    }
+}
+
 /// Scores of several hundred: a step of int8 is then a large part of a weight, but nothing overflows.
 #[test]
 fn large_scores() {
@@ -118,10 +131,12 @@ fn large_scores() {
     }
 }
 
-/// Equal keys have no deviation from their mean: every value counts the same.
+/// Equal keys have no deviation from their mean: every value counts the same, and what is left is the rounding of values
+/// (in e4m3 2.4 to 2.7 %, by where their largest lies between powers of two), of 150 here.
 #[test]
 fn equal_keys() {
-    for (kernel, tolerance) in [(SageKernel::Hopper, 3e-2), (SageKernel::Fp8, 3e-2), (SageKernel::Half, 4e-3)]
+    for (kernel, tolerance) in
+        [(SageKernel::Hopper, 3.2e-2), (SageKernel::Fp8, 3.2e-2), (SageKernel::Half, 4e-3)]
     {
         let mut inputs = Inputs::random([20, 150, 1, 128], DType::BF16);
         let one = inputs.k.narrow(0, 0, 1).unwrap();

@@ -92,7 +92,6 @@ fn matrix_instructions_multiply() {
     for (kernel, half_sums, dtype, depth) in [
         ("selftest_mma_bf16", None, DType::BF16, 16),
         ("selftest_mma_f16", None, DType::F16, 16),
-        ("selftest_mma_e4m3", None, DType::F8E4M3, 32),
         ("selftest_mma_f16_f16", Some(()), DType::F16, 16),
         ("selftest_mma_e4m3_f16", Some(()), DType::F8E4M3, 32),
     ] {
