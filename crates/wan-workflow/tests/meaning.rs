@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use support::{check, guide, native, with};
 use wan_core::progress::Stage;
 use wan_media::{FrameRate, OutputFormat};
-use wan_pipeline::{AttentionChoice, BlocksToSwap, Precision, TeaCache, TeaCacheMode, TilingChoice};
+use wan_pipeline::{
+    AttentionChoice, BlocksToSwap, ContextWindows, Precision, TeaCache, TeaCacheMode, TilingChoice,
+    WindowSchedule,
+};
 use wan_sampler::SchedulerKind;
 use wan_workflow::{NodeWork, Root, SaveKind, WANX_21_API, WANX_21_UI, convert, signatures};
 
@@ -154,6 +157,34 @@ fn teacache_is_that_of_its_node() {
     assert_eq!(teacache("cache_args", new(7, "e")), Some(expected));
     let expected = TeaCache { mode: TeaCacheMode::E0, end: Some(9), ..expected };
     assert_eq!(teacache("cache_args", new(-1, "e0")), Some(expected));
+}
+
+#[test]
+fn context_windows_are_those_of_their_node() {
+    let of_text = with(guide(), "52", "image_embeds", json!(["61", 0]));
+    let mut graph = with(of_text, "52", "context_options", json!(["60", 0]));
+    graph["60"] = json!({"class_type": "WanVideoContextOptions", "inputs": {
+        "context_schedule": "static_standard", "context_frames": 49, "context_stride": 8, "context_overlap": 12,
+        "freenoise": false, "verbose": false, "fuse_method": "linear"}});
+    graph["61"] = json!({"class_type": "WanVideoEmptyEmbeds", "inputs": {
+        "width": 832, "height": 480, "num_frames": 161}});
+    let encoder = graph["52"]["inputs"]["text_embeds"][0].as_str().unwrap().to_owned();
+    let graph = with(graph, &encoder, "positive_prompt", json!("waves | a storm"));
+    let request = check(&graph).unwrap().job.request;
+    let schedule = WindowSchedule::StaticStandard;
+    let windows = ContextWindows { schedule, frames: 49, stride: 8, overlap: 12, freenoise: false };
+    assert_eq!((request.context, request.prompts()), (Some(windows), vec!["waves", "a storm"]));
+
+    let errors = |graph: &Value| format!("{:?}", check(graph).unwrap_err());
+    assert!(errors(&with(graph.clone(), "60", "context_overlap", json!(60))).contains("context_overlap"));
+    assert!(
+        errors(&with(graph.clone(), "60", "context_schedule", json!("uniform_looped")))
+            .contains("not_in_list")
+    );
+    assert!(errors(&with(graph.clone(), "52", "image_embeds", json!(["50", 0]))).contains("text-to-video"));
+    let mut without = graph;
+    without["52"]["inputs"].as_object_mut().unwrap().remove("context_options");
+    assert_eq!(check(&without).unwrap().job.request.prompts(), ["waves"]);
 }
 
 #[test]

@@ -147,7 +147,7 @@ pub(super) const NODES: &[NodeClass] = &[
             link("model_to_offload", "WANVIDEOMODEL").optional().ignored(MEMORY),
         ])
         .outputs(&[output("WANVIDEOTEXTEMBEDS", "text_embeds")])
-        .note("of a positive prompt with `|` in it only the first part counts, as without context windows"),
+        .note("of a positive prompt with `|` in it only the first part counts, but with context windows"),
     NodeClass::new("WanVideoImageClipEncode", "WanVideo ImageClip Encode", PLACE)
         .inputs(&[
             link("clip_vision", "CLIP_VISION").alias(&["clip"]),
@@ -226,6 +226,20 @@ pub(super) const NODES: &[NodeClass] = &[
         ])
         .outputs(&[output("TEACACHEARGS", "teacache_args")])
         .note("distances are those to the step before, as TeaCache publishes it"),
+    NodeClass::new("WanVideoContextOptions", "WanVideo Context Options", PLACE)
+        .inputs(&[
+            choice("context_schedule", &["uniform_standard", "static_standard"], "uniform_standard")
+                .tip("whether windows move from step to step, or stay"),
+            int("context_frames", 81, 2, 1000).tip("frames of a window"),
+            int("context_stride", 4, 4, 100).tip("8 and more add windows that skip frames"),
+            int("context_overlap", 16, 4, 100).tip("frames that two windows have in common"),
+            boolean("freenoise", true).tip("later windows begin with the first one's noise in another order"),
+            boolean("verbose", false).ignored("progress is always told"),
+            choice("fuse_method", &["linear"], "linear").optional(),
+            link("reference_latent", "LATENT").optional().refused("further latents are not supported"),
+        ])
+        .outputs(&[output("WANVIDCONTEXT", "context_options")])
+        .note("for text-to-video; parts of the prompt between `|` follow each other"),
     NodeClass::new("WanVideoSampler", "WanVideo Sampler", PLACE)
         .inputs(&[
             link("model", "WANVIDEOMODEL"),
@@ -243,7 +257,7 @@ pub(super) const NODES: &[NodeClass] = &[
                 .optional()
                 .tip("image-to-video starts from noise: a value below 1 lowers the quality"),
             link("feta_args", "FETAARGS").optional().refused("Enhance-A-Video is not supported"),
-            link("context_options", "WANVIDCONTEXT").optional().refused("only the command line takes context windows (--context-frames)"),
+            link("context_options", "WANVIDCONTEXT").optional(),
             link("teacache_args", "TEACACHEARGS").alias(&["cache_args"]).optional(),
             boolean("batched_cfg", false).optional().ignored("both prompts go through each block together anyway"),
             choice("rope_function", &["comfy", "default", "comfy_chunked"], "comfy")

@@ -54,11 +54,8 @@ impl Conditioning {
 pub(super) fn wrapper(reader: &Reader<'_>, id: &str) -> Result<Conditioning> {
     let text = reader.source(id, "text_embeds")?.id;
     let loader = reader.source(&text, "t5")?.id;
-    let positive = reader.text(&text, "positive_prompt");
-    // Parts after a bar are for context windows, of which there are none.
-    let positive = positive.split('|').next().unwrap_or_default().trim();
     let base = Conditioning::of_text(
-        positive,
+        reader.text(&text, "positive_prompt"),
         reader.text(&text, "negative_prompt"),
         reader.model(&loader, "model_name")?,
         text,

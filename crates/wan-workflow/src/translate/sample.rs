@@ -2,8 +2,8 @@
 
 use wan_core::progress::Stage;
 use wan_pipeline::{
-    AttentionChoice, BlocksToSwap, GuidanceInterval, LoraChoice, Numerics, OutputRange, PipelineError,
-    Precision, Request, TeaCache, TeaCacheMode, TilingChoice,
+    AttentionChoice, BlocksToSwap, ContextWindows, GuidanceInterval, LoraChoice, Numerics, OutputRange,
+    PipelineError, Precision, Request, TeaCache, TeaCacheMode, TilingChoice, WindowSchedule,
 };
 use wan_sampler::SchedulerKind;
 use wan_vae::Tiling;
@@ -83,6 +83,14 @@ fn wrapper(reader: &Reader<'_>, id: &str) -> Result<(Transformer, Conditioning, 
             .map_or(BlocksToSwap::Auto, |swap| BlocksToSwap::Count(reader.size(&swap.id, "blocks_to_swap"))),
     };
     let conditioning = encode::wrapper(reader, id)?;
+    let windows = reader.linked(id, "context_options");
+    if windows.is_some() && conditioning.image.is_some() {
+        return reader.refuse(
+            id,
+            "context_options",
+            "context windows are for text-to-video; remove the image",
+        );
+    }
     let scheduler = match reader.text(id, "scheduler") {
         "dpm++" => SchedulerKind::DpmPp2M,
         "dpm++_sde" => SchedulerKind::DpmPpSde,
@@ -94,6 +102,7 @@ fn wrapper(reader: &Reader<'_>, id: &str) -> Result<(Transformer, Conditioning, 
         denoise_strength: reader.float(id, "denoise_strength"),
         riflex_freq_index: reader.size(id, "riflex_freq_index"),
         teacache: reader.linked(id, "teacache_args").map(|args| teacache(reader, &args.id, id)),
+        context: windows.map(|args| context_windows(reader, &args.id)),
         ..request(reader, id, scheduler, &transformer, &conditioning)
     };
     Ok((transformer, conditioning, request))
@@ -166,6 +175,20 @@ fn teacache(reader: &Reader<'_>, args: &str, sampler: &str) -> TeaCache {
         mode,
         start: Some(reader.size(args, "start_step")),
         end: Some(usize::try_from(reader.signed(args, "end_step")).unwrap_or(last)),
+    }
+}
+
+/// The node `args`. All but two schedules and one way to blend are refused where the graph is checked.
+fn context_windows(reader: &Reader<'_>, args: &str) -> ContextWindows {
+    ContextWindows {
+        schedule: match reader.text(args, "context_schedule") {
+            "static_standard" => WindowSchedule::StaticStandard,
+            _ => WindowSchedule::UniformStandard,
+        },
+        frames: reader.size(args, "context_frames"),
+        stride: reader.size(args, "context_stride"),
+        overlap: reader.size(args, "context_overlap"),
+        freenoise: reader.boolean(args, "freenoise"),
     }
 }
 
