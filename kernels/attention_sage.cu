@@ -96,7 +96,7 @@ struct Warp {
   // Sums of q kT over half a tile; keys from `keys` on are none.
   __device__ __forceinline__ void score(int (&s)[HALF / 8][4], const uint8_t* tile, int half, int keys) const {
 #pragma unroll
-    for (int n = 0; n < HALF / 8; n++) s[n][0] = s[n][1] = s[n][2] = s[n][3] = SCORE_ZERO;
+    for (int n = 0; n < HALF / 8; n++) s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0;
 #pragma unroll
     for (int k = 0; k < KSTEPS; k++) {
 #pragma unroll
@@ -117,25 +117,32 @@ struct Warp {
     }
   }
 
-  // Half a tile with `keys` keys or more than it holds.
-  __device__ __forceinline__ void attend(const uint8_t* tile, float k_scale, int half, int keys,
-                                         uint32_t (&a)[Values::STEPS][4], float (&shrink)[2]) {
-    int s[HALF / 8][4];
-    score(s, tile, half, keys);
+  template <bool MASKED>
+  __device__ __forceinline__ void weigh(int (&s)[HALF / 8][4], float k_scale) {
 #pragma unroll
     for (int h = 0; h < 2; h++) {
       const auto sum = [&](int i) -> int& { return s[i / 2][2 * h + i % 2]; };
-      const float factor = q_scale[h] * k_scale;
-      shrink[h] = keys < HALF ? rows[h].weigh<HALF / 4, true>(sum, factor, Values::TOP)
-                              : rows[h].weigh<HALF / 4, false>(sum, factor, Values::TOP);
+      rows[h].template rise<HALF / 4, MASKED>(sum, q_scale[h] * k_scale, Values::TOP);
+      rows[h].template weigh<HALF / 4, MASKED>(sum);
+    }
+  }
+
+  // Half a tile with `keys` keys or more than it holds.
+  __device__ __forceinline__ void attend(const uint8_t* tile, float k_scale, int half, int keys,
+                                         uint32_t (&a)[Values::STEPS][4]) {
+    int s[HALF / 8][4];
+    score(s, tile, half, keys);
+    if (keys < HALF) {
+      weigh<true>(s, k_scale);
+    } else {
+      weigh<false>(s, k_scale);
     }
 #pragma unroll
     for (int step = 0; step < Values::STEPS; step++) Values::pack(a[step], s, step);
   }
 
   // y = shrink y + weights v.
-  __device__ __forceinline__ void add_values(const uint8_t* values, int half, const uint32_t (&a)[Values::STEPS][4],
-                                             const float (&shrink)[2]) {
+  __device__ __forceinline__ void add_values(const uint8_t* values, int half, const uint32_t (&a)[Values::STEPS][4]) {
 #pragma unroll
     for (int n = 0; n < SAGE_DIM / 8; n += 2) {
       uint32_t sums[2][2] = {};  // of the channels of n and of n + 1: those of row g, and of row g + 8
@@ -149,7 +156,7 @@ struct Warp {
 #pragma unroll
       for (int i = 0; i < 8; i++) {
         float& to = y[n + i / 4][i % 4];
-        to = to * shrink[i % 4 / 2] + unpack_f16(sums[i / 4][i % 4 / 2], i % 2);
+        to = to * rows[i % 4 / 2].shrink + unpack_f16(sums[i / 4][i % 4 / 2], i % 2);
       }
     }
   }
@@ -203,13 +210,12 @@ __device__ __forceinline__ void attention(const uint8_t* q8, const float* q_scal
     for (int half = 0; half < 2; half++) {
       if (half * HALF >= left) break;
       uint32_t a[Values::STEPS][4];
-      float shrink[2];
-      state.attend(keys + tile % STAGES * SAGE_TILE, scale, half, left - half * HALF, a, shrink);
+      state.attend(keys + tile % STAGES * SAGE_TILE, scale, half, left - half * HALF, a);
       if (half == 0) {
         cp_async_wait<2>();  // these values
         __syncthreads();
       }
-      state.add_values(values + tile % STAGES * Values::TILE, half, a, shrink);
+      state.add_values(values + tile % STAGES * Values::TILE, half, a);
     }
   }
   const int64_t ld = int64_t(gridDim.y) * SAGE_DIM;

@@ -18,7 +18,7 @@ struct Consumer {
   float sums[SUMS];
   float y[SUMS] = {};
   uint32_t weights[STEPS][4];
-  float shrink[2], next_shrink[2];
+  float shrink[2];  // beside `sums`; what `rows` have is of the tile after
   SageRow rows[2];
 
   // `row`: this thread's first of the block's queries.
@@ -27,9 +27,7 @@ struct Consumer {
       : shared(shared),
         queries(matrix_descriptor(shared.queries + first * SAGE_DIM)),
         q_scale{q_scales[row], q_scales[row + 8]},
-        k_scales(k_scales + threadIdx.x % 4) {
-    clear_scores();
-  }
+        k_scales(k_scales + threadIdx.x % 4) {}
 
   // scores = q kT.
   __device__ __forceinline__ void start_scores(int tile) {
@@ -39,7 +37,7 @@ struct Consumer {
     wgmma_fence();
 #pragma unroll
     for (int step = 0; step < STEPS; step++) {
-      wgmma_s8(scores, queries + step * DESCRIPTOR_STEP, keys + step * DESCRIPTOR_STEP);
+      wgmma_s8(scores, queries + step * DESCRIPTOR_STEP, keys + step * DESCRIPTOR_STEP, step > 0);
     }
     wgmma_commit();
   }
@@ -56,34 +54,59 @@ struct Consumer {
     wgmma_commit();
   }
 
-  // Scores to weights, which stay in `scores` as the bits of floats.
+  // Row 0's scores become weights, which stay in `scores` as the bits of floats, while the products with the values of the
+  // tile before run; row 1's in take_rest, among other work: exponentials have a unit of their own.
   __device__ __forceinline__ void take_scores(int keys) {
-    const bool masked = keys < SAGE_TOKENS;
-    if (masked) {
+    if (keys < SAGE_TOKENS) {
 #pragma unroll
       for (int i = 0; i < SUMS; i++) {
         if (i / 4 * 8 + int(threadIdx.x) % 4 * 2 + i % 2 >= keys) scores[i] = SCORE_NONE;
       }
+      begin_weights<true>();
+    } else {
+      begin_weights<false>();
     }
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-      const auto sum = [&](int i) -> int& { return scores[i / 2 * 4 + 2 * h + i % 2]; };
-      const float factor = q_scale[h] * k_scale;
-      next_shrink[h] = masked ? rows[h].weigh<SUMS / 2, true>(sum, factor, LOG2_E4M3_MAX)
-                              : rows[h].weigh<SUMS / 2, false>(sum, factor, LOG2_E4M3_MAX);
+  }
+
+  template <bool VALUES>
+  __device__ __forceinline__ void take_rest(int keys) {
+    if (VALUES) pin(sums);
+    if (keys < SAGE_TOKENS) {
+      end_weights<true, VALUES>();
+      pin<1>(y);
+    } else {
+      end_weights<false, VALUES>();
+      // Not the same as above: what both branches end with would be moved behind them, away from the exponentials.
+      pin<2>(y);
     }
   }
 
   __device__ __forceinline__ void take_values() {
     pin(sums);
-#pragma unroll
-    for (int i = 0; i < SUMS; i++) y[i] = y[i] * shrink[i % 4 / 2] + sums[i];
+    add_values();
   }
 
-  // Also clears the scores: a turn at starting products is not spent on that.
-  __device__ __forceinline__ void next_weights() {
-    shrink[0] = next_shrink[0];
-    shrink[1] = next_shrink[1];
+ private:
+  // Of row h.
+  __device__ __forceinline__ auto row_scores(int h) {
+    return [this, h](int i) -> int& { return scores[i / 2 * 4 + 2 * h + i % 2]; };
+  }
+
+  template <bool MASKED>
+  __device__ __forceinline__ void begin_weights() {
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      rows[h].template rise<SUMS / 2, MASKED>(row_scores(h), q_scale[h] * k_scale, LOG2_E4M3_MAX);
+    }
+    rows[0].template weigh<SUMS / 2, MASKED>(row_scores(0));
+  }
+
+  template <bool MASKED, bool VALUES>
+  __device__ __forceinline__ void end_weights() {
+    rows[1].template weigh<SUMS / 2, MASKED>(row_scores(1));
+    if (VALUES) add_values();
+    shrink[0] = rows[0].shrink;
+    shrink[1] = rows[1].shrink;
 #pragma unroll
     for (int step = 0; step < STEPS; step++) {
 #pragma unroll
@@ -93,14 +116,11 @@ struct Consumer {
                                      __int_as_float(low[5]));
       }
     }
-    clear_scores();
   }
 
- private:
-  __device__ __forceinline__ void clear_scores() {
+  __device__ __forceinline__ void add_values() {
 #pragma unroll
-    for (int i = 0; i < SUMS; i++) scores[i] = SCORE_ZERO;
-    pin(scores);
+    for (int i = 0; i < SUMS; i++) y[i] = y[i] * shrink[i % 4 / 2] + sums[i];
   }
 };
 

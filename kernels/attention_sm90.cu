@@ -92,18 +92,24 @@ struct Consumer {
     wgmma_commit();
   }
 
+  // The exponentials are in both branches: with them behind a branch alone ptxas waits for the products before it takes
+  // them, which are to run meanwhile.
   __device__ __forceinline__ void take_scores(int keys) {
     if (keys < TOKENS) {
 #pragma unroll
       for (int i = 0; i < SUMS; i++) {
         if (i / 4 * 8 + int(threadIdx.x) % 4 * 2 + i % 2 >= keys) scores[i] = -INFINITY;
       }
+      weigh();
+    } else {
+      weigh();
     }
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-      const auto score = [&](int i) -> float& { return scores[i / 2 * 4 + 2 * h + i % 2]; };
-      shrink[h] = rows[h].weigh<SUMS / 2>(score, factor);
-    }
+  }
+
+  template <bool VALUES>
+  __device__ __forceinline__ void take_rest(int) {
+    if (VALUES) take_values();
+    next_weights();
   }
 
   __device__ __forceinline__ void take_values() { pin(y); }
@@ -120,6 +126,15 @@ struct Consumer {
     }
 #pragma unroll
     for (int i = 0; i < SUMS; i++) y[i] = 0.0f;
+  }
+
+ private:
+  __device__ __forceinline__ void weigh() {
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      const auto score = [&](int i) -> float& { return scores[i / 2 * 4 + 2 * h + i % 2]; };
+      shrink[h] = rows[h].weigh<SUMS / 2>(score, factor);
+    }
   }
 
   __device__ __forceinline__ void next_weights() {

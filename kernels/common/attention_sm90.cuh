@@ -99,8 +99,9 @@ struct Turns {
 };
 
 // A warpgroup's way through `s` keys, in the rings' tiles from `first` on. `state` has the steps of one tile: start_scores
-// and start_values start products, take_scores (of a tile of which `keys` or more exist) and take_values use their sums,
-// next_weights makes the operand of the next values. What the products in flight read and write stays untouched meanwhile.
+// and start_values start products; take_scores (of a tile of which `keys` or more exist) uses sums of scores while the
+// products with the values of the tile before run, and leaves alone what those read and write; take_rest adds these (if
+// there are VALUES) and makes the operand of the next; take_values only adds.
 template <int BYTES, class State>
 __device__ __forceinline__ void attend(State& state, const Shared<BYTES>& shared, int s, int first = 0) {
   const int tiles = tiles_of(s);
@@ -113,7 +114,7 @@ __device__ __forceinline__ void attend(State& state, const Shared<BYTES>& shared
   pin(state.scores);
   shared.keys.release(first);
   state.take_scores(s);
-  state.next_weights();
+  state.template take_rest<false>(s);
   for (int tile = 1; tile < tiles; tile++) {
     const int now = first + tile;
     shared.keys.wait(now);
@@ -125,11 +126,11 @@ __device__ __forceinline__ void attend(State& state, const Shared<BYTES>& shared
     wgmma_wait<1>();
     pin(state.scores);
     shared.keys.release(now);
-    state.take_scores(s - tile * TOKENS);
+    const int keys = s - tile * TOKENS;
+    state.take_scores(keys);
     wgmma_wait<0>();
     shared.values.release(now - 1);
-    state.take_values();
-    state.next_weights();
+    state.template take_rest<true>(keys);
   }
   const int last = first + tiles - 1;
   shared.values.wait(last);

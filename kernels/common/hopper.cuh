@@ -169,23 +169,24 @@ __device__ __forceinline__ void wgmma_wait() {
 #endif
 }
 
-// Keeps the compiler from moving uses of registers across this place: products write them unseen.
-template <int N>
+// Keeps the compiler from moving uses of registers across this place: products write them unseen. Places with numbers of
+// their own stay apart where two branches both end with one.
+template <int PLACE = 0, int N>
 __device__ __forceinline__ void pin(int (&d)[N]) {
 #ifdef WAN_SHIM
   (void)d;
 #else
 #pragma unroll
-  for (int i = 0; i < N; i++) asm volatile("" : "+r"(d[i])::"memory");
+  for (int i = 0; i < N; i++) asm volatile("// %1" : "+r"(d[i]) : "n"(PLACE) : "memory");
 #endif
 }
-template <int N>
+template <int PLACE = 0, int N>
 __device__ __forceinline__ void pin(float (&d)[N]) {
 #ifdef WAN_SHIM
   (void)d;
 #else
 #pragma unroll
-  for (int i = 0; i < N; i++) asm volatile("" : "+f"(d[i])::"memory");
+  for (int i = 0; i < N; i++) asm volatile("// %1" : "+f"(d[i]) : "n"(PLACE) : "memory");
 #endif
 }
 
@@ -203,14 +204,19 @@ __device__ __forceinline__ void pin(float (&d)[N]) {
   EIGHT_SUMS(kind, d, 0), EIGHT_SUMS(kind, d, 8), EIGHT_SUMS(kind, d, 16), EIGHT_SUMS(kind, d, 24),    \
       EIGHT_SUMS(kind, d, 32), EIGHT_SUMS(kind, d, 40), EIGHT_SUMS(kind, d, 48), EIGHT_SUMS(kind, d, 56)
 
-// d += a bT: 64 and 128 rows of 32 int8 in shared memory, sums int32.
-__device__ __forceinline__ void wgmma_s8(int (&d)[64], uint64_t a, uint64_t b) {
+// d = a bT, or d += a bT: 64 and 128 rows of 32 int8 in shared memory, sums int32.
+__device__ __forceinline__ void wgmma_s8(int (&d)[64], uint64_t a, uint64_t b, bool add) {
 #ifdef WAN_SHIM
-  shim::multiply_group<shim::S8Cells>(d, nullptr, a, b, {true, false});
+  shim::multiply_group<shim::S8Cells>(d, nullptr, a, b, {add, false});
 #else
-  asm volatile("wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 " SUMS_TEXT ", %64, %65, 1;\n"
-               : SUMS_OPERANDS("+r", d)
-               : "l"(a), "l"(b));
+  asm volatile(
+      "{\n"
+      ".reg .pred add;\n"
+      "setp.ne.b32 add, %66, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 " SUMS_TEXT ", %64, %65, add;\n"
+      "}\n"
+      : SUMS_OPERANDS("+r", d)
+      : "l"(a), "l"(b), "r"(int(add)));
 #endif
 }
 

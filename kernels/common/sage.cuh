@@ -37,12 +37,13 @@ __device__ __forceinline__ int sage_column(int token) {
   return token / 16 * 16 + token % 8 / 2 * 4 + token % 16 / 8 * 2 + token % 2;
 }
 
-// Sums of scores start here: 1.5 * 2^23 as a float. What is added as an integer below 2^22 is then added to the float
-// of the same bits, and no conversion is needed.
+// 1.5 * 2^23 as a float, and its bits: an integer below 2^22 that is added to the bits is added to the float, so that no
+// conversion is needed.
 constexpr int SCORE_ZERO = 0x4b400000;
 constexpr float SCORE_ZERO_FLOAT = 12582912.0f;
-// A sum that no score can be, for keys past the end.
-constexpr int SCORE_NONE = 0;
+// A sum that no score can be, below all, for keys past the end.
+constexpr int SCORE_NONE = -(1 << 22);
+static_assert(SAGE_DIM * 127 * 127 < -SCORE_NONE, "a product of int8");
 
 // The largest weight, to base 2, where weights are rounded to e4m3: all of the format is used.
 constexpr float LOG2_E4M3_MAX = 8.807354922f;
@@ -57,35 +58,45 @@ constexpr float SAGE_E4M3_F16_VALUE = 2.25f;
 struct SageRow {
   float most = -INFINITY;  // score
   float total = 0.0f;      // of this lane's weights
+  float shrink;            // what is summed before a tile counts that much beside it
 
-  // Turns sums (bits of floats, as above) into weights 2^(score - most + top), given the factor from sums to scores;
-  // returns what shrinks the weights and values summed before. `sum(i)` is the i-th of COUNT places.
+  // First takes a tile's largest sum, then turns its sums into weights 2^(score - most + top) (as the bits of floats).
+  // `factor`: from sums to scores; `sum(i)` is the i-th of COUNT places.
   template <int COUNT, bool MASKED, class Sum>
-  __device__ __forceinline__ float weigh(Sum sum, float factor, float top);
+  __device__ __forceinline__ void rise(const Sum& sum, float factor, float top);
+  template <int COUNT, bool MASKED, class Sum>
+  __device__ __forceinline__ void weigh(const Sum& sum);
+
+ private:
+  float factor, base;  // a weight's exponent is factor (SCORE_ZERO_FLOAT + sum) - base
 };
 
 template <int COUNT, bool MASKED, class Sum>
-__device__ __forceinline__ float SageRow::weigh(Sum sum, float factor, float top) {
+__device__ __forceinline__ void SageRow::rise(const Sum& sum, float factor, float top) {
   int largest = sum(0);
 #pragma unroll
   for (int i = 1; i < COUNT; i++) largest = max(largest, int(sum(i)));
-  float rise = (__int_as_float(largest) - SCORE_ZERO_FLOAT) * factor;
+  float rise = (__int_as_float(largest + SCORE_ZERO) - SCORE_ZERO_FLOAT) * factor;
   if (MASKED && largest == SCORE_NONE) rise = -INFINITY;
   rise = fmaxf(rise, __shfl_xor_sync(FULL_WARP, rise, 1));
   rise = fmaxf(rise, __shfl_xor_sync(FULL_WARP, rise, 2));
   rise = fmaxf(rise, most);
+  this->factor = factor;
   // Rounding moves this by less than half a step of the sums.
-  const float base = SCORE_ZERO_FLOAT * factor + (rise - top);
-  const float shrink = exp2_approx(most - rise);
+  base = SCORE_ZERO_FLOAT * factor + (rise - top);
+  shrink = exp2_approx(most - rise);
+  most = rise;
+}
+
+template <int COUNT, bool MASKED, class Sum>
+__device__ __forceinline__ void SageRow::weigh(const Sum& sum) {
   float weights = 0.0f;
 #pragma unroll
   for (int i = 0; i < COUNT; i++) {
-    float weight = exp2_approx(__int_as_float(sum(i)) * factor - base);
+    float weight = exp2_approx(__int_as_float(sum(i) + SCORE_ZERO) * factor - base);
     if (MASKED && sum(i) == SCORE_NONE) weight = 0.0f;
     weights += weight;
     sum(i) = __float_as_int(weight);
   }
-  most = rise;
   total = total * shrink + weights;
-  return shrink;
 }

@@ -167,6 +167,17 @@ __device__ __forceinline__ uint32_t pack_e4m3(float a, float b, float c, float d
 #ifdef WAN_SHIM
   return uint32_t(shim::float_to_e4m3(a)) | uint32_t(shim::float_to_e4m3(b)) << 8 |
          uint32_t(shim::float_to_e4m3(c)) << 16 | uint32_t(shim::float_to_e4m3(d)) << 24;
+#elif __CUDA_ARCH__ >= 890
+  uint32_t word;
+  asm("{\n"
+      ".reg .b16 low, high;\n"
+      "cvt.rn.satfinite.e4m3x2.f32 low, %2, %1;\n"
+      "cvt.rn.satfinite.e4m3x2.f32 high, %4, %3;\n"
+      "mov.b32 %0, {low, high};\n"
+      "}\n"
+      : "=r"(word)
+      : "f"(a), "f"(b), "f"(c), "f"(d));
+  return word;
 #else
   const uint32_t low = __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3);
   const uint32_t high = __nv_cvt_float2_to_fp8x2(make_float2(c, d), __NV_SATFINITE, __NV_E4M3);

@@ -57,7 +57,7 @@ KERNEL(selftest_wgmma_s8, 128, const uint8_t* a, const uint8_t* b, int* y) {
   wgmma_fence();
   for (int step = 0; step < 4; step++) {
     wgmma_s8(d, matrix_descriptor(tiles.a) + step * DESCRIPTOR_STEP,
-             matrix_descriptor(tiles.b) + step * DESCRIPTOR_STEP);
+             matrix_descriptor(tiles.b) + step * DESCRIPTOR_STEP, true);
   }
   store_products(y, d);
 }
@@ -164,7 +164,7 @@ KERNEL(selftest_product_mistake, 128, const uint8_t* x, int* y, int mistake) {
   if (mistake == ONE_WARP && threadIdx.x >= 32) return;
   int d[64] = {};
   if (mistake != NO_FENCE) wgmma_fence();
-  wgmma_s8(d, matrix_descriptor(tiles.a), matrix_descriptor(tiles.b));
+  wgmma_s8(d, matrix_descriptor(tiles.a), matrix_descriptor(tiles.b), true);
   wgmma_commit();
   if (mistake == OVERWRITTEN) tiles.copy(x, x);
   if (mistake == TOUCHED) d[17] = 3;
@@ -181,7 +181,7 @@ KERNEL(selftest_written_tile, 128, const uint8_t* x, int* y, int fenced) {
   __syncthreads();
   int d[64] = {};
   wgmma_fence();
-  wgmma_s8(d, matrix_descriptor(tiles.b), matrix_descriptor(tiles.b));
+  wgmma_s8(d, matrix_descriptor(tiles.b), matrix_descriptor(tiles.b), true);
   store_products(y, d);
 }
 

@@ -44,14 +44,14 @@ const FAMILIES: &[Family] = &[
         &[
             ("IGMMA", 8..=8, EVERYWHERE),
             ("QGMMA", 8..=8, EVERYWHERE),
-            ("MUFU", 1..=270, EVERYWHERE),
+            ("MUFU", 1..=280, EVERYWHERE),
             ("HMMA", 0..=0, EVERYWHERE),
         ],
     ),
     family(
         "attention_sm90",
         168,
-        &[("HGMMA", 64..=64, EVERYWHERE), ("MUFU", 1..=280, EVERYWHERE), ("HMMA", 0..=0, EVERYWHERE)],
+        &[("HGMMA", 64..=64, EVERYWHERE), ("MUFU", 1..=540, EVERYWHERE), ("HMMA", 0..=0, EVERYWHERE)],
     ),
     family("attention_sm90_pack", 40, &[]),
     family("attention_mma_128", 240, &[("HMMA", 128..=128, EVERYWHERE), ("LDSM", 1..=72, EVERYWHERE)]),
@@ -127,8 +127,9 @@ fn instructions_are_those_that_were_meant() {
         if !parse_report(image.report).iter().any(|r| family_of(r.kernel).is_some()) {
             continue;
         }
-        for (kernel, count) in instructions(&disassembler, image) {
+        for (kernel, listing) in listings(&disassembler, image) {
             let Some(family) = family_of(&kernel) else { continue };
+            let count = counts(&listing);
             kernels += 1;
             // Loads and stores of local memory: arrays that are not in registers.
             let local: [Count; 2] = [("STL", 0..=0, EVERYWHERE), ("LDL", 0..=0, EVERYWHERE)];
@@ -147,50 +148,93 @@ fn instructions_are_those_that_were_meant() {
     assert!(kernels > 0, "no kernel was found in what nvdisasm wrote");
 }
 
+/// Hopper's attentions are written so that a warpgroup weighs scores while its products with the values of the tile
+/// before run: between the wait for the scores (all but one group of products) and that for all. The compiler may wait
+/// earlier, and has.
+#[test]
+fn scores_are_weighed_while_products_run() {
+    let Some(disassembler) = disassembler() else {
+        eprintln!("not checked: no nvdisasm in CUDA_HOME");
+        return;
+    };
+    let hopper =
+        |kernel: &str| kernel.starts_with("attention_sage_sm90") || kernel.starts_with("attention_sm90_");
+    for image in machine_code().filter(|image| image.target == Target::Cubin(9, 0)) {
+        if !parse_report(image.report).iter().any(|r| hopper(r.kernel)) {
+            continue;
+        }
+        for (kernel, listing) in listings(&disassembler, image) {
+            if !hopper(&kernel) || kernel.contains("_pack_") {
+                continue;
+            }
+            let wait = |groups: usize| format!("DEPBAR.LE gsb0, {groups:#x}");
+            let after_scores = listing.iter().skip_while(|i| !i.contains(&wait(1)));
+            let between = after_scores.take_while(|i| !i.contains(&wait(0)));
+            let exponentials = between.filter(|i| i.starts_with("MUFU.EX2")).count();
+            // Of 64 scores a thread; the 8-bit kernel leaves half of them for later. Twice, as a tile may be the last.
+            assert!(exponentials >= 64, "{kernel}: found {exponentials} exponentials, expected 64 or more");
+        }
+    }
+}
+
 /// `nvdisasm` of the toolkit.
 fn disassembler() -> Option<PathBuf> {
     let home = ["CUDA_HOME", "CUDA_PATH"].iter().find_map(std::env::var_os)?;
     Some(PathBuf::from(home).join("bin/nvdisasm")).filter(|path| path.is_file())
 }
 
-/// How often each instruction occurs in each kernel of an image, by its short name and by its whole one.
-fn instructions(disassembler: &Path, image: &Image) -> BTreeMap<String, BTreeMap<String, usize>> {
+/// The instructions of each kernel of an image, in order.
+fn listings(disassembler: &Path, image: &Image) -> BTreeMap<String, Vec<String>> {
     let name = format!("wan-cuda-{}-{:?}-{}", image.file, image.target, std::process::id());
+    let name = format!("{name}-{:?}", std::thread::current().id());
     let file = std::env::temp_dir().join(name.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
     std::fs::write(&file, image.bytes).expect("a temporary file");
     let output = Command::new(disassembler).arg("-c").arg(&file).output().expect("nvdisasm");
     std::fs::remove_file(&file).expect("the temporary file");
     assert!(output.status.success(), "nvdisasm: {}", String::from_utf8_lossy(&output.stderr));
-    let mut kernels = BTreeMap::<String, BTreeMap<String, usize>>::new();
+    let mut kernels = BTreeMap::<String, Vec<String>>::new();
     let mut kernel = String::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         if let Some(name) = line.strip_prefix(".text.").and_then(|l| l.strip_suffix(':')) {
             kernel = name.to_string();
         } else if let Some(instruction) = instruction(line) {
-            let count = kernels.entry(kernel.clone()).or_default();
-            let short = instruction.split('.').next().unwrap_or(instruction);
-            for name in BTreeSet::from([instruction, short]) {
-                *count.entry(name.to_string()).or_default() += 1;
-            }
+            kernels.entry(kernel.clone()).or_default().push(instruction.to_string());
         }
     }
     kernels
 }
 
-/// The name of a line's instruction: `/*0a10*/  @!P0 HMMA.16816.F32.BF16 R4, ... ;` is HMMA.16816.F32.BF16.
+/// How often each instruction occurs, by its short name and by its whole one.
+fn counts(listing: &[String]) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for instruction in listing {
+        let name = instruction.split_whitespace().next().unwrap_or_default();
+        let short = name.split('.').next().unwrap_or(name);
+        for name in BTreeSet::from([name, short]) {
+            *counts.entry(name).or_default() += 1;
+        }
+    }
+    counts
+}
+
+/// A line's instruction: of `/*0a10*/  @!P0 HMMA.16816.F32.BF16 R4, ... ;` all from its name on.
 fn instruction(line: &str) -> Option<&str> {
     let (address, rest) = line.trim_start().strip_prefix("/*")?.split_once("*/")?;
     if address.is_empty() || !address.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
-    let name = rest.split_whitespace().find(|word| !word.starts_with('@'))?;
-    Some(name.trim_end_matches(';'))
+    let text = rest.trim_start();
+    let text = if text.starts_with('@') { text.split_once(' ')?.1.trim_start() } else { text };
+    Some(text.split(';').next()?.trim_end())
 }
 
 #[test]
 fn lines_of_the_disassembly_are_read() {
     let line = "        /*0a10*/                   @!P0 HMMA.16816.F32.BF16 R4, R8, R12, R4 ;";
-    assert_eq!(instruction(line), Some("HMMA.16816.F32.BF16"));
+    assert_eq!(instruction(line), Some("HMMA.16816.F32.BF16 R4, R8, R12, R4"));
+    let listing = [instruction(line).unwrap().to_string(), "HMMA.1688".to_string()];
+    let expected = [("HMMA", 2), ("HMMA.16816.F32.BF16", 1), ("HMMA.1688", 1)];
+    assert_eq!(counts(&listing), expected.into());
     assert_eq!(instruction("        /*0010*/                   EXIT ;"), Some("EXIT"));
     assert_eq!(instruction("        .section .text.a,\"ax\",@progbits"), None);
     assert_eq!(family_of("conv3d_wide_ragged_bf16").unwrap().kernels, "conv3d_wide");
