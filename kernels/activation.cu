@@ -15,8 +15,10 @@ __device__ __forceinline__ void activate_rows(const T* __restrict__ x, const flo
   float v[GROUP];
   load_group(v, x + row * dim, at, dim, packed);
   scale_group(v, scale_of(row_scale, row), bias, at, dim);
+  with_activation(activation, [&v](const auto& function) {
 #pragma unroll
-  for (int i = 0; i < GROUP; i++) v[i] = activate(v[i], activation);
+    for (int i = 0; i < GROUP; i++) v[i] = function(v[i]);
+  });
   store_group(y + row * dim, at, dim, packed, v);
 }
 
@@ -37,16 +39,20 @@ __device__ __forceinline__ void activate_quantise(const T* __restrict__ x, const
                                                   float* __restrict__ scale, int dim, int activation) {
   SHARED(float, partial, [WARP_SIZE]);
   const int64_t first = int64_t(blockIdx.x) * dim;
+  RawRow<T> raw;
+  raw.load(x + first, dim);
   Row row;
-  row.load(x + first, dim);
+  row.take(raw);
   row.scale(scale_of(row_scale, blockIdx.x), bias, dim);
-  row.map(dim, [=](float v, int) { return activate(v, activation); });
+  with_activation(activation, [&row](const auto& function) { row.map(function); });
   row.store_quantised(codes + first, scale + blockIdx.x, dim, partial);
 }
 
+// Two blocks of the longest rows on a multiprocessor, where it has the threads: one computes while the other waits.
 #define ACTIVATE_QUANTISE(T)                                                                         \
-  KERNEL(activate_quantise_##T, ROW_THREADS, const T* x, const float* row_scale, const float* bias,         \
-         e4m3* codes, float* scale, int dim, int activation) {                                       \
+  KERNEL_OCCUPANCY(activate_quantise_##T, ROW_THREADS, ROW_BLOCKS, const T* x,                       \
+                   const float* row_scale, const float* bias, e4m3* codes, float* scale, int dim,    \
+                   int activation) {                                                                 \
     activate_quantise<T>(x, row_scale, bias, codes, scale, dim, activation);                         \
   }
 ACTIVATE_QUANTISE(f32)

@@ -31,16 +31,18 @@ __device__ __forceinline__ void channel_norm(const T* __restrict__ x, const floa
   if (!inside) return;
   const float factor = sqrtf(float(channels)) / fmaxf(sqrtf(squares), 1e-12f);
   const bool gamma_packed = groups_fit(gamma, channels);
+  with_activation(activation, [&](const auto& function) {
 #pragma unroll
-  for (int c = 0; c < CHANNEL_CHUNKS; c++) {
-    const int at = (c * lanes + lane) * GROUP;
-    if (at >= channels) break;
-    float g[GROUP];
-    load_group(g, gamma, at, channels, gamma_packed);
+    for (int c = 0; c < CHANNEL_CHUNKS; c++) {
+      const int at = (c * lanes + lane) * GROUP;
+      if (at >= channels) break;
+      float g[GROUP];
+      load_group(g, gamma, at, channels, gamma_packed);
 #pragma unroll
-    for (int i = 0; i < GROUP; i++) v[c][i] = activate(v[c][i] * factor * g[i], activation);
-    store_group(y + voxel * channels, at, channels, packed, v[c]);
-  }
+      for (int i = 0; i < GROUP; i++) v[c][i] = function(v[c][i] * factor * g[i]);
+      store_group(y + voxel * channels, at, channels, packed, v[c]);
+    }
+  });
 }
 
 #define CHANNEL_NORM(T)                                                                              \

@@ -1,9 +1,9 @@
 // The residual stream: x' = x + gate (row_scale y + bias), alone or with the layer norm of x' in the same pass.
 #include "common/row.cuh"
 
-// One row a block. `y` null: x' = x; `gate`, `row_scale` null: 1; `bias` null: 0; `sum` null: x' is not written; `factor` null: no affine part,
-// else normed * (factor + factor_offset) + summand. `scale` is used only where the normed row is e4m3: one factor
-// for each row. What is normalised is x' in f32, before it is rounded to x's type.
+// One row a block. `y` null: x' = x; `gate`, `row_scale` null: 1; `bias` null: 0; `sum` null: x' is not written;
+// `factor` null: no affine part, else normed * (factor + factor_offset) + summand. `scale` is used only where the normed
+// row is e4m3: one factor for each row. What is normalised is x' in f32, before it is rounded to x's type.
 template <class X, class Y, class N>
 __device__ __forceinline__ void residual_layer_norm(const X* __restrict__ x, const Y* __restrict__ y,
                                                     const float* __restrict__ row_scale,
@@ -15,17 +15,21 @@ __device__ __forceinline__ void residual_layer_norm(const X* __restrict__ x, con
                                                     int dim, float eps) {
   SHARED(float, partial, [WARP_SIZE]);
   const int64_t first = int64_t(blockIdx.x) * dim;
+  RawRow<X> raw;
+  RawRow<Y> raw_added;
+  raw.load(x + first, dim);
+  raw_added.load(y ? y + first : nullptr, dim);
   Row row;
-  row.load(x + first, dim);
+  row.take(raw);
   if (y) {
-    const bool packed = groups_fit(y, dim);
     const float factor = scale_of(row_scale, blockIdx.x);
 #pragma unroll
     for (int c = 0; c < CHUNKS; c++) {
       float added[GROUP], gates[GROUP];
-      load_group(added, y + first, Row::at(c), dim, packed);
-      scale_group(added, factor, bias, Row::at(c), dim);
-      if (gate) load_group(gates, gate, Row::at(c), dim, groups_fit(gate, dim));
+#pragma unroll
+      for (int i = 0; i < GROUP; i++) added[i] = raw_added.value(c, i);
+      scale_group(added, factor, bias, chunk_start(c), dim);
+      if (gate) load_group(gates, gate, chunk_start(c), dim, groups_fit(gate, dim));
 #pragma unroll
       for (int i = 0; i < GROUP; i++) row.v[c][i] += gate ? gates[i] * added[i] : added[i];
     }
@@ -33,17 +37,18 @@ __device__ __forceinline__ void residual_layer_norm(const X* __restrict__ x, con
   if (sum) row.store(sum + first, dim);
 
   // Mean first, then squared distances from it: no cancellation.
-  const float mean = row.sum(dim, partial, [](float v) { return v; }) / dim;
-  const float variance = row.sum(dim, partial, [=](float v) { return (v - mean) * (v - mean); }) / dim;
+  const float mean = row.sum(partial, [](float v) { return v; }) / dim;
+  row.shift(-mean, dim);
+  const float variance = row.sum(partial, [](float v) { return v * v; }) / dim;
   const float inverse = rsqrtf(variance + eps);
 #pragma unroll
   for (int c = 0; c < CHUNKS; c++) {
 #pragma unroll
-    for (int i = 0; i < GROUP; i++) row.v[c][i] = (row.v[c][i] - mean) * inverse;
+    for (int i = 0; i < GROUP; i++) row.v[c][i] *= inverse;
     if (factor) {
       float factors[GROUP], summands[GROUP];
-      load_group(factors, factor, Row::at(c), dim, groups_fit(factor, dim));
-      load_group(summands, summand, Row::at(c), dim, groups_fit(summand, dim));
+      load_group(factors, factor, chunk_start(c), dim, groups_fit(factor, dim));
+      load_group(summands, summand, chunk_start(c), dim, groups_fit(summand, dim));
 #pragma unroll
       for (int i = 0; i < GROUP; i++) {
         row.v[c][i] = row.v[c][i] * (factors[i] + factor_offset) + summands[i];

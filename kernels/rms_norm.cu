@@ -1,8 +1,9 @@
 // RMS normalisation of rows, then, where a table is given, rotation of the adjacent pairs of each head.
 #include "common/row.cuh"
 
-// One row a block: y = x rsqrt(mean(x²) + eps) weight of x = row_scale x + bias (null: 1, 0). `rope` (null: none): for every row `head` floats, the
-// (cos, sin) of the head's pairs, the same for all heads; `dim` is a multiple of `head`, `head` of 2.
+// One row a block: y = x rsqrt(mean(x²) + eps) weight of x = row_scale x + bias (null: 1, 0). `rope` (null: none): for
+// every row `head` floats, the (cos, sin) of the head's pairs, the same for all heads; `dim` is a multiple of `head`,
+// `head` of 2.
 template <class T>
 __device__ __forceinline__ void rms_norm(const T* __restrict__ x, const float* __restrict__ row_scale,
                                          const float* __restrict__ bias, const float* __restrict__ weight,
@@ -10,25 +11,28 @@ __device__ __forceinline__ void rms_norm(const T* __restrict__ x, const float* _
                                          float eps) {
   SHARED(float, partial, [WARP_SIZE]);
   const int64_t first = int64_t(blockIdx.x) * dim;
-  Row row, weights;
-  row.load(x + first, dim);
-  row.scale(scale_of(row_scale, blockIdx.x), bias, dim);
+  RawRow<T> raw;
+  RawRow<float> weights;
+  raw.load(x + first, dim);
   weights.load(weight, dim);
-  const float mean = row.sum(dim, partial, [](float v) { return v * v; }) / dim;
+  Row row;
+  row.take(raw);
+  row.scale(scale_of(row_scale, blockIdx.x), bias, dim);
+  const float mean = row.sum(partial, [](float v) { return v * v; }) / dim;
   const float inverse = rsqrtf(mean + eps);
 #pragma unroll
   for (int c = 0; c < CHUNKS; c++) {
 #pragma unroll
-    for (int i = 0; i < GROUP; i++) row.v[c][i] *= inverse * weights.v[c][i];
+    for (int i = 0; i < GROUP; i++) row.v[c][i] *= inverse * weights.value(c, i);
   }
   if (rope) {
     const float* table = rope + int64_t(blockIdx.x) * head;
     const bool packed = groups_fit(table, head);
 #pragma unroll
     for (int c = 0; c < CHUNKS; c++) {
-      if (Row::at(c) >= dim) continue;
+      if (chunk_start(c) >= dim) continue;
       float angles[GROUP];
-      int column = Row::at(c) % head;
+      int column = chunk_start(c) % head;
       if (packed) {
         load_group(angles, table, column, head, true);
       } else {

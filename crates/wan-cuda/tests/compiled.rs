@@ -78,6 +78,8 @@ const FAMILIES: &[Family] = &[
     family("channel_norm", 80, &[]),
     family("gated_residual", 48, &[]),
     family("activate", 64, &[]),
+    // One block of the longest rows a multiprocessor; where there are threads for two the launch bounds make it 32.
+    family("activate_quantise", 72, &[]),
     family("dequantise", 32, &[]),
     family("sage_quantise", 96, &[]),
     family("sage_statistics", 64, &[]),
