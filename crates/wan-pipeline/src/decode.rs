@@ -3,16 +3,13 @@
 use std::cell::Cell;
 use std::time::Instant;
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use wan_core::progress::{CancelToken, Event, Observer, Stage};
-use wan_media::to_u8;
 
 use crate::finite::check_finite;
+use crate::frames::{self, FrameSink, Frames};
 use crate::memory::decode_mode;
 use crate::{DecodeMode, Models, OutputRange, Plan, Result};
-
-/// Takes frames in order, each `height * width * 3` bytes RGB.
-pub type FrameSink<'s> = dyn FnMut(&[u8]) -> Result<()> + 's;
 
 /// Decodes `latents` `[1, 16, F, h, w]` and hands over each frame as soon as it is known: at once where the
 /// output is clamped, after the last one where it is stretched between the video's extremes.
@@ -25,6 +22,21 @@ pub(crate) fn decode(
     cancel: &CancelToken,
 ) -> Result<()> {
     let start = Instant::now();
+    frames::beside(sink, plan.width * plan.height * 3, |to| {
+        decode_to(models, plan, latents, to, observer, cancel)
+    })?;
+    observer.on_event(&Event::Finished { stage: Stage::Decode, took: start.elapsed() });
+    Ok(())
+}
+
+fn decode_to(
+    models: &Models,
+    plan: &Plan,
+    latents: &Tensor,
+    to: &Frames,
+    observer: &dyn Observer,
+    cancel: &CancelToken,
+) -> Result<()> {
     let (mode, tiles) = decode_mode(&models.vae_sizes()?, plan, models.budget(), models.dtype())?;
     let total = match mode {
         DecodeMode::Whole | DecodeMode::TimeOuter => plan.latent.frames,
@@ -46,7 +58,7 @@ pub(crate) fn decode(
         let frames = frames.to_dtype(DType::F32)?; // [3, n, H, W], still on the device
         check_finite(&format!("decode of latent frame {number} of {}", plan.latent.frames), &frames)?;
         match plan.request.output_range {
-            OutputRange::Clamp => emit(&((frames + 1.0)? * 0.5)?, sink)?,
+            OutputRange::Clamp => frames::send(&((frames + 1.0)? * 0.5)?, to)?,
             OutputRange::Minmax => kept.push(frames.to_device(&Device::Cpu)?),
         }
         if mode != DecodeMode::TileOuter {
@@ -54,7 +66,7 @@ pub(crate) fn decode(
         }
         Ok(())
     };
-    // The VAE speaks wan_core's errors; the sink's own error is kept here and put back afterwards.
+    // The VAE speaks wan_core's errors; what it could not say is kept here and put back afterwards.
     let mut failed = None;
     let mut sink_frames = |frames| {
         take(frames).map_err(|e| {
@@ -79,14 +91,13 @@ pub(crate) fn decode(
     }
     outcome?;
     if plan.request.output_range == OutputRange::Minmax {
-        emit_stretched(kept, sink)?;
+        send_stretched(kept, to)?;
     }
-    observer.on_event(&Event::Finished { stage: Stage::Decode, took: start.elapsed() });
     Ok(())
 }
 
 /// Stretches so that the smallest value of the whole video becomes 0 and the largest 1.
-fn emit_stretched(kept: Vec<Tensor>, sink: &mut FrameSink<'_>) -> Result<()> {
+fn send_stretched(kept: Vec<Tensor>, to: &Frames) -> Result<()> {
     let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
     for frames in &kept {
         low = low.min(frames.min_all()?.to_scalar()?);
@@ -96,19 +107,7 @@ fn emit_stretched(kept: Vec<Tensor>, sink: &mut FrameSink<'_>) -> Result<()> {
     let (low, range) = if high > low { (low, high - low) } else { (-1.0, 2.0) };
     for frames in kept {
         let range = Tensor::new(range, &Device::Cpu)?;
-        emit(&(frames - f64::from(low))?.broadcast_div(&range)?, sink)?;
-    }
-    Ok(())
-}
-
-/// `frames`: `[3, n, H, W]` in [0, 1].
-fn emit(frames: &Tensor, sink: &mut FrameSink<'_>) -> Result<()> {
-    let frames = frames.permute((1, 2, 3, 0))?.contiguous()?; // [n, H, W, 3]
-    debug_assert_eq!(frames.dim(D::Minus1)?, 3);
-    for i in 0..frames.dim(0)? {
-        let values = frames.get(i)?.flatten_all()?.to_vec1::<f32>()?;
-        let bytes: Vec<u8> = values.into_iter().map(to_u8).collect();
-        sink(&bytes)?;
+        frames::send(&(frames - f64::from(low))?.broadcast_div(&range)?, to)?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod decode;
 mod denoise;
 mod error;
 mod finite;
+mod frames;
 mod images;
 mod kept;
 mod lora;
@@ -35,8 +36,8 @@ use wan_media::RgbImage;
 use wan_models::{ModelDescription, ModelFiles};
 
 pub use condition::{Conditioning, image_tensor};
-pub use decode::FrameSink;
 pub use error::{PipelineError, Result};
+pub use frames::FrameSink;
 pub use images::Images;
 pub use lora::LoraChoice;
 pub use memory::{
