@@ -1,10 +1,12 @@
 //! A model between two images: the embedded one with positions for the tokens of both.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
+use serde_json::{Value, json};
 use wan_core::progress::{CancelToken, Silent};
 use wan_core::testkit::{Golden, assert_close, distance};
 use wan_media::{Alpha, RgbImage, load_image};
@@ -13,8 +15,8 @@ use wan_pipeline::{Images, Job, Pipeline, Request};
 
 use crate::support::{Sandbox, assert_fails, repo_path, sample_image, stderr, stdout, tiny_args};
 
-/// Writes `dit.safetensors`, the embedded DiT with the positions of the golden file, and `model.toml`, which names it.
-fn write_model(sandbox: &Sandbox) {
+/// Writes the embedded DiT with the positions of the golden file.
+pub fn write_dit(path: &Path) {
     let positions = Golden::open("e2e/flf2v.io.safetensors").f32("emb_pos");
     let values: Vec<u8> = positions
         .flatten_all()
@@ -30,8 +32,12 @@ fn write_model(sandbox: &Sandbox) {
     let whole = SafeTensors::deserialize(&bytes).unwrap();
     let own = TensorView::new(Dtype::F32, positions.dims().to_vec(), &values).unwrap();
     let views = whole.iter().chain([("img_emb.emb_pos", own)]);
-    std::fs::write(sandbox.path("dit.safetensors"), safetensors::serialize(views, Some(metadata)).unwrap())
-        .unwrap();
+    std::fs::write(path, safetensors::serialize(views, Some(metadata)).unwrap()).unwrap();
+}
+
+/// Writes `dit.safetensors` and `model.toml`, which names it.
+fn write_model(sandbox: &Sandbox) {
+    write_dit(&sandbox.path("dit.safetensors"));
     let text = std::fs::read_to_string(repo_path("models/tiny.toml")).unwrap();
     let text: Vec<&str> = text
         .lines()
@@ -153,6 +159,45 @@ fn the_program_makes_the_video_between_two_images() {
     assert_fails(&output, 1, "absent.png: no such file");
 }
 
+/// The guide's graph, small, with the image `first.png` and the end image `end.png`.
+pub fn graph_between_two_images() -> Value {
+    let text = std::fs::read(repo_path("workflows/wanx-21.api.json")).unwrap();
+    let mut graph: Value = serde_json::from_slice(&text).unwrap();
+    graph["50"] = json!({"class_type": "WanVideoImageToVideoEncode", "inputs": {
+        "vae": ["43", 0], "width": 64, "height": 64, "num_frames": 5, "noise_aug_strength": 0,
+        "start_latent_strength": 1, "end_latent_strength": 1, "force_offload": true, "clip_embeds": ["60", 0],
+        "start_image": ["42", 0], "end_image": ["61", 0]}});
+    graph["60"] = json!({"class_type": "WanVideoClipVisionEncode", "inputs": {
+        "clip_vision": ["44", 0], "image_1": ["42", 0], "image_2": ["61", 0], "strength_1": 1, "strength_2": 1,
+        "crop": "center", "combine_embeds": "concat", "force_offload": true}});
+    graph["42"]["inputs"]["image"] = json!("first.png");
+    graph["61"] = json!({"class_type": "LoadImage", "inputs": {"image": "end.png"}});
+    graph["52"]["inputs"]["steps"] = json!(2);
+    graph
+}
+
+#[test]
+fn a_workflow_has_both_images() {
+    let sandbox = Sandbox::new();
+    write_model(&sandbox);
+    let first = image::open(sample_image()).unwrap();
+    first.save(sandbox.path("first.png")).unwrap();
+    first.rotate180().save(sandbox.path("end.png")).unwrap();
+    let graph = graph_between_two_images();
+    let mut alone = graph.clone();
+    alone["50"]["inputs"].as_object_mut().unwrap().remove("end_image");
+    alone["60"]["inputs"].as_object_mut().unwrap().remove("image_2");
+    let run = |graph: &Value, output: &str, more: &[&str]| {
+        std::fs::write(sandbox.path("w.json"), graph.to_string()).unwrap();
+        let args = ["generate", "--workflow", "w.json", "--output", output, "-q"];
+        sandbox.ok(&[&args, &MODEL[..], more].concat());
+        std::fs::read(sandbox.path(output)).unwrap()
+    };
+    let made = run(&graph, "a.rgb", &[]);
+    assert!(made == run(&alone, "b.rgb", &["--end-image", "end.png"]));
+    assert!(made != run(&alone, "c.rgb", &[]));
+}
+
 #[test]
 fn a_loop_ends_where_it_began_and_shows_the_image_once() {
     let sandbox = Sandbox::new();
@@ -188,8 +233,7 @@ fn a_stopped_job_between_two_images_goes_on() {
         ..Request::with_defaults(&pipeline.model().defaults).unwrap()
     };
     let job = prepare(&pipeline, &request, &first, Some(&first));
-    let saved =
-        wan_pipeline::SavedJob { job: job.clone(), model: "x".into(), extra: serde_json::Value::Null };
+    let saved = wan_pipeline::SavedJob { job: job.clone(), model: "x".into(), extra: Value::Null };
     let path = sandbox.path("r.safetensors");
     saved.save(&path).unwrap();
     let again = wan_pipeline::SavedJob::open(&path).unwrap().job;
@@ -224,9 +268,9 @@ fn lines_of_a_batch_have_end_images() {
     write_model(&sandbox);
     let sample = sample_image();
     let lines = [
-        serde_json::json!({"end-image": sample, "output": "a.mp4"}),
-        serde_json::json!({"loop": true, "output": "b.mp4"}),
-        serde_json::json!({"loop": true, "end-image": sample, "output": "c.mp4"}),
+        json!({"end-image": sample, "output": "a.mp4"}),
+        json!({"loop": true, "output": "b.mp4"}),
+        json!({"loop": true, "end-image": sample, "output": "c.mp4"}),
     ];
     let text = lines.map(|line| line.to_string()).join("\n");
     std::fs::write(sandbox.path("jobs.jsonl"), text).unwrap();

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use wan_media::probe::probe;
 
-use super::server::{Server, TOKEN, guide};
+use super::server::{Server, TOKEN, guide, picture};
+use crate::flf2v::{graph_between_two_images, write_dit};
 use crate::support::repo_path;
 
 fn read(path: &str) -> Value {
@@ -104,6 +105,35 @@ fn one_run_is_saved_in_every_format() {
         assert!(images.len() == 5 && images.iter().all(|image| image["type"] == kind), "{images:?}");
     }
     assert_eq!(made["58"]["images"][0]["filename"], "frame_00001_.png");
+}
+
+#[test]
+fn a_graph_with_an_end_image_goes_to_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let models = folder.path().join("diffusion_models");
+    std::fs::create_dir(&models).expect("made");
+    write_dit(&models.join("between.safetensors"));
+    let server = Server::with(&["--token", TOKEN, "--models-dir", folder.path().to_str().expect("a path")]);
+    let mut graph = graph_between_two_images();
+    let tiny = graph["48"]["inputs"]["model"].clone();
+    graph["42"]["inputs"]["image"] = json!("sample.png");
+    let mut made = |model: &Value, shade: u8| {
+        graph["48"]["inputs"]["model"] = model.clone();
+        let end = format!("{shade}.png");
+        assert_eq!(server.upload(&end, &picture(shade), &[]).status, 200);
+        graph["61"]["inputs"]["image"] = json!(end);
+        server.wait(&server.submit(&graph))
+    };
+    let video = |entry: &Value| {
+        let name =
+            entry["outputs"]["54"]["gifs"][0]["filename"].as_str().unwrap_or_else(|| panic!("{entry}"));
+        server.get(&format!("/view?filename={name}")).body
+    };
+    let between = json!("between.safetensors");
+    assert!(video(&made(&between, 10)) != video(&made(&between, 240)));
+    let refused = made(&tiny, 10);
+    let told = refused["status"]["messages"].to_string();
+    assert!(told.contains("first-and-last-frame model"), "{told}");
 }
 
 /// A transformer under the guide's name whose weights are no numbers: the sampler fails.

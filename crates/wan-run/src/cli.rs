@@ -183,13 +183,16 @@ pub struct GenerateArgs {
     /// Take all parameters from a video that wan-run made; other options override them.
     #[arg(long, value_name = "FILE")]
     pub from_video: Option<PathBuf>,
-    /// Take all parameters from a ComfyUI workflow in API or UI format; other options override them. Its image is
+    /// Take all parameters from a ComfyUI workflow in API or UI format; other options override them. Its images are
     /// looked for beside it.
     #[arg(long, value_name = "FILE.json", conflicts_with_all = ["from_video", "resume", "from_latents"])]
     pub workflow: Option<PathBuf>,
     /// What the workflow does with its image.
     #[arg(skip)]
     pub image_input: Option<wan_workflow::ImageInput>,
+    /// What the workflow does with its end image.
+    #[arg(skip)]
+    pub end_image_input: Option<wan_workflow::ImageInput>,
     /// Make N videos, each with the next seed; an output NAME.mp4 becomes NAME-0001.mp4 and so on.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["batch", "extend", "resume", "from_latents"])]
     pub count: Option<u32>,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use wan_core::progress::{CancelToken, Stage};
 use wan_media::{OutputFormat, Reservation, RgbImage, VideoOptions, load_image, read_metadata};
 use wan_pipeline::{Images, MemoryPlan, Pipeline, Plan, Processor, SavedJob, load_tensor};
+use wan_workflow::ImageInput;
 
 use crate::cli::GenerateArgs;
 use crate::error::{Failure, INTERRUPTED, Outcome};
@@ -113,12 +114,15 @@ fn generate(args: &GenerateArgs, session: &Session<'_>, begun: Begun<'_>) -> Out
         // Reported before the model's files are looked for.
         Plan::new(options.request.clone(), model_type, None)?;
     }
-    let image = args.image.as_deref().map(|path| load_image(path, options.alpha)).transpose()?;
-    let image = match (image, &args.image_input) {
-        (Some(image), Some(input)) => Some(input.scaled(image)?),
-        (image, _) => image,
+    let load = |path: &Option<PathBuf>, input: &Option<ImageInput>| {
+        let image = path.as_deref().map(|path| load_image(path, options.alpha)).transpose()?;
+        match (image, input) {
+            (Some(image), Some(input)) => input.scaled(image).map(Some),
+            (image, _) => Ok(image),
+        }
     };
-    let end_image = args.end_image.as_deref().map(|path| load_image(path, options.alpha)).transpose()?;
+    let image = load(&args.image, &args.image_input)?;
+    let end_image = load(&args.end_image, &args.end_image_input)?;
     let noise = args.noise.as_deref().map(|path| load_tensor(path, "noise")).transpose()?;
     let size = image.as_ref().map(|i| (i.width() as usize, i.height() as usize));
     let last = if options.looped { image.as_ref() } else { end_image.as_ref() };

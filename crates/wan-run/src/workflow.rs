@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use wan_media::{OutputFormat, VideoOptions};
 use wan_models::Registry;
 use wan_workflow::table::ModelFolder;
-use wan_workflow::{Catalog, ModelFile, RootedName, SaveKind, WorkflowJob, convert, validate};
+use wan_workflow::{Catalog, ImageInput, ModelFile, RootedName, SaveKind, WorkflowJob, convert, validate};
 
 use crate::cli::GenerateArgs;
 use crate::error::{Failure, Outcome};
@@ -64,11 +64,14 @@ pub fn apply(args: GenerateArgs) -> Outcome<GenerateArgs> {
             failed(format!("found the model file {file}, which no known model has, expected --model NAME"))
         })?,
     };
-    let image = job.image.as_ref().and_then(|image| names.image_path(&image.name));
+    let path = |image: &Option<ImageInput>| image.as_ref().and_then(|image| names.image_path(&image.name));
+    let (image, end_image) = (path(&job.image), path(&job.end_image));
     let settings = settings(&job, model, args.output.is_some())?;
     Ok(GenerateArgs {
         image: args.image.or(image),
+        end_image: args.end_image.or(end_image),
         image_input: job.image,
+        end_image_input: job.end_image,
         settings: args.settings.or(settings),
         ..args
     })

@@ -23,7 +23,11 @@ pub(crate) fn render_job(
     catalog: &dyn Catalog,
     temp: &Path,
 ) -> Result<RenderJob, String> {
-    let image = job.image.as_ref().map(|image| image_file(image, item, catalog, temp)).transpose()?;
+    let file = |image: &Option<ImageInput>, place: &str| {
+        let to = || temp.join(format!("scaled-{}{place}.png", item.arrival));
+        image.as_ref().map(|image| image_file(image, catalog, to)).transpose()
+    };
+    let (image, end_image) = (file(&job.image, "")?, file(&job.end_image, "-end")?);
     let names = Names {
         time: local_time(item.submitted_ms),
         size: (job.request.width as u32, job.request.height as u32),
@@ -33,6 +37,7 @@ pub(crate) fn render_job(
         model: model_name(&job.model),
         request: job.request,
         image,
+        end_image,
         alpha: Alpha::Drop,
         nodes: job.nodes.into_iter().map(|node| names.node(node)).collect(),
     })
@@ -46,11 +51,11 @@ fn model_name(choice: &ModelChoice) -> String {
     names.join(" + ")
 }
 
+/// The image's file, or `to` with what the graph makes of it.
 fn image_file(
     image: &ImageInput,
-    item: &QueueItem,
     catalog: &dyn Catalog,
-    temp: &Path,
+    to: impl Fn() -> PathBuf,
 ) -> Result<PathBuf, String> {
     let path =
         catalog.image_path(&image.name).ok_or_else(|| format!("Invalid image file: {}", image.name.path))?;
@@ -66,7 +71,7 @@ fn image_file(
         }
     };
     let scaled = image.scaled(load_image(&path, Alpha::Drop).map_err(broken)?).map_err(broken)?;
-    let file = temp.join(format!("scaled-{}.png", item.arrival));
+    let file = to();
     write_png(&file, &scaled, None).map_err(broken)?;
     Ok(file)
 }

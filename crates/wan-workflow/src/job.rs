@@ -18,6 +18,8 @@ pub struct WorkflowJob {
     pub model: ModelChoice,
     /// The image to start from; none with a text-to-video graph.
     pub image: Option<ImageInput>,
+    /// The image to end with, for models that make what lies between two.
+    pub end_image: Option<ImageInput>,
     /// The nodes that run, each after those it depends on and those of an earlier stage.
     pub nodes: Vec<JobNode>,
 }

@@ -137,6 +137,69 @@ fn newer_encoders_and_aliases_mean_the_same_image() {
     assert_eq!(check(&graph).unwrap().job, check(&guide()).unwrap().job);
 }
 
+/// The guide's graph with the newer encoder and an end image.
+fn between_two_images() -> Value {
+    let mut graph = guide();
+    graph["50"] = json!({"class_type": "WanVideoImageToVideoEncode", "inputs": {
+        "vae": ["43", 0], "width": 512, "height": 512, "num_frames": 81, "noise_aug_strength": 0,
+        "start_latent_strength": 1, "end_latent_strength": 1, "force_offload": true, "clip_embeds": ["60", 0],
+        "start_image": ["42", 0], "end_image": ["61", 0], "fun_or_fl2v_model": true}});
+    graph["60"] = json!({"class_type": "WanVideoClipVisionEncode", "inputs": {
+        "clip_vision": ["44", 0], "image_1": ["42", 0], "image_2": ["61", 0], "strength_1": 0.5, "strength_2": 0.5,
+        "crop": "center", "combine_embeds": "batch", "force_offload": true}});
+    graph["61"] = json!({"class_type": "LoadImage", "inputs": {"image": "end.png"}});
+    graph
+}
+
+#[test]
+fn an_end_image_is_the_second_of_both_encoders() {
+    let graph = between_two_images();
+    let job = check(&graph).unwrap().job;
+    let names = |image: &Option<wan_workflow::ImageInput>| image.as_ref().map(|i| i.name.path.clone());
+    assert_eq!(names(&job.image).as_deref(), Some("girl.png"));
+    assert_eq!(names(&job.end_image).as_deref(), Some("end.png"));
+    assert_eq!(job.request.clip_embed_strength, 0.5);
+    assert_eq!(check(&with(graph.clone(), "60", "combine_embeds", json!("concat"))).unwrap().job, job);
+    for (node, input, value, expected) in [
+        ("60", "combine_embeds", json!("average"), "expected concat or batch"),
+        ("60", "strength_2", json!(1), "that of strength_1"),
+        ("60", "image_2", json!(["42", 0]), "expected the same image"),
+        ("50", "end_latent_strength", json!(0.5), "that of start_latent_strength"),
+        ("50", "fun_or_fl2v_model", json!(false), "expected true with an end image"),
+    ] {
+        let text = check(&with(graph.clone(), node, input, value)).unwrap_err().details;
+        assert!(text.contains(expected) && text.contains(input), "{input}: {text}");
+    }
+    let mut alone = graph;
+    alone["50"]["inputs"].as_object_mut().unwrap().remove("end_image");
+    let text = check(&alone).unwrap_err().details;
+    assert!(text.contains("expected none where no end_image is linked"), "{text}");
+}
+
+#[test]
+fn comfyuis_own_node_takes_both_images() {
+    let mut graph = native();
+    graph["20"] = json!({"class_type": "LoadImage", "inputs": {"image": "end.png"}});
+    graph["21"] = graph["8"].clone();
+    graph["21"]["inputs"]["image"] = json!(["20", 0]);
+    graph["9"]["class_type"] = json!("WanFirstLastFrameToVideo");
+    let inputs = graph["9"]["inputs"].as_object_mut().unwrap();
+    let clip = inputs.remove("clip_vision_output").unwrap();
+    inputs.insert("clip_vision_start_image".into(), clip);
+    let alone = check(&graph).unwrap().job;
+    assert_eq!(alone, {
+        let mut job = check(&native()).unwrap().job;
+        job.nodes.iter_mut().filter(|n| n.id == "9").for_each(|n| n.class_type = "WanFirstLastFrameToVideo");
+        job
+    });
+    let graph = with(graph, "9", "end_image", json!(["20", 0]));
+    let text = check(&graph).unwrap_err().details;
+    assert!(text.contains("clip_vision_end_image"), "{text}");
+    let job = check(&with(graph, "9", "clip_vision_end_image", json!(["21", 0]))).unwrap().job;
+    let end = job.end_image.unwrap();
+    assert!(end.name.path == "end.png" && end.scales == job.image.unwrap().scales && end.scales[0].crop);
+}
+
 #[test]
 fn teacache_is_that_of_its_node() {
     let teacache = |input: &str, inputs: Value| {

@@ -190,7 +190,7 @@ fn object_info_has_the_shape_that_front_ends_read() {
     assert_eq!(vae["output_node"], false);
     let sampler = &info["WanVideoSampler"]["input"]["required"];
     assert_eq!(sampler["seed"][1]["max"], json!(u64::MAX));
-    assert_eq!(info["LoadImage"]["input"]["required"]["image"][0], json!(["girl.png"]));
+    assert_eq!(info["LoadImage"]["input"]["required"]["image"][0], json!(["girl.png", "end.png"]));
     assert_eq!(info["LoadImage"]["input"]["required"]["image"][1]["image_upload"], true);
     let combine = &info["VHS_VideoCombine"];
     assert!(combine["input"]["optional"].get("crf").is_none() && combine["output_node"] == true);

@@ -8,6 +8,7 @@ const ROLES = {
   WanVideoImageToVideoEncode: { width: "width", height: "height", frames: "num_frames" },
   WanVideoEmptyEmbeds: { width: "width", height: "height", frames: "num_frames" },
   WanImageToVideo: { width: "width", height: "height", frames: "length" },
+  WanFirstLastFrameToVideo: { width: "width", height: "height", frames: "length" },
   EmptyHunyuanLatentVideo: { width: "width", height: "height", frames: "length" },
   WanVideoSampler: {
     steps: "steps", cfg: "cfg", shift: "shift", seed: "seed", scheduler: "scheduler", denoise: "denoise_strength",
@@ -31,10 +32,19 @@ function upstream(graph, id, input, wanted) {
   return null;
 }
 
+/** Ids of the nodes that load end images: the form's picture is the first one's. */
+function endImages(graph) {
+  const ends = Object.values(graph).map(({ inputs }) => inputs?.end_image).filter(isLink);
+  const loads = ends.map(([id]) => (graph[id]?.class_type === "LoadImage" ? id : upstream(graph, id, "image", "LoadImage")));
+  return new Set(loads);
+}
+
 /** The settings of an API graph: role to `{node, input, className}`. */
 export function bindings(graph) {
   const found = {};
+  const ends = endImages(graph);
   for (const [node, { class_type: className, inputs = {} }] of Object.entries(graph)) {
+    if (ends.has(node)) continue;
     for (const [role, input] of Object.entries(ROLES[className] ?? {})) {
       if (!(role in found) && !isLink(inputs[input])) found[role] = { node, input, className };
     }

@@ -1,13 +1,13 @@
 //! The stages of one job, and the files made of its frames.
 
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use serde_json::json;
 use wan_core::progress::{CancelToken, Stage};
 use wan_media::load_image;
-use wan_pipeline::{Job, Pipeline, PipelineError, Plan};
+use wan_pipeline::{Images, Job, Pipeline, PipelineError, Plan};
 
 use super::Folders;
 use super::failure::JobError;
@@ -70,12 +70,14 @@ impl Execution<'_> {
     }
 
     fn prepare(&self) -> Result<Job, JobError> {
-        let RenderJob { request, image, alpha, .. } = self.job;
-        let image = image.as_deref().map(|path| load_image(path, *alpha)).transpose()?;
-        let plan = self.pipeline.plan(request.clone(), image.as_ref())?;
+        let RenderJob { request, image, end_image, alpha, .. } = self.job;
+        let load = |path: &Option<PathBuf>| path.as_deref().map(|path| load_image(path, *alpha)).transpose();
+        let (first, last) = (load(image)?, load(end_image)?);
+        let plan = self.pipeline.plan(request.clone(), first.as_ref())?.with_end_image(last.is_some())?;
         self.check_size(&plan)?;
         self.check_memory(&plan, Stage::EncodeText)?;
-        Ok(self.pipeline.prepare(plan, image.as_ref(), None, self.reporter, self.cancel)?)
+        let images = Images { first: first.as_ref(), last: last.as_ref() };
+        Ok(self.pipeline.prepare(plan, images, None, self.reporter, self.cancel)?)
     }
 
     /// Refuses what does not fit: main memory that runs out ends the process, not the job.

@@ -31,7 +31,9 @@ pub struct RenderJob {
     pub request: Request,
     /// The input image.
     pub image: Option<PathBuf>,
-    /// What becomes of transparent parts of it.
+    /// The image to end with.
+    pub end_image: Option<PathBuf>,
+    /// What becomes of transparent parts of them.
     pub alpha: Alpha,
     /// The graph's nodes that run, in an order in which each comes after those it depends on, and nodes of an
     /// earlier stage before those of a later one.

@@ -76,6 +76,7 @@ impl Backend for TestBackend {
             model: "tiny".into(),
             request,
             image: Some(self.image.clone()),
+            end_image: None,
             alpha: Alpha::Drop,
             nodes,
         })

@@ -75,6 +75,26 @@ pub(super) const NODES: &[NodeClass] = &[
             output("LATENT", "latent"),
         ])
         .note("needs both optional inputs, of the same image, which is cropped to the video's shape and scaled (Lanczos)"),
+    NodeClass::new("WanFirstLastFrameToVideo", "WanFirstLastFrameToVideo", WAN)
+        .inputs(&[
+            link("positive", "CONDITIONING"),
+            link("negative", "CONDITIONING"),
+            link("vae", "VAE"),
+            int("width", 832, 16, 16384).steps_of(16),
+            int("height", 480, 16, 16384).steps_of(16),
+            int("length", 81, 1, 10000).steps_of(4),
+            int("batch_size", 1, 1, 4096).refused(BATCH),
+            link("clip_vision_start_image", "CLIP_VISION_OUTPUT").optional(),
+            link("clip_vision_end_image", "CLIP_VISION_OUTPUT").optional(),
+            link("start_image", "IMAGE").optional(),
+            link("end_image", "IMAGE").optional(),
+        ])
+        .outputs(&[
+            output("CONDITIONING", "positive"),
+            output("CONDITIONING", "negative"),
+            output("LATENT", "latent"),
+        ])
+        .note("for first-and-last-frame models; needs both images, each with its `clip_vision`, as WanImageToVideo needs one"),
     NodeClass::new("EmptyHunyuanLatentVideo", "EmptyHunyuanLatentVideo", EMPTY)
         .inputs(&[
             int("width", 848, 16, 16384).steps_of(16),

@@ -168,13 +168,13 @@ pub(super) const NODES: &[NodeClass] = &[
             link("clip_vision", "CLIP_VISION"),
             link("image_1", "IMAGE"),
             float("strength_1", 1.0, 0.0, 10.0),
-            float("strength_2", 1.0, 0.0, 10.0).ignored("there is no second image"),
+            float("strength_2", 1.0, 0.0, 10.0).tip("of `image_2`; the same as `strength_1`"),
             choice("crop", &["center", "disabled"], "center")
                 .ignored("the image encoder squeezes the whole image into its square"),
             choice("combine_embeds", &["average", "sum", "concat", "batch"], "average")
-                .ignored("there is no second image"),
+                .tip("with `image_2` `concat` or `batch`, which are the same"),
             OFFLOAD,
-            link("image_2", "IMAGE").optional().refused("one image is encoded; remove the second"),
+            link("image_2", "IMAGE").optional().tip("the end image"),
             link("negative_image", "IMAGE").optional().refused("negative image embeddings are not supported"),
             int("tiles", 0, 0, 16).optional().refused("the image encoder does not work in tiles"),
             float("ratio", 0.5, 0.0, 1.0).optional().ignored("there are no tiles"),
@@ -188,20 +188,20 @@ pub(super) const NODES: &[NodeClass] = &[
             int("num_frames", 81, 1, 10000).steps_of(4),
             float("noise_aug_strength", 0.0, 0.0, 10.0),
             float("start_latent_strength", 1.0, 0.0, 10.0),
-            float("end_latent_strength", 1.0, 0.0, 10.0).ignored("there is no end image"),
+            float("end_latent_strength", 1.0, 0.0, 10.0).tip("of `end_image`; the same as `start_latent_strength`"),
             OFFLOAD,
             link("clip_embeds", "WANVIDIMAGE_CLIPEMBEDS").optional(),
             link("start_image", "IMAGE").optional(),
-            link("end_image", "IMAGE").optional().refused("only the command line takes a last image (--end-image)"),
+            link("end_image", "IMAGE").optional().tip("for first-and-last-frame models"),
             link("control_embeds", "WANVIDIMAGE_EMBEDS").optional().refused("control models are not supported"),
-            boolean("fun_or_fl2v_model", true).optional().ignored("there is no end image"),
+            boolean("fun_or_fl2v_model", true).optional().tip("with `end_image` only true"),
             link("temporal_mask", "MASK").optional().refused("masks over time are not supported"),
             link("extra_latents", "LATENT").optional().refused("further latents are not supported"),
             boolean("tiled_vae", false).optional().ignored(MEMORY),
             link("add_cond_latents", "ADD_COND_LATENTS").optional().refused("further latents are not supported"),
         ])
         .outputs(&[output("WANVIDIMAGE_EMBEDS", "image_embeds")])
-        .note("needs `start_image` and `clip_embeds` of the same image"),
+        .note("needs `start_image` and `clip_embeds` of the same image, and of the same `end_image` if there is one"),
     NodeClass::new("WanVideoEmptyEmbeds", "WanVideo Empty Embeds", PLACE)
         .inputs(&[
             int("width", 832, 64, 8096).steps_of(8),

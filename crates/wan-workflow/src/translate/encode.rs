@@ -19,6 +19,7 @@ pub(super) struct Conditioning {
     /// Of the encoder; none without an image.
     pub vae: Option<ModelFile>,
     pub image: Option<ImageInput>,
+    pub end_image: Option<ImageInput>,
     /// Width and height in pixels.
     pub size: (usize, usize),
     pub frames: usize,
@@ -39,6 +40,7 @@ impl Conditioning {
             image_encoder: None,
             vae: None,
             image: None,
+            end_image: None,
             size: (0, 0),
             frames: 0,
             noise_aug_strength: 0.0,
@@ -97,6 +99,7 @@ fn image_to_video(reader: &Reader<'_>, id: &str, base: Conditioning) -> Result<C
     let clip = reader.source(id, "clip_embeds")?.id;
     let start = image(reader, id, "start_image")?;
     same_image(reader, &start, &clip, "image_1")?;
+    let end_image = wrapper_end_image(reader, id, &clip)?;
     let loader = reader.source(&clip, "clip_vision")?.id;
     let mut stages = base.stages;
     stages.insert(clip.clone(), vec![Stage::EncodeImage]);
@@ -107,6 +110,7 @@ fn image_to_video(reader: &Reader<'_>, id: &str, base: Conditioning) -> Result<C
         ),
         vae: Some(vae(reader, id, "vae")?),
         image: Some(start),
+        end_image,
         size: (reader.size(id, "width"), reader.size(id, "height")),
         frames: reader.size(id, "num_frames"),
         noise_aug_strength: reader.float(id, "noise_aug_strength"),
@@ -117,25 +121,57 @@ fn image_to_video(reader: &Reader<'_>, id: &str, base: Conditioning) -> Result<C
     })
 }
 
+/// The end image of the encoder `id`, if it has one; `clip` encodes it for the cross-attention.
+fn wrapper_end_image(reader: &Reader<'_>, id: &str, clip: &str) -> Result<Option<ImageInput>> {
+    if reader.linked(id, "end_image").is_none() {
+        return match reader.linked(clip, "image_2") {
+            Some(_) => reader.refuse(clip, "image_2", "expected none where no end_image is linked"),
+            None => Ok(None),
+        };
+    }
+    let end = image(reader, id, "end_image")?;
+    same_image(reader, &end, clip, "image_2")?;
+    // Models for two images have positions for the tokens of both, which averages and sums are not.
+    if !matches!(reader.text(clip, "combine_embeds"), "concat" | "batch") {
+        return reader.refuse(clip, "combine_embeds", "expected concat or batch with an end image");
+    }
+    if reader.float(clip, "strength_2") != reader.float(clip, "strength_1") {
+        return reader.refuse(
+            clip,
+            "strength_2",
+            "expected that of strength_1: both images have one strength",
+        );
+    }
+    if reader.float(id, "end_latent_strength") != reader.float(id, "start_latent_strength") {
+        let message = "expected that of start_latent_strength: both images have one strength";
+        return reader.refuse(id, "end_latent_strength", message);
+    }
+    if !reader.boolean(id, "fun_or_fl2v_model") {
+        let message = "expected true with an end image: only first-and-last-frame models take one";
+        return reader.refuse(id, "fun_or_fl2v_model", message);
+    }
+    Ok(Some(end))
+}
+
 /// ComfyUI's own, of the sampler `id`.
 pub(super) fn native(reader: &Reader<'_>, id: &str) -> Result<Conditioning> {
     let latent = reader.source(id, "latent_image")?;
     let (positive, negative) = (reader.source(id, "positive")?, reader.source(id, "negative")?);
     match latent.class {
-        "WanImageToVideo" => {
+        class @ ("WanImageToVideo" | "WanFirstLastFrameToVideo") => {
             for (end, slot, name) in [(&positive, 0, "positive"), (&negative, 1, "negative")] {
                 if (&end.id, end.slot) != (&latent.id, slot) {
                     return reader.refuse(
                         id,
                         name,
-                        "expected the same WanImageToVideo node as for latent_image",
+                        format!("expected the same {class} node as for latent_image"),
                     );
                 }
             }
             let node = latent.id;
             let base =
                 prompts(reader, &node, reader.source(&node, "positive")?, reader.source(&node, "negative")?)?;
-            native_image(reader, &node, base)
+            native_image(reader, &node, class, base)
         }
         "EmptyHunyuanLatentVideo" => Ok(Conditioning {
             size: (reader.size(&latent.id, "width"), reader.size(&latent.id, "height")),
@@ -143,7 +179,7 @@ pub(super) fn native(reader: &Reader<'_>, id: &str) -> Result<Conditioning> {
             ..prompts(reader, id, positive, negative)?
         }),
         class => {
-            let expected = "expected WanImageToVideo or EmptyHunyuanLatentVideo";
+            let expected = "expected WanImageToVideo, WanFirstLastFrameToVideo or EmptyHunyuanLatentVideo";
             reader.refuse(id, "latent_image", format!("found the output of {class}, {expected}"))
         }
     }
@@ -166,13 +202,30 @@ fn prompts(reader: &Reader<'_>, id: &str, positive: End, negative: End) -> Resul
     Ok(Conditioning::of_text(text, negative_text, file, positive.id))
 }
 
-fn native_image(reader: &Reader<'_>, id: &str, base: Conditioning) -> Result<Conditioning> {
+fn native_image(reader: &Reader<'_>, id: &str, class: &str, base: Conditioning) -> Result<Conditioning> {
     let size = (reader.size(id, "width"), reader.size(id, "height"));
-    let clip = reader.source(id, "clip_vision_output")?.id;
-    let mut start = image(reader, id, "start_image")?;
-    same_image(reader, &start, &clip, "image")?;
     let pixels = |side: usize| u32::try_from(wan_core::geometry::floor_pixels(side)).unwrap_or(u32::MAX);
-    start.scales.push(Scale { width: pixels(size.0), height: pixels(size.1), crop: true });
+    // The image of an input, which the node crops, and what encodes it for the cross-attention.
+    let cropped = |input: &str, clip: &str| {
+        let clip = reader.source(id, clip)?.id;
+        let mut image = image(reader, id, input)?;
+        same_image(reader, &image, &clip, "image")?;
+        image.scales.push(Scale { width: pixels(size.0), height: pixels(size.1), crop: true });
+        Ok((image, clip))
+    };
+    let between = class == "WanFirstLastFrameToVideo";
+    let (start, clip) =
+        cropped("start_image", if between { "clip_vision_start_image" } else { "clip_vision_output" })?;
+    let ends = ["end_image", "clip_vision_end_image"];
+    let end_image = if ends.iter().any(|input| reader.linked(id, input).is_some()) {
+        let (end, end_clip) = cropped("end_image", "clip_vision_end_image")?;
+        if reader.source(&end_clip, "clip_vision")? != reader.source(&clip, "clip_vision")? {
+            return reader.refuse(&end_clip, "clip_vision", "both images need the same image encoder");
+        }
+        Some(end)
+    } else {
+        None
+    };
     let loader = reader.source(&clip, "clip_vision")?.id;
     let mut stages = base.stages;
     stages.insert(clip, vec![Stage::EncodeImage]);
@@ -183,6 +236,7 @@ fn native_image(reader: &Reader<'_>, id: &str, base: Conditioning) -> Result<Con
         ),
         vae: Some(vae(reader, id, "vae")?),
         image: Some(start),
+        end_image,
         size,
         frames: reader.size(id, "length"),
         stages,
@@ -219,9 +273,9 @@ fn image(reader: &Reader<'_>, id: &str, input: &str) -> Result<ImageInput> {
 }
 
 /// The engine encodes one image for both encoders.
-fn same_image(reader: &Reader<'_>, start: &ImageInput, clip: &str, input: &str) -> Result<()> {
-    if image(reader, clip, input)?.name == start.name {
+fn same_image(reader: &Reader<'_>, other: &ImageInput, clip: &str, input: &str) -> Result<()> {
+    if image(reader, clip, input)?.name == other.name {
         return Ok(());
     }
-    reader.refuse(clip, input, "expected the same image as the start image")
+    reader.refuse(clip, input, format!("expected the same image as the other encoder's, {}", other.name.path))
 }

@@ -58,6 +58,7 @@ struct Video {
     request: Request,
     model: ModelChoice,
     image: Option<ImageInput>,
+    end_image: Option<ImageInput>,
     stages: HashMap<String, Vec<Stage>>,
 }
 
@@ -76,7 +77,7 @@ pub(crate) fn job(graph: &Graph, outputs: &[String], meanings: Vec<Meaning>) -> 
         saves.insert(output.clone(), meaning.save);
         video.get_or_insert(meaning.video);
     }
-    let Video { request, model, image, mut stages } = video?;
+    let Video { request, model, image, end_image, mut stages } = video?;
     let node = |id: String| {
         let class = graph.class(&id)?;
         let work = match (saves.remove(&id), stages.remove(&id)) {
@@ -89,7 +90,7 @@ pub(crate) fn job(graph: &Graph, outputs: &[String], meanings: Vec<Meaning>) -> 
     };
     let mut nodes: Vec<JobNode> = graph.reachable(outputs).0.into_iter().filter_map(node).collect();
     order_by_stage(graph, &mut nodes);
-    Some(WorkflowJob { request, model, image, nodes })
+    Some(WorkflowJob { request, model, image, end_image, nodes })
 }
 
 /// Nodes of an earlier stage come first. A node that stands for none belongs to the latest of those it depends on.

@@ -54,7 +54,8 @@ pub(super) fn video(reader: &Reader<'_>, decoder: &End) -> Result<Video> {
     stages.insert(decoder.id.clone(), vec![Stage::Decode]);
     let (text_encoder, image_encoder) = (conditioning.text_encoder, conditioning.image_encoder);
     let model = ModelChoice { dit: transformer.file, vae, text_encoder, image_encoder };
-    Ok(Video { request, model, image: conditioning.image, stages })
+    let (image, end_image) = (conditioning.image, conditioning.end_image);
+    Ok(Video { request, model, image, end_image, stages })
 }
 
 /// What the pipeline says about the request, told of the sampler.

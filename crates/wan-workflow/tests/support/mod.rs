@@ -23,11 +23,11 @@ impl Catalog for Names {
     }
 
     fn input_images(&self) -> Vec<String> {
-        vec!["girl.png".into()]
+        vec!["girl.png".into(), "end.png".into()]
     }
 
     fn image_path(&self, name: &RootedName) -> Option<PathBuf> {
-        ["girl.png", "a/girl.png"].contains(&name.path.as_str()).then(|| PathBuf::from(&name.path))
+        ["girl.png", "a/girl.png", "end.png"].contains(&name.path.as_str()).then(|| PathBuf::from(&name.path))
     }
 
     fn model_path(&self, folder: ModelFolder, name: &str) -> Option<PathBuf> {
