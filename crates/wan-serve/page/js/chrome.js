@@ -51,12 +51,13 @@ function accessPanel() {
     button.ariaExpanded = String(wanted);
     if (!wanted) return button.focus();
     shown = false;
+    byId("access-server").textContent = location.host;
+    byId("access-close").focus();
+    if (token) draw();
     const session = await api.session();
     token = session.token ?? "";
-    byId("access-server").textContent = location.host;
     byId("access-model").textContent = `${session.model} · ${session.device} · wan-run ${session.version}`;
     draw();
-    byId("access-close").focus();
   };
   button.onclick = () => open(panel.hidden);
   byId("access-close").onclick = () => open(false);
