@@ -137,25 +137,23 @@ __device__ __forceinline__ void attention(const AttentionInputs<T>& in, T* y) {
 
   copy_rows<QUERIES, D>(queries, in.q + int64_t(head) * D, in.ldq, first, in.l);
   copy_rows<KEYS, D>(keys, k, in.ldk, 0, in.s);
-  cp_async_commit();
   copy_rows<KEYS, D>(values, v, in.ldv, 0, in.s);
   cp_async_commit();
 
   Warp<T, D> state;
   for (int tile = 0; tile < tiles; tile++) {
     const int stage = tile % STAGES, next = (tile + 1) % STAGES;
-    cp_async_wait<1>();  // these keys
-    __syncthreads();     // and nobody reads the last tile any more
+    cp_async_wait<0>();  // this tile, which was a whole one on its way
+    __syncthreads();     // and nobody reads the last one any more
     if (tile == 0) state.load_queries(queries + warp * 16 * D);
-    if (tile + 1 < tiles) copy_rows<KEYS, D>(keys + next * TILE, k, in.ldk, (tile + 1) * KEYS, in.s);
-    cp_async_commit();
-    if (tile + 1 < tiles) copy_rows<KEYS, D>(values + next * TILE, v, in.ldv, (tile + 1) * KEYS, in.s);
-    cp_async_commit();
+    if (tile + 1 < tiles) {
+      copy_rows<KEYS, D>(keys + next * TILE, k, in.ldk, (tile + 1) * KEYS, in.s);
+      copy_rows<KEYS, D>(values + next * TILE, v, in.ldv, (tile + 1) * KEYS, in.s);
+      cp_async_commit();
+    }
     float s[KEYS / 8][4];
     state.score(s, keys + stage * TILE);
     state.softmax(s, in.scale * LOG2_E, in.s - tile * KEYS);
-    cp_async_wait<2>();  // these values
-    __syncthreads();
     state.add_values(s, values + stage * TILE);
   }
   const int64_t ld = int64_t(gridDim.y) * D;

@@ -1,6 +1,6 @@
 // 8-bit attention on the tensor cores (mma.sync), head_dim 128: scores from int8 q and k, results from weights and v in
-// e4m3, or in f16 where mma.sync has no e4m3 of its own (all but compute capability 8.9 and 12). Layouts and the arithmetic of the scores are in
-// common/sage.cuh, quantising in sage_quantise.cu.
+// e4m3, or in f16 where mma.sync has no e4m3 of its own (all but compute capability 8.9 and 12). Layouts and the
+// arithmetic of the scores are in common/sage.cuh, quantising in sage_quantise.cu.
 //
 // A block computes 128 queries of one head, a warp 16 of them, which it keeps as fragments in registers. Tiles of 128
 // keys are in shared memory while the next ones are copied; they are taken in halves.
@@ -67,6 +67,16 @@ struct F16Values {
     mma_f16_f16(d, a, b);
   }
 };
+
+// Starts copying a tile of BYTES as it is.
+template <int BYTES>
+__device__ __forceinline__ void copy_bytes(uint8_t* to, const uint8_t* from) {
+#pragma unroll
+  for (int i = 0; i < BYTES / 16 / THREADS; i++) {
+    const int at = (threadIdx.x + i * THREADS) * 16;
+    cp_async16(to + at, from + at);
+  }
+}
 
 // What a warp keeps: 16 queries, their results so far, and the state of the rows g and g + 8 of each lane.
 template <class Values>
@@ -183,38 +193,26 @@ __device__ __forceinline__ void attention(const uint8_t* q8, const float* q_scal
   const int head = blockIdx.y, warp = threadIdx.x / WARP_SIZE;
   const int tiles = (s + SAGE_TOKENS - 1) / SAGE_TOKENS;
   const int64_t q_tile = int64_t(head) * gridDim.x + blockIdx.x, k_tile = int64_t(head) * tiles;
-  const auto copy = [&](uint8_t* to, const uint8_t* from, int bytes) {
-    for (int i = threadIdx.x; i < bytes / 16; i += THREADS) cp_async16(to + i * 16, from + i * 16);
+  const auto copy = [&](int tile) {
+    copy_bytes<SAGE_TILE>(keys + tile % STAGES * SAGE_TILE, k8 + (k_tile + tile) * SAGE_TILE);
+    copy_bytes<Values::TILE>(values + tile % STAGES * Values::TILE, v8 + (k_tile + tile) * Values::TILE);
     cp_async_commit();
   };
-  // Past the end nothing, which is a group of copies as well.
-  const auto copy_keys = [&](int tile) {
-    copy(keys + tile % STAGES * SAGE_TILE, k8 + (k_tile + tile) * SAGE_TILE, tile < tiles ? SAGE_TILE : 0);
-  };
-  const auto copy_values = [&](int tile) {
-    copy(values + tile % STAGES * Values::TILE, v8 + (k_tile + tile) * Values::TILE, tile < tiles ? Values::TILE : 0);
-  };
 
-  copy_keys(0);
-  copy_values(0);
+  copy(0);
   Warp<Values> state;
   state.load_queries(q8 + q_tile * SAGE_TILE, q_scale + q_tile * SAGE_TOKENS, warp * 16);
   for (int tile = 0; tile < tiles; tile++) {
     const float scale = k_scale[(k_tile + tile) * SAGE_KEY_SCALES + state.lane % 4];
-    cp_async_wait<1>();  // these keys
-    __syncthreads();     // and nobody reads the last tile any more
-    copy_keys(tile + 1);
-    copy_values(tile + 1);
+    cp_async_wait<0>();  // this tile, which was a whole one on its way
+    __syncthreads();     // and nobody reads the last one any more
+    if (tile + 1 < tiles) copy(tile + 1);
     const int left = s - tile * SAGE_TOKENS;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       if (half * HALF >= left) break;
       uint32_t a[Values::STEPS][4];
       state.attend(keys + tile % STAGES * SAGE_TILE, scale, half, left - half * HALF, a);
-      if (half == 0) {
-        cp_async_wait<2>();  // these values
-        __syncthreads();
-      }
       state.add_values(values + tile % STAGES * Values::TILE, half, a);
     }
   }

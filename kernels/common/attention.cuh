@@ -34,8 +34,10 @@ struct SoftmaxRow {
     for (int i = 0; i < COUNT; i++) rise = fmaxf(rise, score(i));
     rise = fmaxf(rise, __shfl_xor_sync(FULL_WARP, rise, 1));
     rise = fmaxf(rise, __shfl_xor_sync(FULL_WARP, rise, 2));
-    const float base = rise * factor;
-    const float shrink = exp2_approx(most * factor - base);
+    // Rounded products, or the compiler takes the difference of one that is and one that is not: then a largest score
+    // that stays would still shrink what was summed before, a little at every tile.
+    const float base = __fmul_rn(rise, factor);
+    const float shrink = exp2_approx(__fmul_rn(most, factor) - base);
     most = rise;
     float weights = 0.0f;
 #pragma unroll

@@ -149,6 +149,9 @@ struct RawRow {
   }
 };
 
+// The least normal float: 1 / LEAST_STEP is finite.
+constexpr float LEAST_STEP = 1.17549435e-38f;
+
 // A row to compute with; past its end it is zeros, which whoever changes values keeps so.
 struct Row {
   float v[CHUNKS][GROUP];
@@ -209,7 +212,7 @@ struct Row {
   }
 
   // Rounds the row to e4m3 with the scale that maps its largest magnitude to the format's; writes codes and scale
-  // (value = code * scale). A row of zeros has scale 1.
+  // (value = code * scale). A row of zeros, or of so little that there is no inverse of its scale, has scale 1.
   __device__ __forceinline__ void store_quantised(e4m3* row, float* scale, int dim, float* partial) {
     float largest = 0.0f;
 #pragma unroll
@@ -218,7 +221,7 @@ struct Row {
       for (int i = 0; i < GROUP; i++) largest = fmaxf(largest, fabsf(v[c][i]));
     }
     largest = block_max(largest, partial);
-    const float step = largest > 0.0f ? largest / E4M3_MAX : 1.0f;
+    const float step = largest >= LEAST_STEP * E4M3_MAX ? largest / E4M3_MAX : 1.0f;
     const float inverse = 1.0f / step;
 #pragma unroll
     for (int c = 0; c < CHUNKS; c++) {

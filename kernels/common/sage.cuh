@@ -51,7 +51,7 @@ constexpr float LOG2_E4M3_MAX = 8.807354922f;
 // The largest weight in f16, also to base 2, and the largest values beside either kind of weight where 64 products are
 // summed in f16. Values beside e4m3 weights that are summed in f32 use all of e4m3.
 constexpr float SAGE_F16_WEIGHT = 32.0f, SAGE_F16_TOP = 5.0f;
-constexpr float SAGE_F16_VALUE = 31.75f;
+constexpr float SAGE_F16_VALUE = 31.5f;
 constexpr float SAGE_E4M3_F16_VALUE = 2.25f;
 
 // One row of a lane's scores.

@@ -51,6 +51,11 @@ inline float __logf(float x) { return logf(x); }
 inline float __fdividef(float x, float y) { return x / y; }
 inline float __frcp_rn(float x) { return 1.0f / x; }
 inline float __fmaf_rn(float x, float y, float z) { return fmaf(x, y, z); }
+// Never part of a fused operation.
+inline float __fmul_rn(float x, float y) {
+  volatile float product = x * y;
+  return product;
+}
 inline int __float2int_rn(float x) { return int(rintf(x)); }
 inline int __float_as_int(float x) { return shim::bits_as<int>(x); }
 inline unsigned __float_as_uint(float x) { return shim::bits_as<unsigned>(x); }

@@ -3,6 +3,10 @@ use crate::sources::Sources;
 /// Compiles the kernels and the emulation of blocks and threads for the host.
 pub fn compile(sources: &Sources) {
     let mut build = cc::Build::new();
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("fma") {
+        build.flag("-mfma");
+    }
     build
         .cpp(true)
         .std("c++17")
@@ -10,6 +14,8 @@ pub fn compile(sources: &Sources) {
         .extra_warnings(true)
         .warnings_into_errors(true)
         .flag("-Wno-unknown-pragmas")
+        // As nvcc does: a product and a sum are rounded once.
+        .flag("-ffp-contract=fast")
         // Tests run these in debug builds too, and emulation is slow enough.
         .opt_level(2)
         .define("WAN_SHIM", None)

@@ -34,7 +34,7 @@ impl Affine {
 }
 
 /// `y = affine((x - mean) rsqrt(var + eps))` over rows: `x` and `y` `[rows, dim]` of `float`, statistics f32.
-/// `y` may be `x`. `dim` is at most 50 000 (a row lies in shared memory).
+/// `y` may be `x`. `dim` is at most 25 000 (a row lies in shared memory, 99 KiB of it on most GPUs).
 pub fn layer_norm(
     float: Float,
     x: DevPtr,

@@ -25,7 +25,7 @@ impl SageKernel {
         match self {
             Self::Hopper => 448.0,
             Self::Fp8 => 2.25,
-            Self::Half => 31.75,
+            Self::Half => 31.5,
         }
     }
 }

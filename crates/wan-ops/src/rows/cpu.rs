@@ -47,7 +47,7 @@ fn codes(values: &[f32], (rows, dim): (usize, usize), dtype: DType) -> Quantised
 /// The scale of a row, whose codes are written.
 fn code_row(values: &[f32], codes: &mut [F8E4M3]) -> f32 {
     let largest = values.iter().fold(0f32, |most, v| most.max(v.abs()));
-    let scale = if largest > 0.0 { largest / LARGEST } else { 1.0 };
+    let scale = if largest >= f32::MIN_POSITIVE * LARGEST { largest / LARGEST } else { 1.0 };
     let inverse = 1.0 / scale;
     for (code, value) in codes.iter_mut().zip(values) {
         // `clamp` keeps NaN, and so does the format.

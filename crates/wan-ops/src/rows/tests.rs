@@ -26,13 +26,16 @@ fn codes_are_the_nearest() {
 
 #[test]
 fn zeros_have_scale_one_and_nan_stays() {
-    let x = Tensor::new(&[[0f32, 0.0], [f32::NAN, 1.0], [-3.0, 1.5]], &Device::Cpu).unwrap();
+    let x = Tensor::new(&[[0f32, 0.0], [f32::NAN, 1.0], [-3.0, 1.5], [1e-40, 0.0]], &Device::Cpu).unwrap();
     let rows = quantise(&x).unwrap();
     let values = rows.values().unwrap().to_vec2::<f32>().unwrap();
     assert_eq!(values[0], [0.0, 0.0]);
     assert!(values[1][0].is_nan());
     assert!((values[2][0] + 3.0).abs() < 1e-6 && (values[2][1] - 1.5).abs() < 1e-6, "{values:?}");
-    assert_eq!(rows.scales().to_vec1::<f32>().unwrap()[0], 1.0);
+    // Too little for its scale to have an inverse.
+    assert_eq!(values[3], [0.0, 0.0]);
+    let scales = rows.scales().to_vec1::<f32>().unwrap();
+    assert_eq!((scales[0], scales[3]), (1.0, 1.0));
 }
 
 #[test]

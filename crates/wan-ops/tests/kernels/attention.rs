@@ -185,6 +185,23 @@ fn large_scores_and_equal_keys() {
     }
 }
 
+/// Equal keys have equal weights however many tiles they come in, so that opposite values leave exactly nothing.
+#[test]
+fn weights_do_not_fade_with_the_tiles() {
+    for (float, dtype) in HALVES {
+        let mut inputs = Inputs::random([17, 1280, 1, 128], dtype);
+        let first = inputs.k.narrow(0, 0, 1).unwrap();
+        inputs.k = first.broadcast_as(inputs.k.dims()).unwrap().contiguous().unwrap();
+        let half = |value: f32| Tensor::full(value, (640, 1, 128), inputs.v.device()).unwrap();
+        inputs.v = Tensor::cat(&[half(1.0), half(-1.0)], 0).unwrap().to_dtype(dtype).unwrap();
+        for kernel in [mma, sm90] {
+            let y = kernel(float, &inputs, inputs.scale(7.0)).to_dtype(DType::F32).unwrap();
+            let most = y.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            assert_eq!(most, 0.0);
+        }
+    }
+}
+
 #[test]
 fn a_nan_key_is_not_hidden() {
     let mut inputs = Inputs::random([3, 20, 1, 128], DType::BF16);
