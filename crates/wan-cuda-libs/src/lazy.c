@@ -26,10 +26,28 @@ enum { LIBRARIES = COUNT(sonames) };
 static const char *const folders[] = {"", "/usr/local/cuda/lib64/", "/opt/cuda/lib64/"};
 static const char *const beside[] = {"lib/", "lib/nvidia/cu13/lib/"};
 
-static void *open_in(const char *parent, const char *folder, size_t index) {
+static void *open_path(const char *parent, const char *folder, const char *name) {
   char path[PATH_MAX];
-  int length = snprintf(path, sizeof(path), "%s%s%s", parent, folder, sonames[index]);
+  int length = snprintf(path, sizeof(path), "%s%s%s", parent, folder, name);
   return length < (int)sizeof(path) ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+}
+
+// NVRTC opens a second library by its bare name when it first compiles, and does not look beside itself for it: where it
+// was opened from a folder that the system does not search, so is that one, beforehand.
+static void open_builtins(void *nvrtc, const char *parent, const char *folder) {
+  int major, minor;
+  int (*version)(int *, int *) = (int (*)(int *, int *))dlsym(nvrtc, "nvrtcVersion");
+  char name[64];
+  if (!version || version(&major, &minor) != 0) return;
+  snprintf(name, sizeof(name), "libnvrtc-builtins.so.%d.%d", major, minor);
+  open_path(parent, folder, name);
+}
+
+static void *open_in(const char *parent, const char *folder, size_t index) {
+  void *handle = open_path(parent, folder, sonames[index]);
+  int in_folder = *parent || *folder;
+  if (handle && in_folder && strncmp(sonames[index], "libnvrtc.", 9) == 0) open_builtins(handle, parent, folder);
+  return handle;
 }
 
 // The folder of this program, with its last slash; empty where it is not known.

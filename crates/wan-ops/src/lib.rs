@@ -32,6 +32,7 @@ mod in_use;
 mod layer_norm;
 mod linear;
 mod numerics;
+mod portable;
 mod residency;
 mod rms_norm;
 mod rows;
@@ -54,6 +55,7 @@ pub use linear::Linear;
 #[cfg(feature = "cuda")]
 pub use linear::Place;
 pub use numerics::{AttentionChoice, Numerics, Precision};
+pub use portable::use_portable_kernels;
 pub use residency::{HostCopies, HostSide, Pass, Residency, SWAP_SLOTS, release_unused};
 pub use rms_norm::{rms_norm, rms_norm_reference, rms_norm_rope, rope_reference};
 pub use rows::{QuantisedRows, RowFormat, Rows, quantise};

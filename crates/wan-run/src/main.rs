@@ -57,6 +57,7 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Outcome {
+    choose_kernels()?;
     match cli.command {
         None => generate::run(cli.generate, &interruptible()),
         Some(Command::Generate(args)) => generate::run(*args, &interruptible()),
@@ -80,6 +81,20 @@ fn dispatch(cli: Cli) -> Outcome {
             print(&page)
         }
     }
+}
+
+/// Of the kernels for NVIDIA GPUs, all or only the portable ones: for finding faults, and no option of any command.
+fn choose_kernels() -> Outcome {
+    match std::env::var("WAN_RUN_KERNELS").as_deref() {
+        Err(_) | Ok("" | "auto") => {}
+        Ok("portable") => wan_ops::use_portable_kernels(),
+        Ok(found) => {
+            return Err(Failure::usage(format!(
+                "WAN_RUN_KERNELS: found `{found}`, expected auto or portable"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A token that Ctrl-C cancels: the first asks the job to stop at the next step, the second ends the program at

@@ -10,6 +10,18 @@ pub enum GpuError {
         /// Its (major, minor).
         found: (u32, u32),
     },
+    /// The build has no kernels for it.
+    #[error(
+        "gpu: found compute capability {}.{}, expected what this program was built for ({built}): build it with \
+         WAN_RUN_CUDA_ARCHS={}{}, or without that variable for all",
+        found.0, found.1, found.0, found.1
+    )]
+    Unbuilt {
+        /// Its (major, minor).
+        found: (u32, u32),
+        /// What there are images for.
+        built: String,
+    },
     /// No image of this GPU has the kernel.
     #[error("kernel {kernel}: not built for compute capability {}.{}", capability.0, capability.1)]
     Kernel {

@@ -1,8 +1,20 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::report::parse as parse_report;
+
+static PORTABLE_ONLY: AtomicBool = AtomicBool::new(false);
+
+/// Leaves out the kernels that are for one architecture alone, on GPUs that are opened from now on: what they would do the
+/// portable ones do, more slowly.
+pub fn use_portable_kernels() {
+    PORTABLE_ONLY.store(true, Ordering::Relaxed);
+}
+
 /// What an image runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// Machine code for a compute capability (major, minor) and later ones of the same major number; for 9.0, whose
-    /// code uses instructions of that chip alone, for no other.
+    /// Machine code for a compute capability (major, minor) and later ones of the same major number, but for 8.7; for
+    /// 9.0, whose code uses instructions of that chip alone, for no other.
     Cubin(u32, u32),
     /// PTX for compute capability 8.0, which the driver compiles for any later GPU.
     Ptx,
@@ -21,6 +33,26 @@ pub struct Image {
     pub report: &'static str,
 }
 
+impl Image {
+    /// Whether it is for one architecture alone, and has portable kernels beside it.
+    fn is_special(&self) -> bool {
+        self.file.ends_with("_sm90")
+    }
+
+    /// Its kernels' names.
+    pub fn kernels(&self) -> Box<dyn Iterator<Item = &'static str>> {
+        match self.target {
+            Target::Cubin(..) => Box::new(parse_report(self.report).into_iter().map(|report| report.kernel)),
+            Target::Ptx => {
+                let text = std::str::from_utf8(self.bytes).unwrap_or_default();
+                Box::new(
+                    text.split(".entry ").skip(1).filter_map(|rest| Some(rest.split_once('(')?.0.trim())),
+                )
+            }
+        }
+    }
+}
+
 /// Every image of this build.
 pub static IMAGES: &[Image] = include!(concat!(env!("OUT_DIR"), "/images.rs"));
 
@@ -29,6 +61,8 @@ impl Target {
     pub fn runs_on(self, (major, minor): (u32, u32)) -> bool {
         match self {
             Self::Cubin(9, 0) => (major, minor) == (9, 0),
+            // Jetson Orin; machine code for other GPUs is not promised to run on it.
+            Self::Cubin(..) if (major, minor) == (8, 7) => false,
             Self::Cubin(of, from) => of == major && from <= minor,
             Self::Ptx => major >= 8,
         }
@@ -38,7 +72,9 @@ impl Target {
 /// The best image of every kernel file for a GPU: machine code of the nearest capability below, else PTX.
 pub fn images_for(capability: (u32, u32)) -> Vec<&'static Image> {
     let mut best: Vec<&'static Image> = Vec::new();
-    for image in IMAGES.iter().filter(|image| image.target.runs_on(capability)) {
+    let portable_only = PORTABLE_ONLY.load(Ordering::Relaxed);
+    let wanted = |image: &&Image| image.target.runs_on(capability) && !(portable_only && image.is_special());
+    for image in IMAGES.iter().filter(wanted) {
         match best.iter_mut().find(|other| other.file == image.file) {
             Some(other) if rank(image.target) > rank(other.target) => *other = image,
             Some(_) => {}
@@ -46,6 +82,21 @@ pub fn images_for(capability: (u32, u32)) -> Vec<&'static Image> {
         }
     }
     best
+}
+
+/// What this build has images for, in words.
+pub(super) fn built_for() -> String {
+    let mut names: Vec<String> = Vec::new();
+    for image in IMAGES {
+        let name = match image.target {
+            Target::Cubin(major, minor) => format!("{major}.{minor}"),
+            Target::Ptx => "any from 8.0 on".into(),
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(", ")
 }
 
 fn rank(target: Target) -> u32 {

@@ -26,7 +26,7 @@ use candle_core::cuda_backend::{CudaDevice, DeviceId};
 pub use cudnn::{Cudnn, CudnnError, compiles_for};
 pub use error::GpuError;
 pub use gemm::{Epilogue, Gemm, GemmPlaces, Operand};
-pub use images::{IMAGES, Image, Target, images_for};
+pub use images::{IMAGES, Image, Target, images_for, use_portable_kernels};
 pub use pinned::Pinned;
 pub use pool::PoolMemory;
 pub use profile::KernelTime;
@@ -38,14 +38,16 @@ pub use transfer::{CopyStream, DeviceSlab, Event};
 
 use crate::{Arg, Launch};
 
-/// Dynamic shared memory that every launch may use without asking.
-const PLAIN_SHARED: u32 = 48 << 10;
+/// Dynamic shared memory that every launch may use without asking: a block has 48 KiB, some of which a kernel may have
+/// declared for itself.
+const PLAIN_SHARED: u32 = 32 << 10;
 
 /// What the engine keeps for one of candle's devices: the loaded kernels, cublasLt, and scratch.
 pub struct Gpu {
     device: CudaDevice,
     capability: (u32, u32),
-    modules: Vec<Arc<CudaModule>>,
+    /// The module of each kernel that this GPU's images have.
+    modules: HashMap<&'static str, Arc<CudaModule>>,
     functions: Mutex<HashMap<&'static str, CudaFunction>>,
     blas: gemm::Blas,
     scratch: scratch::Scratch,
@@ -55,8 +57,8 @@ pub struct Gpu {
 impl Gpu {
     /// The state of `device`, made at its first use and kept until the process ends.
     ///
-    /// Errors: [`GpuError::Capability`] for a GPU older than compute capability 8.0; [`GpuError::Driver`] where the
-    /// driver refuses a module.
+    /// Errors: [`GpuError::Capability`] for a GPU older than compute capability 8.0; [`GpuError::Unbuilt`] for one that this
+    /// build leaves out; [`GpuError::Driver`] where the driver refuses a module.
     pub fn of(device: &CudaDevice) -> Result<Arc<Self>, GpuError> {
         static GPUS: OnceLock<Mutex<HashMap<DeviceId, Arc<Gpu>>>> = OnceLock::new();
         let mut gpus = GPUS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,19 +77,24 @@ impl Gpu {
         let capability = (major.cast_unsigned(), minor.cast_unsigned());
         let images = images_for(capability);
         if images.is_empty() {
-            return Err(GpuError::Capability { found: capability });
+            return Err(match capability {
+                (8.., _) => GpuError::Unbuilt { found: capability, built: images::built_for() },
+                _ => GpuError::Capability { found: capability },
+            });
         }
-        let modules = images.into_iter().map(|image| {
-            let loaded = match image.target {
+        let mut modules = HashMap::new();
+        for image in images {
+            let code = match image.target {
                 Target::Ptx => Ptx::from_src(String::from_utf8_lossy(image.bytes)),
                 Target::Cubin(..) => Ptx::from_binary(image.bytes.to_vec()),
             };
-            context.load_module(loaded).map_err(GpuError::driver(image.file))
-        });
+            let module = context.load_module(code).map_err(GpuError::driver(image.file))?;
+            modules.extend(image.kernels().map(|kernel| (kernel, module.clone())));
+        }
         Ok(Self {
             device: device.clone(),
             capability,
-            modules: modules.collect::<Result<_, _>>()?,
+            modules,
             functions: Mutex::default(),
             blas: gemm::Blas::new(device)?,
             scratch: scratch::Scratch::default(),
@@ -107,7 +114,7 @@ impl Gpu {
 
     /// Whether this GPU has a kernel: those for one architecture alone are absent elsewhere.
     pub fn has(&self, kernel: &'static str) -> bool {
-        self.function(kernel).is_ok()
+        self.modules.contains_key(kernel)
     }
 
     /// Puts a launch on the device's stream.
@@ -122,13 +129,13 @@ impl Gpu {
         if launch.is_empty() {
             return Ok(());
         }
-        let function = self.function(launch.kernel)?;
         let fail = GpuError::driver(launch.kernel);
+        let stream = self.device.cuda_stream();
+        stream.context().bind_to_thread().map_err(&fail)?;
+        let function = self.function(launch.kernel)?;
         if launch.shared_bytes > PLAIN_SHARED {
             function.set_attribute(MAX_DYNAMIC_SHARED, launch.shared_bytes as i32).map_err(&fail)?;
         }
-        let stream = self.device.cuda_stream();
-        stream.context().bind_to_thread().map_err(&fail)?;
         let cu_stream: CUstream = stream.cu_stream();
         let mut params: Vec<*mut c_void> = launch.args.iter().map(address_of).collect();
         let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, launch.block);
@@ -149,13 +156,15 @@ impl Gpu {
         })
     }
 
+    /// The calling thread must have bound the context.
     fn function(&self, kernel: &'static str) -> Result<CudaFunction, GpuError> {
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(function) = functions.get(kernel) {
             return Ok(function.clone());
         }
-        let function = self.modules.iter().find_map(|module| module.load_function(kernel).ok());
-        let function = function.ok_or(GpuError::Kernel { kernel, capability: self.capability })?;
+        let absent = GpuError::Kernel { kernel, capability: self.capability };
+        let module = self.modules.get(kernel).ok_or(absent)?;
+        let function = module.load_function(kernel).map_err(GpuError::driver(kernel))?;
         functions.insert(kernel, function.clone());
         Ok(function)
     }

@@ -64,7 +64,8 @@ impl AsMut<[u8]> for Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        if self.context.bind_to_thread().is_ok() {
+        // Binding also tells, once, of an error that something else left behind.
+        if self.context.bind_to_thread().or_else(|_| self.context.bind_to_thread()).is_ok() {
             // SAFETY: from `malloc_host`, once. A context that is gone took the memory with it.
             #[allow(unsafe_code)]
             let _ = unsafe { result::free_host(self.start.cast::<c_void>()) };

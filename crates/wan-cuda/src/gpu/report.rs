@@ -48,7 +48,7 @@ fn number_before(line: &str, unit: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{IMAGES, Target, images_for};
+    use super::super::{IMAGES, Image, Target, images_for};
     use super::*;
 
     #[test]
@@ -93,6 +93,20 @@ mod tests {
         assert!(kernels > 0, "no report of the assembler was found");
     }
 
+    /// The same kernels, whether the assembler or PTX tells their names.
+    #[test]
+    fn images_name_their_kernels() {
+        let kernels = |target: Target| -> std::collections::BTreeSet<_> {
+            IMAGES.iter().filter(|image| image.target == target).flat_map(Image::kernels).collect()
+        };
+        let (ptx, ampere) = (kernels(Target::Ptx), kernels(Target::Cubin(8, 0)));
+        if ptx.is_empty() || ampere.is_empty() {
+            return; // a build for chosen architectures
+        }
+        assert_eq!(ptx, ampere);
+        assert!(ptx.contains("attention_mma_128_bf16"), "{ptx:?}");
+    }
+
     /// Every GPU from 8.0 on has an image of every portable file, and Hopper alone those of its own.
     #[test]
     fn every_gpu_has_its_images() {
@@ -107,7 +121,7 @@ mod tests {
         for (capability, best) in [
             ((8, 0), Target::Cubin(8, 0)),
             ((8, 6), Target::Cubin(8, 6)),
-            ((8, 7), Target::Cubin(8, 6)),
+            ((8, 7), Target::Ptx),
             ((8, 9), Target::Cubin(8, 9)),
             ((9, 0), Target::Cubin(9, 0)),
             ((10, 0), Target::Cubin(10, 0)),

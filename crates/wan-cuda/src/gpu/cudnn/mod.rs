@@ -16,7 +16,7 @@ use crate::ops::{AttentionPlaces, AttentionShape};
 use crate::{DevPtr, Float};
 
 /// Why cuDNN does not compute an attention.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum CudnnError {
     /// It is not installed, or not whole.
     #[error(
@@ -61,18 +61,18 @@ pub enum CudnnError {
     },
     /// The GPU's answer.
     #[error("cudnn: {0}")]
-    Gpu(String),
+    Gpu(#[source] GpuError),
 }
 
 impl From<CudnnError> for candle_core::Error {
     fn from(error: CudnnError) -> Self {
-        Self::wrap(error)
+        Self::Cuda(Box::new(error)) // with its type, as of `GpuError`
     }
 }
 
 impl From<GpuError> for CudnnError {
     fn from(error: GpuError) -> Self {
-        Self::Gpu(error.to_string())
+        Self::Gpu(error)
     }
 }
 
@@ -159,13 +159,16 @@ pub fn compiles_for(
     plan::arguments(&library, places, &1.0, DevPtr::NULL).map(drop)
 }
 
-/// That cuDNN has what it needs, said once with its reason and not as if it had no engine for one shape and the next.
+/// That cuDNN has what it needs, said once with its reason and not as if it had no engine for one shape and the next. By
+/// compiling the most usual attention: some versions offer engines that they then cannot compile.
 fn check_usable(library: &Arc<Library>, target: &Target<'_>) -> Result<(), CudnnError> {
-    if plan::engines(library, target, PlanKey::usual())?.is_empty() {
-        let reason = library.reason().unwrap_or_else(|| "it does not say why".into());
-        return Err(CudnnError::Unusable { reason });
-    }
-    Ok(())
+    let reason = match Plan::make(library, target, PlanKey::usual()) {
+        Ok(_) => return Ok(()),
+        Err(CudnnError::Engine { .. }) => library.reason().unwrap_or_else(|| "it does not say why".into()),
+        Err(CudnnError::Status { answer, .. }) => answer,
+        Err(error) => return Err(error),
+    };
+    Err(CudnnError::Unusable { reason })
 }
 
 fn no_engine(shape: AttentionShape) -> CudnnError {

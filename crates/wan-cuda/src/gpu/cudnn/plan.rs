@@ -139,11 +139,7 @@ impl Plan {
 }
 
 /// Configurations of cuDNN's engines for an attention, the best first; none for what it does not have.
-pub(super) fn engines(
-    library: &Arc<Library>,
-    target: &Target<'_>,
-    key: PlanKey,
-) -> Result<Vec<Descriptor>, CudnnError> {
+fn engines(library: &Arc<Library>, target: &Target<'_>, key: PlanKey) -> Result<Vec<Descriptor>, CudnnError> {
     let [q, k, v, y] = key.tensors();
     let tensor = |index: usize, (tokens, stride)| tensor(library, key, UIDS[index], tokens, stride);
     let (q, k, v, y) = (tensor(0, q)?, tensor(1, k)?, tensor(2, v)?, tensor(3, y)?);

@@ -100,18 +100,26 @@ fn is_usable(call: &Call<'_>, algorithm: &Algorithm) -> bool {
 /// Times cublasLt's candidates.
 fn choose(call: &Call<'_>, alignment: u32) -> Result<Algorithm, GpuError> {
     let candidates = candidates(call, alignment).map_err(GpuError::blas("cublasLt's heuristic"))?;
-    let mut best: Option<(f32, Algorithm)> = None;
+    let (mut best, mut refused) = (None::<(f32, Algorithm)>, None);
     for candidate in &candidates {
         // One that does not run after all is passed over.
-        let Ok(time) = time(call, &candidate.algo) else { continue };
+        let time = match time(call, &candidate.algo) {
+            Ok(time) => time,
+            Err(error) => {
+                refused.get_or_insert(error);
+                continue;
+            }
+        };
         let margin = if best.is_some() { MARGIN } else { 1.0 };
         if best.is_none_or(|(least, _)| time < least * margin) {
             best = Some((time, candidate.algo));
         }
     }
     best.map(|(_, algorithm)| algorithm).ok_or_else(|| {
-        let none = CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED);
-        GpuError::blas("cublasLt has no algorithm for a product")(none)
+        refused.unwrap_or_else(|| {
+            let none = CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED);
+            GpuError::blas("cublasLt has no algorithm for a product")(none)
+        })
     })
 }
 
