@@ -92,7 +92,7 @@ pub(crate) fn denoise(
             latents = next;
             *state = DenoiseState {
                 latents: latents.to_device(&Device::Cpu)?,
-                sampler: sampler.state(),
+                sampler: on_device(&sampler.state(), &Device::Cpu)?,
                 rng: rng.state(),
                 reused_from: velocities.reused_by(step + 1).map(|t| t.to_device(&Device::Cpu)).transpose()?,
             };
@@ -106,7 +106,7 @@ pub(crate) fn denoise(
     Ok(())
 }
 
-/// A solver's state with its history on `device`: a resumed one comes from a file.
+/// A solver's state with its history on `device`: what is kept is in main memory, as it outlives a GPU that is lost.
 fn on_device(state: &SamplerState, device: &Device) -> Result<SamplerState> {
     let mut state = state.clone();
     for tensor in state.history.values_mut() {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use candle_core::DeviceLocation;
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 use tracing_subscriber::EnvFilter;
@@ -148,6 +149,10 @@ impl From<ServeError> for Failure {
 pub fn run(args: ServeArgs) -> Outcome {
     start_log(args.log_format);
     let engine = engine(&args)?;
+    let opened = match engine.device.location() {
+        DeviceLocation::Cuda { gpu_id } => Some(format!("cuda:{gpu_id}")),
+        _ => None,
+    };
     let data_dir = match args.data_dir.clone() {
         Some(folder) => folder,
         None => default_data_dir()?,
@@ -167,7 +172,35 @@ pub fn run(args: ServeArgs) -> Outcome {
     let server = Server::start(options, engine)?;
     stop_on_signal(server.stop_handle());
     announce(server.address(), token.as_ref())?;
-    Ok(server.run()?)
+    match server.run() {
+        Err(ServeError::DeviceLost) => Err(start_again(opened.filter(|_| args.device.is_none()))),
+        served => Ok(served?),
+    }
+}
+
+/// Replaces this process by a new one of the same command line, since a GPU that was lost answers another process alone. It
+/// goes on with the queue; a job that loses the GPU again and again is given up after some attempts. Returns only what is
+/// in the way. `device`: what was opened, where the command line leaves it open.
+fn start_again(device: Option<String>) -> Failure {
+    let lost = ServeError::DeviceLost;
+    #[cfg(unix)]
+    {
+        say("wan-run: the GPU was lost: the server starts again");
+        let program = std::env::current_exe().unwrap_or_else(|_| "wan-run".into());
+        let mut command = std::process::Command::new(program);
+        command.args(std::env::args_os().skip(1));
+        // Rather no server than one that goes on at the CPU's pace.
+        if let Some(device) = device {
+            command.args(["--device", &device]);
+        }
+        let error = std::os::unix::process::CommandExt::exec(&mut command);
+        Failure::run(format!("{lost} ({error})"))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = device;
+        Failure::run(lost)
+    }
 }
 
 fn start_log(format: LogFormat) {

@@ -1,7 +1,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
+use wan_core::device::is_lost;
 use wan_pipeline::Result;
 
 use crate::{Check, Outcome, Row};
@@ -95,15 +96,10 @@ impl<'a> Runner<'a> {
             Err(panic) => format!("panic: {}", message(&*panic)),
         };
         // After an illegal access every later call fails as well: only a new process gets further.
-        self.lost = self.device.is_cuda() && !is_alive(self.device);
+        self.lost = is_lost(self.device);
         let lost = if self.lost { "; the GPU's context is lost" } else { "" };
         (Outcome::Error(format!("{reason}{lost}")), Vec::new())
     }
-}
-
-fn is_alive(device: &Device) -> bool {
-    let round_trip = || Tensor::new(&[1f32], device)?.to_vec1::<f32>();
-    round_trip().is_ok_and(|values| values == [1.0])
 }
 
 fn message(panic: &(dyn std::any::Any + Send)) -> &str {

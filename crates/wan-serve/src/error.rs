@@ -57,6 +57,9 @@ pub enum ServeError {
     /// The worker does not start.
     #[error(transparent)]
     Worker(#[from] crate::worker::StartError),
+    /// The GPU answers no more. Another process may be able to use it, and goes on with the queue.
+    #[error("the GPU was lost; the queue is kept, and goes on when the server starts again")]
+    DeviceLost,
     /// The system refuses threads or sockets.
     #[error("the server cannot run: {0}")]
     Io(#[from] std::io::Error),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use serde_json::{Map, Value};
-use wan_core::device::compute_dtype;
+use wan_core::device::{compute_dtype, is_lost};
 use wan_models::{ModelFiles, Places, Registry};
 use wan_pipeline::{MemoryLimits, Pipeline, PipelineError};
 use wan_queue::QueueItem;
@@ -183,5 +183,9 @@ impl Backend for ModelBackend {
         let files = self.library.files(choice).map_err(missing)?;
         let pipeline = Pipeline::open(files, self.device.clone(), compute_dtype(&self.device))?;
         Ok(pipeline.with_limits(self.memory).keeping_dit())
+    }
+
+    fn is_device_lost(&self) -> bool {
+        is_lost(&self.device)
     }
 }

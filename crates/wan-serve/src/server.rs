@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,6 +69,7 @@ pub struct Server {
     address: SocketAddr,
     app: Shared,
     stop: Stop,
+    lost: Arc<AtomicBool>,
 }
 
 /// Stops a server, from any thread.
@@ -108,7 +110,15 @@ impl Server {
         let (model, device, processor) = (engine.model_name(), engine.device_name(), engine.device.clone());
         let (graphs, backend) = Graphs::new(engine, &folders);
         let below = worker::Folders::below(&options.data_dir);
-        let config = WorkerConfig { job_time: limits.job_time, ..WorkerConfig::new(below) };
+        let (stop, lost) = (Stop::default(), Arc::new(AtomicBool::new(false)));
+        let on_device_lost = {
+            let (stop, lost) = (stop.clone(), lost.clone());
+            Box::new(move || {
+                lost.store(true, Ordering::Release);
+                stop.stop();
+            })
+        };
+        let config = WorkerConfig { job_time: limits.job_time, on_device_lost, ..WorkerConfig::new(below) };
         let worker = Worker::start(queue.clone(), bus.clone(), backend, config)?;
         let app = Arc::new(App {
             queue,
@@ -135,7 +145,7 @@ impl Server {
             .max_blocking_threads(BLOCKING_THREADS)
             .enable_all()
             .build()?;
-        Ok(Self { runtime, listener, address, app, stop: Stop::default() })
+        Ok(Self { runtime, listener, address, app, stop, lost })
     }
 
     /// Where it listens: the real port, where 0 was asked for.
@@ -150,13 +160,13 @@ impl Server {
 
     /// Answers until stopped.
     ///
-    /// Errors: [`ServeError::Io`].
+    /// Errors: [`ServeError::Io`]; [`ServeError::DeviceLost`] where it stopped by itself.
     pub fn run(self) -> Result<(), ServeError> {
-        let Self { runtime, listener, app, stop, .. } = self;
+        let Self { runtime, listener, app, stop, lost, .. } = self;
         let served = runtime.block_on(answer(listener, app, stop));
         // A step that takes longer than a shutdown may take is not waited for.
         runtime.shutdown_background();
-        served
+        if lost.load(Ordering::Acquire) { Err(ServeError::DeviceLost) } else { served }
     }
 }
 

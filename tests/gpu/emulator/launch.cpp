@@ -1,6 +1,8 @@
 // Modules, and kernels: this repository's as kernels/shim runs them, candle's by what they mean.
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <thread>
 
@@ -41,6 +43,12 @@ size_t image_bytes(const void* image) {
 bool has_kernel(const std::string& image, const std::string& name) {
   return image.find(".entry " + name + "(") != std::string::npos ||
          image.find(std::string(1, 0) + name + std::string(1, 0)) != std::string::npos;
+}
+
+// Whether the file that EMULATOR_FAULT names has appeared; then it is gone.
+bool fault_is_due() {
+  static const char* file = getenv("EMULATOR_FAULT");
+  return file && unlink(file) == 0;
 }
 
 size_t bytes_of(char kind) {
@@ -99,9 +107,10 @@ CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute,
 CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                         unsigned shared, CUstream stream, void** parameters, void**) {
   Lock lock(mutex);
+  if (fault_is_due()) fail("a fault, as EMULATOR_FAULT asks");
   if (failed != CUDA_SUCCESS) return failed;
   computes_on(stream);
-  if (shared > function->shared_bytes) return CUDA_ERROR_INVALID_VALUE;
+  if (shared > function->shared_bytes || gx * gy * gz == 0 || bx * by * bz == 0) return CUDA_ERROR_INVALID_VALUE;
   const std::string name = function->name;
   const char* own = wan_shim_kinds(name.c_str());
   const CandleKernel foreign = own ? CandleKernel() : candle_kernel(name);

@@ -8,7 +8,7 @@ mod out_of_memory;
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 
 use crate::{Error, Result};
 
@@ -127,6 +127,13 @@ pub fn free_bytes(device: &Device) -> Option<u64> {
         let _ = device;
         None
     }
+}
+
+/// Whether a device answers no more, as a GPU after an illegal access or a fault of its own: then every later call fails,
+/// and only another process can use it. Waits for what it computes.
+pub fn is_lost(device: &Device) -> bool {
+    let round_trip = || Tensor::new(&[1f32], device)?.to_vec1::<f32>();
+    device.is_cuda() && !round_trip().is_ok_and(|values| values == [1.0])
 }
 
 /// The dtype that activations have on a device: bf16 on GPUs, f32 on the CPU, which would emulate bf16.

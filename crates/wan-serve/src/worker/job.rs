@@ -20,6 +20,10 @@ pub trait Backend: Send {
     ///
     /// Errors: those of [`Pipeline::open`], and of finding its files.
     fn open(&self, job: &RenderJob) -> Result<Pipeline, PipelineError>;
+
+    /// Whether the device that models are opened on answers no more, so that only another process can use it. Asked after
+    /// each job that failed.
+    fn is_device_lost(&self) -> bool;
 }
 
 /// One video, and the outputs made of it.

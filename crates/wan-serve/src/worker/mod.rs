@@ -33,7 +33,7 @@ pub use bus::{Bus, EventSink, JobRef, status_data};
 pub use event::{Event, Failure, NodeProgress, NodeRef, NodeState, now_ms};
 use heartbeat::{LEASE, TICK};
 pub use job::{Backend, Folder, JobNode, NodeWork, RenderJob, SaveKind, SaveNode};
-use run::Runner;
+use run::{DeviceLost, Runner};
 
 /// Where a worker reads and writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,13 +119,16 @@ pub struct WorkerConfig {
     pub max_attempts: u32,
     /// Time after which a job is stopped and ends as an error.
     pub job_time: Duration,
+    /// Called where the device is lost, after which the worker takes no more jobs.
+    pub on_device_lost: Box<dyn FnOnce() + Send>,
 }
 
 impl WorkerConfig {
     /// A worker of this process over `folders`; five attempts, a day a job.
     pub fn new(folders: Folders) -> Self {
         let job_time = crate::Limits::default().job_time;
-        Self { name: format!("worker-{}", std::process::id()), folders, max_attempts: 5, job_time }
+        let name = format!("worker-{}", std::process::id());
+        Self { name, folders, max_attempts: 5, job_time, on_device_lost: Box::new(|| {}) }
     }
 }
 
@@ -146,7 +149,7 @@ impl Worker {
         backend: Box<dyn Backend>,
         config: WorkerConfig,
     ) -> Result<Self, StartError> {
-        let WorkerConfig { name, folders, max_attempts, job_time } = config;
+        let WorkerConfig { name, folders, max_attempts, job_time, on_device_lost } = config;
         folders.prepare(&*queue)?;
         let (stop, free) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let runner = Runner {
@@ -162,7 +165,11 @@ impl Worker {
         let freed = free.clone();
         let thread = thread::Builder::new()
             .name("wan-worker".into())
-            .spawn(move || work(runner, &name, &freed))
+            .spawn(move || {
+                if work(runner, &name, &freed).is_err() {
+                    on_device_lost();
+                }
+            })
             .map_err(|e| StartError::io(Path::new("worker thread"), e))?;
         Ok(Self { stop, free, thread: Some(thread) })
     }
@@ -192,8 +199,8 @@ impl Drop for Worker {
     }
 }
 
-/// Takes jobs until asked to stop. Nothing that happens to one job ends it.
-fn work(mut runner: Runner, name: &str, free: &AtomicBool) {
+/// Takes jobs until asked to stop. Nothing that happens to one job ends it, unless the device is lost with it.
+fn work(mut runner: Runner, name: &str, free: &AtomicBool) -> Result<(), DeviceLost> {
     let queue = runner.queue.clone();
     while !runner.stop.load(Ordering::Acquire) {
         if free.swap(false, Ordering::AcqRel) {
@@ -201,13 +208,13 @@ fn work(mut runner: Runner, name: &str, free: &AtomicBool) {
         }
         let seen = queue.wait_for_change(u64::MAX, Duration::ZERO);
         match queue.claim(name, LEASE) {
-            Ok(Some(claim)) => {
-                let ran = catch_unwind(AssertUnwindSafe(|| runner.run(&claim)));
-                if ran.is_err() {
+            Ok(Some(claim)) => match catch_unwind(AssertUnwindSafe(|| runner.run(&claim))) {
+                Ok(ran) => ran?,
+                Err(_) => {
                     tracing::error!(prompt_id = %claim.item.prompt_id, "the worker panicked outside of a job");
                     runner.pipeline = None;
                 }
-            }
+            },
             Ok(None) => {
                 queue.wait_for_change(seen, TICK);
             }
@@ -217,4 +224,5 @@ fn work(mut runner: Runner, name: &str, free: &AtomicBool) {
             }
         }
     }
+    Ok(())
 }

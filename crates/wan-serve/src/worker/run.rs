@@ -36,6 +36,9 @@ pub(super) struct Runner {
     pub pipeline: Option<(String, Pipeline)>,
 }
 
+/// The device answers no more.
+pub(super) struct DeviceLost;
+
 /// What there is before the first node runs.
 struct Ready {
     job: RenderJob,
@@ -46,8 +49,12 @@ struct Ready {
 }
 
 impl Runner {
-    /// Runs a claimed job and moves it to the history, whatever happens; only a shutdown gives it back to the queue.
-    pub fn run(&mut self, claim: &Claim) {
+    /// Runs a claimed job and moves it to the history, whatever happens; only a shutdown gives it back to the queue, and
+    /// where the device is lost it stays claimed.
+    ///
+    /// Errors: [`DeviceLost`]: no further job can be run by this process. The next one finds the job as after a crash, goes
+    /// on from its last step, and counts how often this happens.
+    pub fn run(&mut self, claim: &Claim) -> Result<(), DeviceLost> {
         let item = &claim.item;
         let extra: Value = serde_json::from_str(item.extra_data.get()).unwrap_or_default();
         let job = JobRef::new(&item.prompt_id, &extra);
@@ -59,13 +66,21 @@ impl Runner {
         if matches!(result, Err(JobError::Stopped)) && self.stop.load(Ordering::Acquire) {
             let wanted = self.queue.is_cancelled(&claim.lease).is_ok_and(|cancelled| !cancelled);
             if wanted {
-                return self.release(claim);
+                self.release(claim);
+                return Ok(());
             }
+        }
+        if let Err(error @ (JobError::Pipeline(_) | JobError::Panic(_))) = &result
+            && self.backend.is_device_lost()
+        {
+            tracing::error!(prompt_id = %job.prompt_id, "the device is lost: {}", error.message());
+            return Err(DeviceLost);
         }
         if matches!(result, Err(JobError::Panic(_))) {
             self.pipeline = None;
         }
         self.end(claim, made, result, told);
+        Ok(())
     }
 
     fn release(&self, claim: &Claim) {

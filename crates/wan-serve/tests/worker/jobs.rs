@@ -240,3 +240,24 @@ fn a_job_that_brings_the_server_down_is_given_up() {
     let message = status["messages"][2][1]["exception_message"].as_str().unwrap();
     assert!(message.starts_with("the server ended 2 times while it ran this job"), "{message}");
 }
+
+/// A job that takes the device with it is found again by the next worker, as after a crash, and so are those behind it.
+#[test]
+fn a_lost_device_ends_the_worker_and_no_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = Arc::new(EmbeddedQueue::open(folder.path(), Limits::default()).unwrap());
+    submit(&*queue, "broken", json!({"panic": true}));
+    submit(&*queue, "whole", json!({"seed": 7}));
+    let (told, lost) = mpsc::channel();
+    let shop = Shop::with_failing_device(queue, folder.path(), &silent(), move || told.send(()).unwrap());
+    lost.recv_timeout(Duration::from_secs(120)).expect("the loss is told");
+    for job in ["broken", "whole"] {
+        assert!(shop.queue.history_entry(job).unwrap().is_none(), "{job}");
+    }
+    shop.worker.shut_down();
+    drop(shop.queue);
+    let shop = Shop::open(folder.path(), &silent(), 5);
+    assert_eq!(status(&shop.wait_for("broken"))["status_str"], "error");
+    let whole = status(&shop.wait_for("whole"));
+    assert_eq!(whole["status_str"], "success", "{whole}");
+}

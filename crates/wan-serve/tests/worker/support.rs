@@ -20,6 +20,8 @@ use wan_serve::worker::{
 /// Understands graphs of one object: `{seed, steps, ...}`.
 pub struct TestBackend {
     pub image: PathBuf,
+    /// The first job that fails takes the device with it.
+    pub device_fails: bool,
 }
 
 impl Backend for TestBackend {
@@ -87,6 +89,10 @@ impl Backend for TestBackend {
         let files = registry.resolve(&registry.find("tiny")?, &Places::folder("none"))?;
         Pipeline::open(files, Device::Cpu, DType::F32)
     }
+
+    fn is_device_lost(&self) -> bool {
+        self.device_fails
+    }
 }
 
 /// Called with each event of a job, and with the number of jobs left.
@@ -139,12 +145,35 @@ impl Shop {
     }
 
     pub fn over(queue: Arc<EmbeddedQueue>, folder: &Path, ear: &Ear, max_attempts: u32) -> Self {
+        let config = WorkerConfig { max_attempts, ..WorkerConfig::new(Folders::below(folder)) };
+        Self::configured(queue, folder, ear, config, false)
+    }
+
+    /// One whose device is lost with the first job that fails, which then calls `on_device_lost`.
+    pub fn with_failing_device(
+        queue: Arc<EmbeddedQueue>,
+        folder: &Path,
+        ear: &Ear,
+        on_device_lost: impl FnOnce() + Send + 'static,
+    ) -> Self {
+        let on_device_lost = Box::new(on_device_lost);
+        let config = WorkerConfig { on_device_lost, ..WorkerConfig::new(Folders::below(folder)) };
+        Self::configured(queue, folder, ear, config, true)
+    }
+
+    fn configured(
+        queue: Arc<EmbeddedQueue>,
+        folder: &Path,
+        ear: &Ear,
+        config: WorkerConfig,
+        device_fails: bool,
+    ) -> Self {
         let image = folder.join("sample.png");
         std::fs::write(&image, Registry::sample_image()).unwrap();
-        let folders = Folders::below(folder);
+        let folders = config.folders.clone();
         let bus = Arc::new(Bus::new(queue.clone(), Box::new(ear.clone())));
-        let config = WorkerConfig { max_attempts, ..WorkerConfig::new(folders.clone()) };
-        let worker = Worker::start(queue.clone(), bus, Box::new(TestBackend { image }), config).unwrap();
+        let backend = Box::new(TestBackend { image, device_fails });
+        let worker = Worker::start(queue.clone(), bus, backend, config).unwrap();
         Self { queue, worker, folders }
     }
 
