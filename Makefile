@@ -12,10 +12,12 @@ CLIENT_VENV ?= .client-venv
 # Where `make cuda-toolkit` puts the compiler for NVIDIA GPUs.
 CUDA_TOOLKIT_DIR ?= .cuda-toolkit
 
-# For which GPUs `make gpu-bundle` builds, as WAN_RUN_CUDA_ARCHS has it, and where to.
-GPU_ARCHS ?= 90a
+# For which GPUs `make gpu-bundle` builds, as WAN_RUN_CUDA_ARCHS has it, and where to; one alone makes it smaller.
+GPU_ARCHS ?= 80,86,89,90a,100,120,ptx
 GPU_PROFILE ?= release
 GPU_BUNDLE ?= $(OUT)/gpu-bundle
+# What PyTorch's side needs beside PyTorch and transformers, for machines where nothing can be installed.
+GPU_WHEELS ?= diffusers==0.42.1
 
 # Where `make dist` puts the archives, and keeps the static FFmpeg they are linked with.
 DIST ?= dist
@@ -101,6 +103,8 @@ gpu-bundle: cuda-toolkit
 	gzip -9 $(GPU_BUNDLE)/wan-run
 	cp tests/gpu/run.sh tests/gpu/report.py tests/gpu/peer_torch.py tests/golden/reference.py $(GPU_BUNDLE)
 	git rev-parse HEAD > $(GPU_BUNDLE)/commit
+	rm -rf $(GPU_BUNDLE)/wheels
+	$(CUDA_TOOLKIT_DIR)/venv/bin/pip download --quiet --no-deps --dest $(GPU_BUNDLE)/wheels $(GPU_WHEELS)
 	@du -sh $(GPU_BUNDLE)
 
 lint-cuda: cuda-toolkit

@@ -7,8 +7,9 @@ Phases:
     roofline   matrix products at the DiT's shapes: bf16, FP8 tensor-wise and row-wise; copies, host link
     attention  scaled_dot_product_attention at the DiT's shapes, cuDNN and flash backends
     dit        a denoising step (two forwards) of diffusers' WanTransformer3DModel on the weights of --dit:
-               eager with its default attention, cuDNN attention, torch.compile of the repeated block, and FP8
-               linears (torch._scaled_mm, row-wise dynamic activations) compiled
+               eager, torch.compile of the repeated block, and FP8 linears (torch._scaled_mm, row-wise dynamic
+               activations) compiled; attention is what PyTorch chooses by itself, which is told first
+    warm       compiles what `dit` will compile, on the first block: for the caches alone
     blocks     reference values: the first blocks of --dit in float32 (FP8 weights widened), inputs and outputs of
                each block and the velocity, to --reference FILE.safetensors
     vae        decode and encode of AutoencoderKLWan on --vae, bf16 channels last, whole and in tiles
@@ -38,8 +39,9 @@ import reference  # noqa: E402
 
 DIM, FFN, HEADS, HEAD_DIM = 5120, 13824, 40, 128
 TEXT, IMAGE = (512, 4096), (257, 1280)
-TILE = dict(tile_sample_min_height=272, tile_sample_min_width=272, tile_sample_stride_height=128,
-            tile_sample_stride_width=144)
+TILE = dict(tile_sample_min_height=272, tile_sample_min_width=272, tile_sample_stride_height=144,
+            tile_sample_stride_width=128)
+HOST_COPY = 300 << 20  # bytes, as in wan-run bench
 
 
 class Bench:
@@ -63,11 +65,11 @@ class Bench:
         print(line, flush=True)
         self.out.write(line + "\n")
 
-    def time(self, name, run, flops=None, moved=None, runs=None, warm=2):
-        """Median milliseconds of `run`; with its operations or bytes, the rate as well."""
+    def time(self, name, run, flops=None, moved=None, runs=None, warm=2, first=None):
+        """Median milliseconds of `run`, after `first` or itself as warm-up; with its operations or bytes, the rate."""
         try:
             for _ in range(warm):
-                run()
+                (first or run)()
             times = [self._once(run) for _ in range(runs or self.runs)]
         except Exception as error:  # one figure that cannot be had must not cost the others
             self.write(name, error=f"{type(error).__name__}: {error}"[:400])
@@ -126,14 +128,22 @@ def quantise_rows(x):
     return (x.float() / scale).clamp(-448, 448).to(torch.float8_e4m3fn), scale
 
 
+def scaled_mm(quantised, weight, ones, bias=None):
+    x, scale = quantised
+    return torch._scaled_mm(x, weight.t(), scale_a=scale, scale_b=ones, bias=bias, out_dtype=torch.bfloat16,
+                            use_fast_accum=True)
+
+
 def roofline(bench, args):
+    compiled_quantise = torch.compile(quantise_rows, dynamic=False)
     for size in args.size:
         m = tokens(size)
         for n, k in [(3 * DIM, DIM), (DIM, DIM), (FFN, DIM), (DIM, FFN)]:
             flops, name = 2 * m * n * k, f"{m}x{n}x{k}"
             x, w = bench.randn(m, k), bench.randn(n, k, seed=1) * 0.02
             bench.time(f"gemm bf16 {name}", lambda: F.linear(x, w), flops)
-            (xq, xs), wq = quantise_rows(x), w.to(torch.float8_e4m3fn)
+            (xq, xs), wq = quantise_rows(x), bench.randn(n, k, seed=1).to(torch.float8_e4m3fn)
+            stored = w.to(torch.float8_e4m3fn)
             one = torch.ones((), device=bench.device)
             ones = torch.ones(1, n, device=bench.device)
             for fast in (True, False):
@@ -144,15 +154,18 @@ def roofline(bench, args):
                 bench.time(f"gemm fp8 row-wise {mode} {name}",
                            lambda: torch._scaled_mm(xq, wq.t(), scale_a=xs, scale_b=ones, **product), flops)
             bench.time(f"quantise rows {m}x{k}", lambda: quantise_rows(x), moved=m * k * 3)
-            del x, w, xq, xs, wq
+            # As a layer does it: its input is rounded every time.
+            bench.time(f"linear fp8 compiled {name}",
+                       lambda: scaled_mm(compiled_quantise(x), stored, ones), flops)
+            del x, w, xq, xs, wq, stored
     count = 1 << (30 if bench.cuda else 20)
     a = torch.empty(count, dtype=torch.float32, device=bench.device).normal_()
     b = torch.empty_like(a)
     bench.time("copy on the device", lambda: b.copy_(a), moved=8 * count)
-    host = torch.empty(count // 4, dtype=torch.float32, pin_memory=bench.cuda).normal_()
-    part = b[: count // 4]
-    bench.time("host to device, pinned", lambda: part.copy_(host, non_blocking=True), moved=count)
-    bench.time("device to host, pinned", lambda: host.copy_(part, non_blocking=True), moved=count)
+    few = min(HOST_COPY // 4, count)
+    host, part = torch.ones(few, dtype=torch.float32, pin_memory=bench.cuda), b[:few]
+    bench.time("host to device, pinned", lambda: part.copy_(host, non_blocking=True), moved=4 * few)
+    bench.time("device to host, pinned", lambda: host.copy_(part, non_blocking=True), moved=4 * few)
 
 
 def attention(bench, args):
@@ -165,10 +178,11 @@ def attention(bench, args):
             q = bench.randn(1, HEADS, length, HEAD_DIM)
             k, v = (bench.randn(1, HEADS, keys, HEAD_DIM, seed=s) for s in (1, 2))
             flops = 4 * length * keys * HEADS * HEAD_DIM
+            scale = (3 if keys == length else 1) / HEAD_DIM**0.5  # as in wan-run bench
             for name, backend in backends.items():
                 with sdpa_kernel(backend):
                     bench.time(f"attention {name} {length}x{keys}",
-                               lambda: F.scaled_dot_product_attention(q, k, v), flops)
+                               lambda: F.scaled_dot_product_attention(q, k, v, scale=scale), flops)
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -223,8 +237,7 @@ class Fp8Linear(torch.nn.Module):
     def forward(self, x):
         rows = x.reshape(-1, x.shape[-1])
         q, scale = quantise_rows(rows)
-        y = torch._scaled_mm(q, self.weight.t(), scale_a=scale, scale_b=self.scale, bias=self.bias,
-                             out_dtype=x.dtype, use_fast_accum=True)
+        y = scaled_mm((q, scale), self.weight, self.scale, self.bias)
         return y.reshape(*x.shape[:-1], -1)
 
 
@@ -249,29 +262,45 @@ def dit_inputs(bench, config, size, dtype):
                 encoder_hidden_states=bench.randn(1, config["text_len"], config["text_dim"], dtype=dtype, seed=2), **image)
 
 
+def compiled(model):
+    # Several sizes are as many graphs, not one of any size.
+    model.compile_repeated_blocks(fullgraph=True, dynamic=False)
+
+
 def dit(bench, args):
     model, config = load_dit(args.dit, bench.device, torch.bfloat16)
+    probe = [bench.randn(1, tokens(args.size[0]) if bench.cuda else 64, HEADS, HEAD_DIM).transpose(1, 2) for _ in range(3)]
+    bench.write("eager attention", backend=torch.nn.attention.SDPBackend(torch._fused_sdp_choice(*probe)).name)
+    del probe
 
-    def step(name, runs=3):
+    def step(name):
         for size in args.size:
             inputs = dit_inputs(bench, config, size, torch.bfloat16)
             with bench.peak(f"dit {name} {label(size)}"):
-                bench.time(f"dit step {name} {label(size)}", lambda: (model(**inputs), model(**inputs)), runs=runs, warm=1)
+                bench.time(f"dit step {name} {label(size)}", lambda: (model(**inputs), model(**inputs)), runs=args.steps,
+                           warm=1, first=lambda: model(**inputs))
 
     step("eager")
-    if bench.cuda:
-        model.set_attention_backend("_native_cudnn")
-        step("eager, cudnn attention")
-    model.compile_repeated_blocks(fullgraph=True)
-    step("compiled, cudnn attention")
+    compiled(model)
+    step("compiled")
     if bench.cuda:
         to_fp8(model)
-        step("fp8, compiled, cudnn attention")
+        step("fp8, compiled")
+
+
+def warm(bench, args):
+    """The compiled graph takes a block's weights as inputs: one block compiles all of them."""
+    model, config = load_dit(args.dit, bench.device, torch.bfloat16, layers=1)
+    compiled(model)
+    for change in (lambda _: None, to_fp8):
+        change(model)
+        for size in args.size:
+            model(**dit_inputs(bench, config, size, torch.bfloat16))
 
 
 def blocks(bench, args):
     """Float32 values of the first blocks at a small size, on the same FP8-rounded weights."""
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # the latter is on by default
     model, config = load_dit(args.dit, bench.device, torch.float32, layers=args.layers)
     size = args.size[0]
     inputs = dit_inputs(bench, config, size, torch.float32)
@@ -314,15 +343,15 @@ def vae(bench, args):
         video = bench.randn(1, 3, frames, height, width).clamp(-1, 1)
         video[:, :, 1:] = 0
         with bench.peak(f"vae decode {label(size)}"):
-            bench.time(f"vae decode {label(size)}", lambda: model.decode(latents, return_dict=False), runs=3, warm=1)
+            bench.time(f"vae decode {label(size)}", lambda: model.decode(latents, return_dict=False), runs=1, warm=1)
         model.enable_tiling(**TILE)
         with bench.peak(f"vae decode tiled {label(size)}"):
-            bench.time(f"vae decode tiled {label(size)}", lambda: model.decode(latents, return_dict=False), runs=2, warm=1)
+            bench.time(f"vae decode tiled {label(size)}", lambda: model.decode(latents, return_dict=False), runs=1, warm=1)
         model.disable_tiling()
-        bench.time(f"vae encode {label(size)}", lambda: model.encode(video, return_dict=False), runs=3, warm=1)
+        bench.time(f"vae encode {label(size)}", lambda: model.encode(video, return_dict=False), runs=1, warm=1)
 
 
-PHASES = {f.__name__: f for f in (roofline, attention, dit, blocks, vae)}
+PHASES = {f.__name__: f for f in (roofline, attention, dit, warm, blocks, vae)}
 
 
 def size(text):
@@ -340,6 +369,7 @@ def main():
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--size", type=size, nargs="+", default=[(832, 480, 81)])
     parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=1, help="timed steps of `dit`")
     parser.add_argument("--device", default="cuda")
     args = parser.parse_args()
     bench, failed = Bench(args), False

@@ -2,26 +2,15 @@
 # Checks and timings on a machine with an NVIDIA GPU, from prebuilt binaries alone: the driver, the CUDA libraries, and
 # for comparisons PyTorch. `make gpu-bundle` builds the folder that this needs.
 #
-#     run.sh [STAGE ...]        default: all, in this order
+#     run.sh [UNIT ...]        default: all that are not done yet, in the order of UNITS below
 #
-#   info        GPU, driver, clocks, versions
-#   selftest    every op, component and job on small and true sizes, each group in a process of its own
-#   sanitize    compute-sanitizer over the ops at small sizes, where it starts
-#   synthesize  a 14B FP8 model with random weights, 30 GB, into $WORK
-#   generate    832x480x81, 10 steps, cfg 6, with 0, 10 and 40 blocks swapped
-#   bench       wan-run bench
-#   peer        the same shapes in PyTorch, and its values of the first blocks against ours
-#   report      one table of everything found so far, with ratios
+# Called again on the same machine it goes on with what is left: results and what is done are kept in $WORK, and a unit
+# that was cut off is begun anew. The most telling units come first.
 #
-# Environment: OUT results (8 files at most); WORK where the model goes; LIMIT seconds for the whole call; STEPS of
-# generate. Later calls add to the results of earlier ones in OUT. What takes longer than its limit is stopped and
-# reported, and the next thing begins. REHEARSE=1 runs all of it with small sizes on whatever libraries LD_LIBRARY_PATH
-# leads to (tests/gpu/emulator), PyTorch on the CPU: it shows that the script works and nothing else.
-#
-# PyTorch's side needs diffusers. Where nothing can be installed, carry it as wheels:
-#     python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
-#       --platform manylinux2014_x86_64 -d wheels diffusers==0.42.1 importlib_metadata
-#     python3 -m pip install --no-index --no-deps --target /tmp/site wheels/*.whl; export PYTHONPATH=/tmp/site
+# Environment: OUT results (8 files at most); WORK the model, 30 GB, caches and earlier results; LIMIT seconds for the whole
+# call; STEPS of a job. WAN_RUN_KERNELS=portable leaves out the kernels for Hopper alone; where one of them hangs or is wrong
+# that is set here, and what follows goes on without them. REHEARSE=1 runs all of it with small sizes on whatever libraries
+# LD_LIBRARY_PATH leads to (tests/gpu/emulator), PyTorch on the CPU: it shows that the script works and nothing else.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 OUT=${OUT:-$PWD/out/gpu}
@@ -31,11 +20,12 @@ LAYOUT=14b-fp8 SIZE=832x480x81 SMALLER=512x512x81 LARGER=1280x720x81 SWAPS=(0 10
 if [ -n "${REHEARSE:-}" ]; then
   LAYOUT=tiny SIZE=64x64x5 SMALLER=64x48x5 LARGER=80x64x5 SWAPS=(0 1 4) FULL=() TORCH=cpu SLOWER=10
 fi
+# Each with the seconds it needs at least: with less left it waits for the next call.
+UNITS=("info 5" "probe 20" "selftest 70" "steps 45" "torch_dit 60" "job0 55" "blocks 35" "rates 40" "torch_rates 30"
+  "vae 20" "encoders 20" "torch_vae 30" "job1 55" "job2 55" "smaller 35" "larger 50" "swapped_steps 45" "sanitize 45")
 IFS=x read -r width height frames <<< "$SIZE"
 PYTHON=${PYTHON:-python3}
 began=$SECONDS
-mkdir -p "$OUT"
-rows=$OUT/selftest.jsonl times=$OUT/bench.jsonl peers=$OUT/peer.jsonl log=$OUT/run.log
 
 if [ -f "$here/wan-run.gz" ] && [ ! -x "$here/wan-run" ]; then
   gunzip -c "$here/wan-run.gz" > "$here/wan-run" && chmod +x "$here/wan-run"
@@ -46,102 +36,180 @@ for wan_run in "$here/wan-run" "$here/../../target/release/wan-run"; do [ -x "$w
 # The model goes where there is room: memory first.
 if [ -z "${WORK:-}" ]; then
   WORK=/tmp/wan-run-gpu
-  [ "$(df --output=avail -BG /dev/shm 2>/dev/null | tail -1 | tr -dc 0-9)" -ge 40 ] 2>/dev/null && WORK=/dev/shm/wan-run-gpu
+  room() { [ "$(df --output=avail -BG "$1" 2>/dev/null | tail -1 | tr -dc 0-9)" -ge 36 ] 2>/dev/null; }
+  if [ -e /dev/shm/wan-run-gpu ] || room /dev/shm; then
+    WORK=/dev/shm/wan-run-gpu
+  elif mkdir -p "$WORK" && ! mountpoint -q "$WORK"; then
+    mount -t tmpfs -o size=40g tmpfs "$WORK" 2>/dev/null
+  fi
 fi
-mkdir -p "$WORK"
+done=$WORK/done kept=$WORK/results parts=$WORK/parts
+mkdir -p "$OUT" "$done" "$kept" "$parts"
+cp -n "$kept"/* "$OUT"/ 2>/dev/null
+rows=$OUT/selftest.jsonl times=$OUT/bench.jsonl peers=$OUT/peer.jsonl log=$OUT/run.log
+[ -e "$done/portable" ] && export WAN_RUN_KERNELS=portable
 
-# CUDA's libraries: the system's, and those that PyTorch's wheels bring.
-wheels=$($PYTHON - 2>/dev/null <<'EOF'
+# Whatever is compiled or tuned once is found again by the next process.
+export XDG_CACHE_HOME=$WORK/cache CUDA_CACHE_PATH=$WORK/cache/nv PYTHONUNBUFFERED=1
+export TORCHINDUCTOR_CACHE_DIR=$WORK/cache/inductor TRITON_CACHE_DIR=$WORK/cache/triton
+export PYTHONPATH=$WORK/site${PYTHONPATH:+:$PYTHONPATH}
+if ls "$here"/wheels/*.whl > /dev/null 2>&1 && [ ! -d "$WORK/site" ]; then
+  $PYTHON -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$WORK/site" "$here"/wheels/*.whl
+fi 2>> "$log"
+
+# CUDA's libraries: those that PyTorch's wheels bring, so that both sides multiply with the same ones; then the system's.
+wheels=$($PYTHON - 2>/dev/null <<'PY'
 import glob, os, sysconfig
 site = sysconfig.get_paths()["purelib"]
 print(":".join(sorted({os.path.dirname(p) for p in glob.glob(f"{site}/nvidia/**/lib*.so*", recursive=True)})))
-EOF
+PY
 )
-export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}/usr/local/cuda/lib64:/usr/local/nvidia/lib64${wheels:+:$wheels}
+export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}${wheels:+$wheels:}/usr/local/cuda/lib64:/usr/local/nvidia/lib64
 
 say() { printf '%s\n' "$*" | tee -a "$log"; }
 left() { echo $((LIMIT - (SECONDS - began))); }
 
-# limited SECONDS COMMAND ...: within its own limit and what is left of the call.
+# limited SECONDS COMMAND ...: within its own limit and what is left of the call; 124 or 137 if that was too short, 125 if
+# nothing was left. What does not even die when it is killed, as on a GPU that hangs, is left behind: its output must go to
+# a file, not into a pipe.
 limited() {
-  local seconds=$(($1 * SLOWER)) rest
+  local seconds=$(($1 * SLOWER)) rest pid until
   shift
   rest=$(left)
   [ "$rest" -gt 5 ] || return 125
   [ "$seconds" -lt "$rest" ] || seconds=$rest
-  timeout -k 10 "$seconds" "$@"
+  timeout -k 5 "$seconds" "$@" &
+  pid=$! until=$((SECONDS + seconds + 12))
+  while kill -0 "$pid" 2>/dev/null; do
+    [ "$SECONDS" -lt "$until" ] || return 137
+    sleep 0.1
+  done
+  wait "$pid"
 }
 
-# row GROUP NAME OUTCOME REASON CHECKS: one more line of results, as wan-run writes them.
+# row FILE GROUP NAME OUTCOME REASON CHECKS: one more line of results, as wan-run writes them.
 row() {
-  printf '{"group":"%s","name":"%s","outcome":"%s","reason":"%s","checks":[%s],"seconds":0}\n' "$1" "$2" "$3" "$4" "$5" >> "$rows"
+  printf '{"group":"%s","name":"%s","outcome":"%s","reason":"%s","checks":[%s],"seconds":0}\n' "$2" "$3" "$4" "$5" "$6" >> "$1"
 }
 
-# check NAME SECONDS ARGUMENTS ...: some rows of selftest in a process of their own.
+# told FILE: the last line of a log, as a string of JSON.
+told() { tail -1 "$1" 2>/dev/null | tr -d '"\\' | tr -dc '[:print:]' | cut -c 1-300; }
+
+# check NAME SECONDS ARGUMENTS ...: some rows of selftest in a process of their own, into a file of their own.
 check() {
-  local name=$1 seconds=$2 code before after
+  local name=$1 seconds=$2 part=$parts/$1 code
   shift 2
-  before=$(cat "$rows" 2>/dev/null | wc -l)
-  limited "$seconds" "$wan_run" selftest --device cuda --json "$rows" "$@" 2>> "$log" | tee -a "$OUT/selftest.txt"
-  code=${PIPESTATUS[0]}
-  after=$(cat "$rows" 2>/dev/null | wc -l)
+  rm -f "$part".*
+  limited "$seconds" "$wan_run" selftest --device cuda --json "$part.jsonl" "$@" > "$part.txt" 2> "$part.log"
+  code=$?
   case $code in
     0) ;;
     # A failed row is in the results; without one the process did not get that far.
-    1) [ "$after" -gt "$before" ] || row process "$name" error "$(tail -1 "$log" | tr -d '"\\')" "" ;;
-    124 | 137) row process "$name" error "stopped after $seconds s" "" ;;
-    125) row process "$name" skipped "no time left in this call" "" ;;
-    *) row process "$name" error "exit code $code" "" ;;
+    1) [ -s "$part.jsonl" ] || row "$part.jsonl" process "$name" error "$(told "$part.log")" "" ;;
+    124 | 137) row "$part.jsonl" process "$name" error "stopped after $seconds s, after $(told "$part.txt")" "" ;;
+    125) row "$part.jsonl" process "$name" skipped "no time left in this call" "" ;;
+    *) row "$part.jsonl" process "$name" error "exit code $code: $(told "$part.log")" "" ;;
   esac
+  return "$code"
+}
+
+# collect NAME ...: adds finished parts to the results.
+collect() {
+  local name
+  for name in "$@"; do
+    cat "$parts/$name.jsonl" >> "$rows" 2>/dev/null
+    { cat "$parts/$name.txt"; tail -20 "$parts/$name.log"; } 2>/dev/null | tee -a "$OUT/selftest.txt" | grep -vE '^ok' | cut -c 1-400
+  done
+}
+
+# portable WHY: from here on without the kernels for Hopper alone.
+portable() {
+  [ "${WAN_RUN_KERNELS:-}" != portable ] || return 1
+  export WAN_RUN_KERNELS=portable
+  touch "$done/portable"
+  say "ON WITHOUT HOPPER'S OWN KERNELS: $1"
+  row "$rows" kernels "for Hopper alone" failed "left out after: $1" ""
+}
+
+# doubted NAME: whether a part of selftest has no end, or a row in which one of these kernels may be at fault.
+doubted() {
+  grep -E '"group":"process"|"name":"attention (exact |sage |\+|bf16|f16)' "$parts/$1.jsonl" 2>/dev/null |
+    grep -E '"outcome":"(failed|error)"' | head -1 | cut -c 1-160 | tr -d '"\\'
+}
+
+# In the background, while only results matter and times do not: the model, and PyTorch's compiled blocks.
+synthesizing="" warming=""
+prepare() {
+  if [ ! -f "$WORK/model.toml" ] && [ -z "$synthesizing" ]; then
+    timeout 240 "$wan_run" synthesize --layout "$LAYOUT" "$WORK" > "$parts/synthesize.log" 2>&1 &
+    synthesizing=$!
+  fi
+  if [ "$TORCH" = cuda ] && [ ! -e "$done/torch_dit" ] && [ -z "$warming" ]; then
+    {
+      until [ -f "$WORK/model.toml" ] || ! kill -0 "${synthesizing:-$$}" 2>/dev/null; do sleep 0.5; done
+      timeout 120 "$PYTHON" "$here/peer_torch.py" warm --out "$parts/warm.jsonl" --dit "$WORK/dit.safetensors" --size "$SIZE"
+    } > "$parts/warm.log" 2>&1 &
+    warming=$!
+  fi
+}
+# Waits until nothing else runs; fails without a model.
+ready() {
+  prepare
+  [ -z "$synthesizing" ] || wait "$synthesizing"
+  [ -z "$warming" ] || wait "$warming"
+  [ -f "$WORK/model.toml" ] || { say "no model: $(told "$parts/synthesize.log")"; return 1; }
 }
 
 info() {
   {
     date -u
     nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm,clocks.max.sm,power.limit,temperature.gpu --format=csv
-    nproc; free -g | head -2; df -h /dev/shm /tmp | cat
+    nproc; free -g | head -2; df -h /dev/shm "$WORK" | cat; command -v gcc cc clang
     "$wan_run" --version
     [ -f "$here/commit" ] && echo "commit $(cat "$here/commit")"
-    $PYTHON -c 'import torch; print("torch", torch.__version__, "cuda", torch.version.cuda, "cudnn", torch.backends.cudnn.version())'
-    $PYTHON -c 'import diffusers; print("diffusers", diffusers.__version__)'
     "$wan_run" info --json --model tiny
   } 2>&1 | tee -a "$log"
 }
 
-selftest() {
-  check linear 90 "${FULL[@]}" --only ops/linear
-  check attention 120 "${FULL[@]}" --only ops/attention
-  check rows 90 "${FULL[@]}" --only ops/layer_norm --only ops/rms_norm --only ops/residual --only ops/gated \
-    --only ops/channel --only ops/activate
-  check conv3d 60 "${FULL[@]}" --only ops/conv3d
-  check jobs 60 --only jobs/
-  check dit 120 "${FULL[@]}" --only components/dit
-  check vae 60 "${FULL[@]}" --only components/vae
-  check encoders 90 "${FULL[@]}" --only components/umt5 --only components/clip
-}
-
-sanitize() {
-  local tool code
-  if ! limited 60 compute-sanitizer "$wan_run" selftest --device cuda --only "ops/rms_norm bf16 1x8" >> "$log" 2>&1; then
-    row sanitizer start skipped "compute-sanitizer does not start here" ""
+# Does it open the GPU and compute at all? Alone and first: it fills the cache of what the driver compiles.
+probe() {
+  prepare
+  check probe 60 --only "130x200 2x128" --only "70x64 2x128" --only "257x1000" --only "linear e4m3 in fp8" --only jobs/denoising
+  local why
+  why=$(doubted probe)
+  collect probe
+  grep -q '"group":"ops"' "$parts/probe.jsonl" || {
+    say "WAN-RUN DOES NOT GET TO ITS FIRST ROW"
+    { ldconfig -p | grep -E 'cuda|cublas|cudnn|nvrtc'; find / -xdev \( -name 'libcublasLt.so*' -o -name 'libcuda.so*' \) 2>/dev/null
+      echo "$LD_LIBRARY_PATH"; } >> "$log"
     return
+  }
+  if [ -n "$why" ] && portable "$why"; then
+    check probe_portable 60 --only "130x200 2x128" --only "70x64 2x128" --only "257x1000"
+    collect probe_portable
   fi
-  for tool in memcheck racecheck synccheck initcheck; do
-    limited 100 compute-sanitizer --tool "$tool" --error-exitcode 9 "$wan_run" selftest --device cuda \
-      --only "ops/linear e4m3 in fp8" --only "bf16 130x200" --only "bf16 257x1000" --only "bf16 33x256" \
-      --only "ops/conv3d bf16 3x3x3" >> "$log" 2>&1
-    code=$?
-    case $code in
-      0) row sanitizer "$tool" passed "" "" ;;
-      124 | 125 | 137) row sanitizer "$tool" skipped "no time left" "" ;;
-      *) row sanitizer "$tool" failed "exit code $code, see run.log" "" ;;
-    esac
-  done
 }
 
-synthesize() {
-  [ -f "$WORK/model.toml" ] && return
-  limited 300 "$wan_run" synthesize --layout "$LAYOUT" "$WORK" 2>&1 | tee -a "$log"
+# Nothing is timed here, and most of it is the host's work: all at once.
+selftest() {
+  prepare
+  local all=(attention linear rows conv3d jobs dit vae encoders) name pids=() why
+  check attention 150 "${FULL[@]}" --only ops/attention & pids+=($!)
+  check linear 150 "${FULL[@]}" --only ops/linear & pids+=($!)
+  check rows 150 "${FULL[@]}" --only ops/layer_norm --only ops/rms_norm --only ops/residual --only ops/gated \
+    --only ops/channel --only ops/activate & pids+=($!)
+  check conv3d 150 "${FULL[@]}" --only ops/conv3d & pids+=($!)
+  check jobs 150 --only jobs/ & pids+=($!)
+  check dit 150 "${FULL[@]}" --only components/dit & pids+=($!)
+  check vae 150 "${FULL[@]}" --only components/vae & pids+=($!)
+  check encoders 150 "${FULL[@]}" --only components/umt5 --only components/clip & pids+=($!)
+  wait "${pids[@]}"
+  why=$(doubted attention)
+  collect "${all[@]}"
+  if [ -n "$why" ] && portable "$why"; then
+    check attention_portable 90 "${FULL[@]}" --only ops/attention
+    collect attention_portable
+  fi
 }
 
 # The GPU's memory in use, in MiB, sampled until the file appears.
@@ -150,86 +218,142 @@ watch_memory() {
   while [ ! -e "$1" ]; do
     now=$(nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits | head -1)
     [ "${now:-0}" -gt "$most" ] && most=$now
-    sleep 0.3
-  done
+    sleep 0.5
+  done 2>/dev/null
   echo "$most" > "$1.most"
 }
 
-generate() {
-  synthesize
-  "$wan_run" sample "$WORK/sample.png" --overwrite
-  local swap code start seconds bytes wanted=$((frames * height * width * 3)) sum first=""
-  for swap in "${SWAPS[@]}"; do
-    rm -f "$WORK"/done*
-    watch_memory "$WORK/done" &
-    start=$(date +%s.%N)
-    limited 200 "$wan_run" generate --model "$WORK/model.toml" --models-dir "$WORK" --device cuda \
-      --image "$WORK/sample.png" --prompt "a red balloon drifts over the hills" --negative-prompt "static, blurry" \
-      --width "$width" --height "$height" --frames "$frames" --steps "$STEPS" --cfg 6 --seed 42 --no-adjust-resolution \
-      --blocks-to-swap "$swap" --format rgb --output "$WORK/video.rgb" --overwrite \
-      --save-latents "$WORK/latents.safetensors" --progress json --quiet 2>&1 | tail -40 >> "$log"
-    code=${PIPESTATUS[0]}
-    seconds=$(echo "$(date +%s.%N) $start" | awk '{print $1 - $2}')
-    touch "$WORK/done"; wait
-    bytes=$(stat -c %s "$WORK/video.rgb" 2>/dev/null || echo 0)
-    # Behind the header, which has the number of blocks.
-    sum=$($PYTHON -c 'import hashlib, struct, sys
+# job SWAPPED: a whole job; its latents must be those of the first one.
+job() {
+  ready || return
+  [ -f "$WORK/sample.png" ] || "$wan_run" sample "$WORK/sample.png"
+  local swap=$1 name="$SIZE, $STEPS steps, $1 swapped" code start seconds bytes wanted=$((frames * height * width * 3)) sum first watcher checks
+  rm -f "$WORK"/stopped*
+  watch_memory "$WORK/stopped" & watcher=$!
+  start=$(date +%s.%N)
+  limited 150 "$wan_run" generate --model "$WORK/model.toml" --models-dir "$WORK" --device cuda \
+    --image "$WORK/sample.png" --prompt "a red balloon drifts over the hills" --negative-prompt "static, blurry" \
+    --width "$width" --height "$height" --frames "$frames" --steps "$STEPS" --cfg 6 --seed 42 --no-adjust-resolution \
+    --blocks-to-swap "$swap" --format rgb --output "$WORK/video.rgb" --overwrite \
+    --save-latents "$WORK/latents.safetensors" --progress json > "$parts/job.log" 2>&1
+  code=$?
+  seconds=$(echo "$(date +%s.%N) $start" | awk '{print $1 - $2}')
+  touch "$WORK/stopped"; wait "$watcher"
+  tail -60 "$parts/job.log" >> "$log"
+  bytes=$(stat -c %s "$WORK/video.rgb" 2>/dev/null || echo 0)
+  # Behind the header, which has the number of blocks.
+  sum=$($PYTHON -c 'import hashlib, struct, sys
 d = open(sys.argv[1], "rb").read(); n = struct.unpack("<Q", d[:8])[0]; print(hashlib.sha256(d[8 + n:]).hexdigest()[:16])' \
-      "$WORK/latents.safetensors" 2>/dev/null)
-    first=${first:-$sum}
-    local checks
-    checks="{\"what\":\"s\",\"value\":$seconds},{\"what\":\"peak, MiB\",\"value\":$(cat "$WORK/done.most")},{\"what\":\"frames\",\"value\":$((bytes / (height * width * 3)))}"
-    if [ "$code" = 0 ] && [ "$bytes" = "$wanted" ] && [ -n "$sum" ] && [ "$sum" = "$first" ]; then
-      row generate "$SIZE, $STEPS steps, $swap swapped" passed "latents $sum" "$checks"
-    else
-      row generate "$SIZE, $STEPS steps, $swap swapped" failed "exit code $code, latents $sum, first $first" "$checks"
-    fi
-    say "generate, $swap swapped: exit code $code, $seconds s, $bytes bytes, latents $sum"
-    rm -f "$WORK/video.rgb" "$WORK/latents.safetensors"
-  done
+    "$WORK/latents.safetensors" 2>/dev/null)
+  checks="{\"what\":\"s\",\"value\":$seconds},{\"what\":\"peak, MiB\",\"value\":$(cat "$WORK/stopped.most")},{\"what\":\"frames\",\"value\":$((bytes / (height * width * 3)))}"
+  rm -f "$WORK/video.rgb" "$WORK/latents.safetensors"
+  # Kernels of another kind give other values.
+  first=$done/latents.${WAN_RUN_KERNELS:-all}
+  [ "$code" != 0 ] || [ -e "$first" ] || echo "$sum" > "$first"
+  if [ "$code" = 0 ] && [ "$bytes" = "$wanted" ] && [ -n "$sum" ] && [ "$sum" = "$(cat "$first")" ]; then
+    row "$rows" generate "$name" passed "latents $sum" "$checks"
+  elif [ "$code" = 125 ] || [ "$(left)" -le 5 ]; then
+    row "$rows" generate "$name" skipped "no time left in this call" ""
+  else
+    row "$rows" generate "$name" failed "exit code $code, latents $sum, first $(cat "$first" 2>/dev/null): $(told "$parts/job.log")" "$checks"
+    case $code in 124 | 137) portable "a job with $swap swapped has no end" && job "$swap" ;; esac
+  fi
+  say "generate, $swap swapped: exit code $code, $seconds s, $bytes bytes, latents $sum"
 }
+job0() { job "${SWAPS[0]}"; }
+job1() { job "${SWAPS[1]}"; }
+job2() { job "${SWAPS[2]}"; }
 
 # timing SECONDS ARGUMENTS ...
 timing() {
+  local seconds=$1 code
+  shift
+  limited "$((seconds + 10))" "$wan_run" bench --device cuda --model "$WORK/model.toml" --json "$times" \
+    --limit-seconds "$seconds" "$@" > "$parts/timing.txt" 2>&1
+  code=$?
+  tee -a "$log" < "$parts/timing.txt" | cut -c 1-400
+  return "$code"
+}
+
+# Each in a process of its own: one that fails leaves the others.
+steps() {
+  ready || return
+  local numerics only
+  for numerics in bf16 fp8 fast; do
+    only=(--size "$SIZE" --swap 0 --runs 1 --only "step/$numerics ")
+    timing 60 "${only[@]}"
+    case $? in 124 | 137) [ "$(left)" -gt 5 ] && portable "a step in $numerics has no end" && timing 60 "${only[@]}" ;; esac
+  done
+}
+swapped_steps() { ready && timing 60 --size "$SIZE" --swap "${SWAPS[1]},${SWAPS[2]}" --runs 1 --only "step/bf16 "; }
+smaller() { ready && timing 60 --size "$SMALLER" --swap 0 --runs 1 --only step/; }
+larger() { ready && timing 60 --size "$LARGER" --swap 0 --runs 1 --only "step/fast "; }
+vae() { ready && timing 40 --size "$SIZE" --only vae/ --runs 2; }
+encoders() { ready && timing 40 --size "$SIZE" --only encoders/ --runs 2; }
+rates() {
+  ready || return
+  timing 30 --size "$SIZE" --only attention/ --runs 5
+  timing 60 --size "$SIZE" --only copies/ --only products/ --runs 5
+}
+
+# pytorch SECONDS ARGUMENTS ...
+pytorch() {
   local seconds=$1
   shift
-  limited "$((seconds + 20))" "$wan_run" bench --device cuda --model "$WORK/model.toml" --json "$times" \
-    --limit-seconds "$seconds" "$@" 2>&1 | tee -a "$log"
+  limited "$seconds" "$PYTHON" "$here/peer_torch.py" "$@" --out "$peers" --dit "$WORK/dit.safetensors" \
+    --vae "$WORK/vae.safetensors" --device "$TORCH" > "$parts/torch.txt" 2>&1 || say "peer_torch.py $1: exit code $?"
+  tail -40 "$parts/torch.txt" | tee -a "$log" | grep -iE '^\{|error' | cut -c 1-300
 }
-
-bench() {
-  synthesize
-  timing 100 --size "$SIZE" --only copies/ --only products/ --only attention/ --runs 5
-  timing 90 --size "$SIZE" --swap 0 --only step/
-  timing 60 --size "$SIZE" --swap "${SWAPS[1]},${SWAPS[2]}" --only "step/bf16"
-  timing 45 --size "$SMALLER" --swap 0 --only step/
-  timing 60 --size "$SIZE" --only vae/ --only encoders/ --runs 3
-  timing 90 --size "$LARGER" --swap 0 --only step/ --runs 1
-}
-
-peer() {
-  synthesize
-  local torch=("$PYTHON" "$here/peer_torch.py" --out "$peers" --dit "$WORK/dit.safetensors" --vae "$WORK/vae.safetensors" --size "$SIZE" --device "$TORCH")
-  limited 60 "${torch[@]}" blocks --size 208x240x9 --layers 4 --reference "$WORK/reference.safetensors" 2>&1 | tail -5 >> "$log"
+torch_dit() { ready && pytorch 150 dit --size "$SIZE"; }
+# Shapes of the 14B model whatever the layout: too large for a rehearsal.
+torch_rates() { ready && [ "$TORCH" != cpu ] && pytorch 90 attention roofline --size "$SIZE" --runs 5; }
+torch_vae() { ready && pytorch 75 vae --size "$SIZE"; }
+blocks() {
+  ready || return
+  pytorch 60 blocks --size 208x240x9 --layers 4 --reference "$WORK/reference.safetensors"
   check reference 60 --model "$WORK/model.toml" --reference "$WORK/reference.safetensors" --only reference/
-  # Shapes of the 14B model whatever the layout: too large for a rehearsal.
-  [ "$TORCH" = cpu ] || limited 90 "${torch[@]}" roofline attention --runs 5 2>&1 | tee -a "$log"
-  limited 240 "${torch[@]}" dit 2>&1 | tee -a "$log"
-  limited 90 "${torch[@]}" vae 2>&1 | tee -a "$log"
+  collect reference
+}
+
+sanitize() {
+  local tool code PATH=$PATH:/usr/local/cuda/bin
+  command -v compute-sanitizer > /dev/null || { row "$rows" sanitizer start skipped "there is none" ""; return; }
+  for tool in memcheck racecheck synccheck; do
+    limited 60 compute-sanitizer --tool "$tool" --error-exitcode 9 "$wan_run" selftest --device cuda \
+      --only "attention exact bf16 130x200" --only "attention sage bf16 130x200" --only "attention +33 bf16" \
+      --only "layer_norm bf16 33x256" --only "conv3d bf16 3x3x3 16" > "$parts/sanitize.txt" 2>&1
+    code=$?
+    tail -60 "$parts/sanitize.txt" >> "$log"
+    case $code in
+      0) row "$rows" sanitizer "$tool" passed "" "" ;;
+      124 | 125 | 137) row "$rows" sanitizer "$tool" skipped "no time left" "" ;;
+      *) row "$rows" sanitizer "$tool" failed "exit code $code, see run.log: $(told "$parts/sanitize.txt")" "" ;;
+    esac
+  done
 }
 
 report() {
-  $PYTHON "$here/report.py" "$OUT" | tee "$OUT/report.txt"
+  $PYTHON "$here/report.py" "$OUT" > "$OUT/report.txt"
+  cp -f "$OUT"/* "$kept"/ 2>/dev/null
 }
 
-stages=("$@")
-[ $# -gt 0 ] || stages=(info selftest sanitize synthesize generate bench peer report)
-for stage in "${stages[@]}"; do
-  case $stage in
-    info | selftest | sanitize | synthesize | generate | bench | peer | report)
-      say "== $stage, $(left) s left"
-      "$stage"
-      ;;
-    *) echo "run.sh: found stage \`$stage\`, expected some of those at the top of this file" >&2; exit 2 ;;
-  esac
+known=$(printf ' %s' "${UNITS[@]% *}")" "
+for name in "$@"; do
+  case $known in *" $name "*) ;; *) echo "run.sh: found unit \`$name\`, expected some of$known" >&2; exit 2 ;; esac
 done
+for unit in "${UNITS[@]}"; do
+  read -r name least <<< "$unit"
+  case " ${*:-$name} " in *" $name "*) ;; *) continue ;; esac
+  [ $# -gt 0 ] || [ ! -e "$done/$name" ] || continue
+  if [ "$(left)" -lt "$least" ]; then
+    say "== $name: $(left) s left, for the next call"
+    continue
+  fi
+  say "== $name, $(left) s left"
+  "$name"
+  # What was cut off is begun anew in the next call.
+  [ "$(left)" -le 5 ] || touch "$done/$name"
+  report
+done
+report
+cat "$OUT/report.txt"
