@@ -8,7 +8,8 @@ Phases:
     attention  scaled_dot_product_attention at the DiT's shapes, cuDNN and flash backends
     dit        a denoising step (two forwards) of diffusers' WanTransformer3DModel on the weights of --dit:
                eager, torch.compile of the repeated block, and FP8 linears (torch._scaled_mm, row-wise dynamic
-               activations) compiled; attention is what PyTorch chooses by itself, which is told first
+               activations) compiled; attention is what PyTorch chooses by itself, which is told first, and eager
+               with flash attention beside that
     warm       compiles what `dit` will compile, on the first block: for the caches alone
     blocks     reference values: the first blocks of --dit in float32 (FP8 weights widened), inputs and outputs of
                each block and the velocity, to --reference FILE.safetensors
@@ -33,6 +34,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "golden"))
 import reference  # noqa: E402
@@ -169,8 +171,6 @@ def roofline(bench, args):
 
 
 def attention(bench, args):
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
     backends = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
     for size in args.size:
         length = tokens(size)
@@ -270,7 +270,7 @@ def compiled(model):
 def dit(bench, args):
     model, config = load_dit(args.dit, bench.device, torch.bfloat16)
     probe = [bench.randn(1, tokens(args.size[0]) if bench.cuda else 64, HEADS, HEAD_DIM).transpose(1, 2) for _ in range(3)]
-    bench.write("eager attention", backend=torch.nn.attention.SDPBackend(torch._fused_sdp_choice(*probe)).name)
+    bench.write("eager attention", backend=SDPBackend(torch._fused_sdp_choice(*probe)).name)
     del probe
 
     def step(name):
@@ -281,6 +281,10 @@ def dit(bench, args):
                            warm=1, first=lambda: model(**inputs))
 
     step("eager")
+    if bench.cuda:
+        # What PyTorch took by itself when most published figures were made.
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            step("eager, flash attention")
     compiled(model)
     step("compiled")
     if bench.cuda:

@@ -304,7 +304,7 @@ pytorch() {
     --vae "$WORK/vae.safetensors" --device "$TORCH" > "$parts/torch.txt" 2>&1 || say "peer_torch.py $1: exit code $?"
   tail -40 "$parts/torch.txt" | tee -a "$log" | grep -iE '^\{|error' | cut -c 1-300
 }
-torch_dit() { ready && pytorch 150 dit --size "$SIZE"; }
+torch_dit() { ready && pytorch 170 dit --size "$SIZE"; }
 # Shapes of the 14B model whatever the layout: too large for a rehearsal.
 torch_rates() { ready && [ "$TORCH" != cpu ] && pytorch 90 attention roofline --size "$SIZE" --runs 5; }
 torch_vae() { ready && pytorch 75 vae --size "$SIZE"; }
