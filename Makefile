@@ -93,14 +93,15 @@ build-cuda: cuda-toolkit
 	. $(CUDA_TOOLKIT_DIR)/env && $(CARGO) build --release --locked -p wan-run --features cuda
 
 ## One folder for a machine with a GPU and without a compiler, Rust or FFmpeg: `run.sh` in it checks and times everything.
+gpu-bundle: PACKAGES += xz-utils
 gpu-bundle: cuda-toolkit
 	. $(CUDA_TOOLKIT_DIR)/env && WAN_RUN_CUDA_ARCHS=$(GPU_ARCHS) \
 	  $(CARGO) build --profile $(GPU_PROFILE) --locked -p wan-run --no-default-features --features cuda
 	mkdir -p $(GPU_BUNDLE)
-	rm -f $(GPU_BUNDLE)/wan-run $(GPU_BUNDLE)/wan-run.gz
+	rm -f $(GPU_BUNDLE)/wan-run $(GPU_BUNDLE)/wan-run.xz
 	strip -o $(GPU_BUNDLE)/wan-run \
 	  $${CARGO_TARGET_DIR:-target}/$(if $(filter dev,$(GPU_PROFILE)),debug,$(GPU_PROFILE))/wan-run
-	gzip -9 $(GPU_BUNDLE)/wan-run
+	xz -9 $(GPU_BUNDLE)/wan-run
 	cp tests/gpu/run.sh tests/gpu/report.py tests/gpu/peer_torch.py tests/golden/reference.py $(GPU_BUNDLE)
 	git rev-parse HEAD > $(GPU_BUNDLE)/commit
 	rm -rf $(GPU_BUNDLE)/wheels

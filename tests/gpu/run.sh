@@ -27,8 +27,10 @@ IFS=x read -r width height frames <<< "$SIZE"
 PYTHON=${PYTHON:-python3}
 began=$SECONDS
 
-if [ -f "$here/wan-run.gz" ] && [ ! -x "$here/wan-run" ]; then
-  gunzip -c "$here/wan-run.gz" > "$here/wan-run" && chmod +x "$here/wan-run"
+# Images of one kernel for several GPUs are much alike: xz halves what gzip leaves.
+if [ -f "$here/wan-run.xz" ] && [ ! -x "$here/wan-run" ]; then
+  $PYTHON -c 'import lzma, shutil, sys; shutil.copyfileobj(lzma.open(sys.argv[1]), open(sys.argv[2], "wb"))' \
+    "$here/wan-run.xz" "$here/wan-run" && chmod +x "$here/wan-run"
 fi
 for wan_run in "$here/wan-run" "$here/../../target/release/wan-run"; do [ -x "$wan_run" ] && break; done
 [ -x "$wan_run" ] || { echo "run.sh: no wan-run beside it: make gpu-bundle" >&2; exit 2; }
