@@ -195,7 +195,7 @@ fn every_message_that_can_be_printed_is_in_the_table() {
 /// What the parser of the command line says is its library's; here it says it.
 #[test]
 fn every_message_of_the_table_can_be_printed() {
-    let crates = [&CRATES[..], &["wan-checkpoint", "wan-serve"]].concat();
+    let crates = [&CRATES[..], &["wan-checkpoint", "wan-queue", "wan-serve"]].concat();
     let templates: Vec<Pattern> = sources_of(&crates)
         .iter()
         .flat_map(|(_, text)| literals(text))

@@ -81,14 +81,54 @@ test("a wrong token is refused, the right one opens the page", async () => {
   assert.equal(await text("#connection"), "connected");
 });
 
-test("the form starts with the guide's values and the sample image, and says what size the video will have", async () => {
+/** What the form holds. */
+async function held() {
+  const fields = ["positive", "negative", "width", "height", "frames", "steps", "cfg", "shift", "scheduler", "denoise", "existing"];
+  const values = await Promise.all(fields.map((field) => page.inputValue(`#${field}`)));
+  return Object.fromEntries(fields.map((field, index) => [field, values[index]]));
+}
+
+const SAMPLE = {
+  positive: "the red circle moves right", negative: "static", width: "128", height: "128", frames: "81", steps: "10",
+  cfg: "6", shift: "5", scheduler: "dpm++", denoise: "1", existing: "sample.png",
+};
+
+test("the form starts with what the demo model understands, and says what size the video will have", async () => {
   await page.waitForFunction(() => document.querySelector("#steps").value === "10");
-  assert.equal(await page.inputValue("#existing"), "sample.png");
-  assert.equal(await page.inputValue("#cfg"), "6");
-  assert.equal(await page.inputValue("#frames"), "81");
-  assert.equal(await page.inputValue("#scheduler"), "dpm++");
-  assert.match(await page.inputValue("#negative"), /static/);
-  assert.match(await text("#size-note"), /512 × 512.*5\.1 seconds/s);
+  assert.deepEqual(await held(), SAMPLE);
+  assert.match(await text("#size-note"), /128 × 128.*5\.1 seconds/s);
+  await shown("#demo");
+  assert.match(await text("#demo"), /only sentences about coloured shapes/);
+  await screenshot("desktop-first");
+});
+
+test("what was typed for another model is not kept for the demo model, what was typed for this one is", async () => {
+  await page.evaluate(() => localStorage.setItem("wan-run.draft", JSON.stringify({ positive: "a girl", width: "832" })));
+  await page.reload();
+  await page.waitForFunction(() => document.querySelector("#steps").value === "10");
+  assert.deepEqual(await held(), SAMPLE);
+  await page.fill("#positive", "the red circle spins");
+  await page.reload();
+  await page.waitForFunction(() => document.querySelector("#positive").value === "the red circle spins");
+});
+
+test("on another model the form starts with the guide's values", async () => {
+  const other = await browser.newContext({ viewport: { width: 1360, height: 1000 }, locale: "en-GB" });
+  const tab = await other.newPage();
+  await tab.route("**/wan-run/session", async (route) => {
+    const answer = await route.fetch();
+    await route.fulfill({ response: answer, json: { ...(await answer.json()), model: "another", sample: null } });
+  });
+  await tab.goto(`${address}/?token=${TOKEN}`);
+  assert.equal(tab.url(), `${address}/`, "the token leaves the address bar");
+  await tab.waitForFunction(() => document.querySelector("#steps").value === "10");
+  assert.match(await tab.inputValue("#positive"), /^A beautiful anime girl/);
+  assert.match(await tab.inputValue("#negative"), /static/);
+  assert.match(await tab.textContent("#size-note"), /512 × 512.*5\.1 seconds/s);
+  assert.ok(await tab.isHidden("#demo"));
+  await tab.goBack();
+  assert.ok(!tab.url().includes(TOKEN), "nor is it a step back");
+  await other.close();
 });
 
 test("a file that is no image is an error beside the image", async () => {
@@ -125,6 +165,23 @@ test("values out of range are told before anything is sent", async () => {
   assert.equal(await page.getAttribute("#steps", "aria-invalid"), "true");
 });
 
+test("an image that is too narrow for a video is refused in the form", async () => {
+  const content = await page.evaluate(async () => {
+    const canvas = new OffscreenCanvas(2000, 3);
+    canvas.getContext("2d");
+    return [...new Uint8Array(await (await canvas.convertToBlob({ type: "image/png" })).arrayBuffer())];
+  });
+  await page.setInputFiles("#file", { name: "narrow.png", mimeType: "image/png", buffer: Buffer.from(content) });
+  await settings({ width: 128, height: 128 });
+  await page.locator("#size-note", { hasText: "2000 × 3: too narrow for a video" }).waitFor();
+  await page.click("#run");
+  await shown("#form-error");
+  assert.match(await text("#form-error"), /2000 × 3: too narrow for a video/);
+  assert.equal(await text("#history"), "");
+  await page.selectOption("#existing", "sample.png");
+  await page.locator("#size-note", { hasText: "128 × 128" }).waitFor();
+});
+
 test("image, prompts, run: progress moves, previews come, the video plays", async () => {
   await page.fill("#positive", "the balloon rises over the hills");
   await page.fill("#negative", "static, blurry");
@@ -155,6 +212,12 @@ test("image, prompts, run: progress moves, previews come, the video plays", asyn
   await page.waitForFunction(() => document.querySelector("#result").currentTime > 0.2);
   assert.notEqual(await page.inputValue("#seed"), seed, "a new seed for the next run");
   await page.waitForFunction(() => document.querySelectorAll("#history .item img").length === 1);
+  const poster = await page.evaluate(() => {
+    const image = document.querySelector("#history .item img");
+    const [inner, outer] = [image, image.parentElement].map((element) => element.getBoundingClientRect());
+    return { within: inner.top >= outer.top && inner.bottom <= outer.bottom, fit: getComputedStyle(image).objectFit };
+  });
+  assert.deepEqual(poster, { within: true, fit: "contain" }, "whatever its shape, the whole picture is seen");
   await screenshot("desktop");
 });
 
@@ -173,12 +236,28 @@ test("the history outlives a reload, plays, downloads, and gives its settings ba
   await page.keyboard.press("Escape");
 });
 
+/** By how many pixels the page is wider than the window. */
+const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+
 test("a running job and a waiting one can be stopped", async () => {
   await settings({ width: 256, height: 256, frames: 81, steps: 40 });
   await page.click("#run");
   await page.waitForFunction(() => /^Step/.test(document.querySelector("#progress-text").textContent));
+  await page.fill("#positive", "the balloon rises over the hills, and ".repeat(12));
   await page.click("#run");
   await shown("#queue li");
+  const window = page.viewportSize();
+  for (const width of [window.width, 390]) {
+    await page.setViewportSize({ width, height: window.height });
+    assert.ok((await overflow()) <= 0, `${await overflow()} pixels too wide at ${width}, with a long prompt waiting`);
+    // The list is drawn anew at each event: the look at it is one step.
+    await page.waitForFunction(() => {
+      const line = document.querySelector("#queue span");
+      return line && line.scrollWidth > line.clientWidth;
+    });
+    await screenshot(`waiting-${width}`);
+  }
+  await page.setViewportSize(window);
   await page.click("#queue li button");
   await page.locator("#queue li").waitFor({ state: "detached" });
   await page.click("#cancel");
@@ -281,8 +360,8 @@ test("Chinese, at a phone's width", async () => {
   assert.match(await text("#size-note"), /视频尺寸为/);
   assert.equal(await page.getAttribute("html", "lang"), "zh-CN");
   await page.setViewportSize({ width: 390, height: 844 });
-  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-  assert.ok(overflow <= 0, `${overflow} pixels too wide`);
+  assert.ok((await overflow()) <= 0, `${await overflow()} pixels too wide`);
+  assert.match(await text("#demo"), /演示模型/);
   const header = await page.locator(".bar").evaluate((bar) => bar.offsetHeight);
   assert.ok(header < 70, `the header takes ${header} pixels`);
   await screenshot("phone");

@@ -1,5 +1,8 @@
 //! Who is let in.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use serde_json::json;
 
 use super::server::{Server, TOKEN};
@@ -64,7 +67,7 @@ fn browsers_log_in_and_get_a_cookie() {
     let page = server.raw("GET", "/", &[("Cookie", pair), html[0]], b"");
     assert_eq!(page.status, 200);
     assert!(page.header("content-security-policy").expect("a policy").contains("default-src 'self'"));
-    let link = server.raw("GET", &format!("/?token={TOKEN}"), &html, b"");
+    let link = server.raw("GET", "/?token=%242b%2412%24token%2Efor%2Ftests", &html, b"");
     assert_eq!((link.status, link.header("location")), (302, Some("/")));
     assert!(link.header("set-cookie").is_some());
 }
@@ -117,7 +120,65 @@ fn other_machines_need_a_token_of_the_owners() {
         sandbox.run(&args)
     };
     assert_fails(&serve(&["--listen", "0.0.0.0"]), 2, "found no token");
+    assert_fails(&serve(&["--listen"]), 2, "--listen 0.0.0.0: found no token");
+    let named = serve(&["--listen", "gpu.example"]);
+    assert_fails(&named, 2, "expected localhost or one IP address of this machine, such as 127.0.0.1");
     assert_fails(&serve(&["--token", "short"]), 2, "fewer than 8 characters");
     assert_fails(&serve(&["--enable-cors-header", "*"]), 2, "expected an origin");
     assert_fails(&serve(&["--front-end-root", "."]), 2, "found no index.html");
+    assert!(sandbox.names().is_empty(), "a start that fails leaves no folder: {:?}", sandbox.names());
+}
+
+#[test]
+fn a_port_that_is_taken_leaves_no_data_folder() {
+    let sandbox = Sandbox::new();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = taken.local_addr().expect("its address").port().to_string();
+    let args = ["serve", "--model", "tiny", "--port", &port, "--data-dir", "data"];
+    assert_fails(&sandbox.run(&args), 1, "choose another --port");
+    assert!(!sandbox.path("data").exists());
+}
+
+#[test]
+fn a_second_server_on_the_same_folder_is_told_so_before_its_port_is() {
+    let server = Server::start();
+    let port = server.address().rsplit(':').next().expect("a port");
+    let data = server.data("").display().to_string();
+    let args = ["serve", "--model", "tiny", "--token", TOKEN, "--port", port, "--data-dir", &data];
+    assert_fails(&Sandbox::new().run(&args), 1, "in use by another server");
+}
+
+/// What a start prints, to standard output and as its log at this level.
+fn told(options: &[&str], level: &str) -> (String, String) {
+    let sandbox = Sandbox::new();
+    let mut process = sandbox
+        .command()
+        .args(["serve", "--model", "tiny", "--port", "0", "--data-dir", "data"])
+        .args(options)
+        .env("WAN_RUN_LOG", level)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("wan-run starts");
+    let lines = BufReader::new(process.stdout.take().expect("its output")).lines();
+    let announced: Vec<String> = lines.take(3).map(|line| line.expect("text")).collect();
+    process.kill().expect("killed");
+    let log = process.wait_with_output().expect("ended").stderr;
+    (announced.join("\n"), String::from_utf8(log).expect("text"))
+}
+
+#[test]
+fn a_start_tells_address_token_and_a_link_and_little_else() {
+    let (announced, log) = told(&["--token", TOKEN, "--listen", "localhost"], "info");
+    let lines: Vec<&str> = announced.lines().collect();
+    let address = lines[0].strip_prefix("address: ").expect("the address");
+    assert!(address.starts_with("http://127.0.0.1:"), "{address}");
+    assert_eq!(lines[1], format!("token: {TOKEN}"));
+    assert_eq!(lines[2], format!("page: {address}/?token=%242b%2412%24token%2Efor%2Ftests"));
+    assert!(log.lines().count() < 5 && !log.contains(TOKEN), "{log}");
+    let (announced, log) = told(&["--insecure", "--listen"], "debug");
+    let lines: Vec<&str> = announced.lines().collect();
+    let port = lines[0].strip_prefix("address: http://0.0.0.0:").expect("all networks");
+    assert_eq!(lines[2], format!("page: http://127.0.0.1:{port}/"), "an address that browsers open");
+    assert!(log.contains("stands for a file of the model"), "{log}");
 }

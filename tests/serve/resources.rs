@@ -97,6 +97,8 @@ fn the_machine_and_the_nodes_are_described() {
         (&session["model"], &session["device"], &session["token"]),
         (&json!("tiny"), &json!("cpu"), &json!(TOKEN))
     );
+    let sample = &session["sample"];
+    assert_eq!((&sample["positive"], &sample["width"]), (&json!("the red circle moves right"), &json!(128)));
     let metrics = server.get("/metrics").text();
     assert!(
         metrics.contains("wan_run_queue_pending 0") && metrics.contains("wan_run_http_responses_total"),

@@ -178,6 +178,11 @@ impl Registry {
     pub fn sample_image() -> &'static [u8] {
         embedded::file("tiny/sample.png").unwrap_or_default()
     }
+
+    /// What the embedded model can make of the sample image: the prompt and the negative prompt.
+    pub fn sample_prompts() -> (&'static str, &'static str) {
+        ("the red circle moves right", "static")
+    }
 }
 
 fn files_missing(model: &str, pull: String, missing: &[FileEntry], places: &Places) -> ModelsError {

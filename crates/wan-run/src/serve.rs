@@ -1,9 +1,7 @@
 //! `wan-run serve`: the web page and ComfyUI's API.
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,7 +11,7 @@ use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 use tracing_subscriber::EnvFilter;
 use wan_models::Registry;
-use wan_serve::{Engine, Limits, Options, ServeError, Server, Stop, Token};
+use wan_serve::{Access, Engine, Limits, Options, ServeError, Server, Stop, Token};
 
 use crate::cli::PlacesArgs;
 use crate::error::{Failure, INTERRUPTED, Outcome};
@@ -24,8 +22,17 @@ use crate::settings::Settings;
 /// Options of `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Address to listen at. Others than this machine's own need a token of yours.
-    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), help_heading = "Address")]
+    /// Address to listen at: localhost, or 0.0.0.0 for all networks, which is also what --listen alone means. Others
+    /// than this machine's own need a token of yours.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        num_args = 0..=1,
+        default_value = "127.0.0.1",
+        default_missing_value = "0.0.0.0",
+        value_parser = listen_address,
+        help_heading = "Address"
+    )]
     pub listen: IpAddr,
     /// Port; 0 takes a free one, which is printed.
     #[arg(long, value_name = "PORT", default_value_t = 8188, help_heading = "Address")]
@@ -123,6 +130,18 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(parsed).ok().filter(|time| !time.is_zero()).ok_or_else(expected)
 }
 
+/// Names are not looked up, but for the one that means this machine everywhere.
+fn listen_address(text: &str) -> Result<IpAddr, String> {
+    if text.eq_ignore_ascii_case("localhost") {
+        return Ok(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    text.parse().map_err(|_| {
+        "expected localhost or one IP address of this machine, such as 127.0.0.1 (this machine alone), 0.0.0.0 (all \
+         networks) or 192.168.1.5 (one of them); the port has an option of its own, --port"
+            .into()
+    })
+}
+
 /// How the log is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -157,13 +176,10 @@ pub fn run(args: ServeArgs) -> Outcome {
         Some(folder) => folder,
         None => default_data_dir()?,
     };
-    std::fs::create_dir_all(&data_dir).map_err(|e| Failure::run(format!("{}: {e}", data_dir.display())))?;
-    let token = token(&args, &data_dir)?;
     let options = Options {
         listen: args.listen,
         port: args.port,
-        token: token.clone(),
-        insecure: args.insecure,
+        access: access(&args)?,
         cors_origins: args.enable_cors_header,
         data_dir,
         front_end_root: args.front_end_root,
@@ -171,7 +187,7 @@ pub fn run(args: ServeArgs) -> Outcome {
     };
     let server = Server::start(options, engine)?;
     stop_on_signal(server.stop_handle());
-    announce(server.address(), token.as_ref())?;
+    announce(&server)?;
     match server.run() {
         Err(ServeError::DeviceLost) => Err(start_again(opened.filter(|_| args.device.is_none()))),
         served => Ok(served?),
@@ -236,8 +252,8 @@ fn default_data_dir() -> Outcome<PathBuf> {
     Ok(dirs::data_dir().ok_or_else(missing)?.join("wan-run"))
 }
 
-/// The token that was named; else, on this machine's own address, one that is made at the first start.
-fn token(args: &ServeArgs, data_dir: &Path) -> Outcome<Option<Token>> {
+/// The token that was named; else the server's own, unless everybody is let in.
+fn access(args: &ServeArgs) -> Outcome<Access> {
     let named = match (&args.token, &args.token_file) {
         (Some(token), _) => Some(token.clone()),
         (None, Some(file)) => Some(
@@ -246,27 +262,10 @@ fn token(args: &ServeArgs, data_dir: &Path) -> Outcome<Option<Token>> {
         (None, None) => None,
     };
     match named {
-        Some(token) => Ok(Some(Token::new(token.trim())?)),
-        None if args.insecure || !args.listen.is_loopback() => Ok(None),
-        None => kept_token(&data_dir.join("token")).map(Some),
+        Some(token) => Ok(Access::Token(Token::new(token.trim())?)),
+        None if args.insecure => Ok(Access::Open),
+        None => Ok(Access::Kept),
     }
-}
-
-/// A token that outlives restarts, in a file that only its owner reads.
-fn kept_token(file: &Path) -> Outcome<Token> {
-    let failed = |e: std::io::Error| Failure::run(format!("{}: {e}", file.display()));
-    match std::fs::read_to_string(file) {
-        Ok(text) => return Ok(Token::new(text.trim())?),
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-        Err(_) => {}
-    }
-    let token = Token::random();
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(file).and_then(|mut file| writeln!(file, "{}", token.reveal())).map_err(failed)?;
-    Ok(token)
 }
 
 /// The first Ctrl-C or SIGTERM stops the server after the present step, the second at once.
@@ -284,11 +283,9 @@ fn stop_on_signal(stop: Stop) {
     }
 }
 
-/// The address, and the token with it.
-fn announce(address: SocketAddr, token: Option<&Token>) -> Outcome {
-    let text = match token {
-        None => format!("address: http://{address}\ntoken: none, everybody who can connect is let in\n"),
-        Some(token) => format!("address: http://{address}\ntoken: {}\n", token.reveal()),
-    };
+/// The address, the token, and a link that opens the page with it.
+fn announce(server: &Server) -> Outcome {
+    let token = server.token().map_or("none, everybody who can connect is let in", Token::reveal);
+    let text = format!("address: http://{}\ntoken: {token}\npage: {}\n", server.address(), server.link());
     crate::print(text.as_bytes())
 }

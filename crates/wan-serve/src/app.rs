@@ -9,6 +9,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::{get, patch, post};
 use candle_core::Device;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tower::util::MapRequest;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -53,6 +54,8 @@ pub(crate) struct App {
     pub metrics: Arc<Metrics>,
     /// Name of the model.
     pub model: String,
+    /// What the page begins with, on the demonstration model.
+    pub sample: Value,
     /// Name of the device.
     pub device: String,
     /// The device itself, to ask it for its memory.

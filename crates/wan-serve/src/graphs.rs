@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use candle_core::Device;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use wan_core::device::{compute_dtype, is_lost};
-use wan_models::{ModelFiles, Places, Registry};
+use wan_models::{ModelFiles, Places, Registry, Source};
 use wan_pipeline::{MemoryLimits, Pipeline, PipelineError};
 use wan_queue::QueueItem;
 use wan_workflow::table::{self, ModelFolder};
@@ -36,6 +36,21 @@ pub struct Engine {
 impl Engine {
     pub(crate) fn model_name(&self) -> String {
         self.files.description.name.clone()
+    }
+
+    /// Settings that the embedded model understands, as the page calls them; null for other models, which take what
+    /// the workflows have.
+    pub(crate) fn sample(&self) -> Value {
+        if !matches!(self.files.dit, Source::Embedded { .. }) {
+            return Value::Null;
+        }
+        let (positive, negative) = Registry::sample_prompts();
+        let defaults = &self.files.description.defaults;
+        json!({
+            "positive": positive, "negative": negative, "width": defaults.width, "height": defaults.height,
+            "frames": defaults.frames, "steps": defaults.steps, "cfg": defaults.cfg, "shift": defaults.shift,
+            "scheduler": defaults.scheduler,
+        })
     }
 
     pub(crate) fn device_name(&self) -> String {
@@ -82,7 +97,7 @@ impl Graphs {
         let temp = folders.temp.path.clone();
         let library = Arc::new(Library::new(places, &registry, files, roots));
         for (folder, name) in library.aliases() {
-            tracing::info!("{}/{name} stands for a file of the model", folder.name());
+            tracing::debug!("{}/{name} stands for a file of the model", folder.name());
         }
         let backend =
             ModelBackend { library: library.clone(), device, memory, temp, chosen: RefCell::default() };

@@ -23,8 +23,8 @@ const FORMATS: [ImageFormat; 5] =
 /// Errors: 400 `not_an_image`, 413 `image_too_large`.
 pub(crate) fn check_image(bytes: &[u8], name: &str) -> Result<(), ApiError> {
     let refused = |reason: String| ApiError::bad_request("not_an_image", reason);
-    let format = image::guess_format(bytes).ok().filter(|format| FORMATS.contains(format));
-    if let Some(format) = format {
+    let format = image::guess_format(bytes).ok();
+    if let Some(format) = format.filter(|format| FORMATS.contains(format)) {
         let (width, height) = ImageReader::with_format(Cursor::new(bytes), format)
             .into_dimensions()
             .map_err(|error| refused(format!("{name}: {error}")))?;
@@ -35,8 +35,11 @@ pub(crate) fn check_image(bytes: &[u8], name: &str) -> Result<(), ApiError> {
             );
             return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "image_too_large", message));
         }
-    } else if image::guess_format(bytes).is_ok() {
-        return Err(refused(format!("{name}: expected a PNG, JPEG, WebP, GIF or BMP image")));
+    } else if let Some(format) = format {
+        let found = format.extensions_str().first().copied().unwrap_or("unknown").to_uppercase();
+        return Err(refused(format!(
+            "{name}: found an image of the format {found}, expected a PNG, JPEG, WebP, GIF or BMP image"
+        )));
     }
     decode_image(bytes, name, Alpha::Drop).map(|_| ()).map_err(|error| match error {
         MediaError::NotAnImage { found, .. } => {
@@ -63,10 +66,19 @@ mod tests {
 
     #[test]
     fn refusals_say_what_is_taken() {
-        for bytes in [&b"hello"[..], b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", b"II*\0\0\0\0\0"] {
+        for (bytes, found) in [
+            (&b"hello"[..], "found text"),
+            (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "found an MP4, MOV, HEIC or AVIF container"),
+            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "found an MP4, MOV, HEIC or AVIF container"),
+            (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif", "found an image of the format AVIF"),
+            (b"II*\0\0\0\0\0", "found an image of the format TIFF"),
+        ] {
             let Err(refused) = check_image(bytes, "a.png") else { panic!("{bytes:?} pass") };
             let text = format!("{refused:?}");
-            assert!(text.contains("PNG, JPEG, WebP, GIF or BMP") && !text.contains("TIFF"), "{text}");
+            assert!(
+                text.contains(found) && text.contains("expected a PNG, JPEG, WebP, GIF or BMP"),
+                "{text}"
+            );
         }
     }
 

@@ -16,7 +16,8 @@
 //! | [`worker`] | runs the jobs |
 //!
 //! Beside ComfyUI's routes the page uses two of its own, both authenticated like the others:
-//! - `GET /wan-run/session`: `{"version", "model", "device", "token"}`, the token null where none is set
+//! - `GET /wan-run/session`: `{"version", "model", "device", "token", "sample"}`: the token null where none is set; the
+//!   sample null but for the embedded model: the settings that its page begins with
 //! - `POST /wan-run/convert`: a workflow in UI or API format; `{"prompt": API graph}`
 
 mod address;
@@ -45,4 +46,4 @@ pub use error::ServeError;
 pub use graphs::Engine;
 pub use guard::token::Token;
 pub use limits::Limits;
-pub use server::{Options, Server, Stop};
+pub use server::{Access, Options, Server, Stop};

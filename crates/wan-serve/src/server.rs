@@ -1,13 +1,16 @@
 //! Starting and stopping.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::ServiceExt;
 use hyper_util::rt::TokioTimer;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, Semaphore};
 use wan_queue::{EmbeddedQueue, JobQueue};
@@ -48,10 +51,8 @@ pub struct Options {
     pub listen: IpAddr,
     /// Port; 0 takes a free one.
     pub port: u16,
-    /// What clients must present; none lets everybody in.
-    pub token: Option<Token>,
-    /// Allows other machines to connect without a token.
-    pub insecure: bool,
+    /// Who is let in.
+    pub access: Access,
     /// Origins whose pages may use the server from a browser.
     pub cors_origins: Vec<String>,
     /// Folder for the queue, inputs and outputs.
@@ -60,6 +61,18 @@ pub struct Options {
     pub front_end_root: Option<PathBuf>,
     /// What clients and jobs may take.
     pub limits: Limits,
+}
+
+/// Who is let in.
+#[derive(Debug, Clone)]
+pub enum Access {
+    /// Clients that present this token.
+    Token(Token),
+    /// Clients of this machine that present a random token, which is made at the first start and kept in the data
+    /// folder.
+    Kept,
+    /// Everybody who can connect.
+    Open,
 }
 
 /// A server that has its address and its folders, and takes jobs.
@@ -84,30 +97,43 @@ impl Stop {
 }
 
 impl Server {
-    /// Opens folders and queue, takes the address, and starts the worker.
+    /// Takes the address, opens folders and queue, and starts the worker.
     ///
-    /// Errors: [`ServeError`] for options that are refused, and for what cannot be opened.
+    /// Errors: [`ServeError`] for options that are refused, and for what cannot be opened. Where options are refused or
+    /// the address is taken, no data folder is made.
     pub fn start(options: Options, engine: Engine) -> Result<Self, ServeError> {
         let listen = options.listen;
-        if options.token.is_none() && !listen.is_loopback() && !options.insecure {
+        if matches!(options.access, Access::Kept) && !listen.is_loopback() {
             return Err(ServeError::Unprotected { listen });
         }
         // A name that a stranger points at this machine matters where nothing else keeps him out.
-        let check_host = options.token.is_none() && listen.is_loopback();
+        let check_host = matches!(options.access, Access::Open) && listen.is_loopback();
         let origins = OriginPolicy::new(&options.cors_origins, check_host)?;
         let front_end = FrontEnd::open(options.front_end_root.as_deref())?;
         let limits = options.limits;
         let queue_limits = wan_queue::Limits { pending: limits.queue, ..wan_queue::Limits::default() };
+        let bound = TcpListener::bind((listen, options.port))
+            .and_then(|listener| Ok((listener.local_addr()?, listener)))
+            .map_err(|source| ServeError::Bind { listen, port: options.port, source });
+        let bound = match bound {
+            Err(error) if !options.data_dir.exists() => return Err(error),
+            // Whether another server uses the folder tells more than whose port it is.
+            bound => bound,
+        };
         let queue: Arc<dyn JobQueue> = Arc::new(EmbeddedQueue::open(&options.data_dir, queue_limits)?);
+        let (address, listener) = bound?;
         let folders = Folders::open(&options.data_dir)?;
-        let bind = |source| ServeError::Bind { listen, port: options.port, source };
-        let listener = TcpListener::bind((listen, options.port)).map_err(bind)?;
-        let address = listener.local_addr().map_err(bind)?;
+        let token = match options.access {
+            Access::Token(token) => Some(token),
+            Access::Kept => Some(kept_token(&options.data_dir.join("token"))?),
+            Access::Open => None,
+        };
 
         let metrics = Arc::new(Metrics::default());
         let hub = Arc::new(Hub::new(queue.counts()?.remaining(), metrics.clone()));
         let bus = Arc::new(Bus::new(queue.clone(), Box::new(hub.clone())));
         let (model, device, processor) = (engine.model_name(), engine.device_name(), engine.device.clone());
+        let sample = engine.sample();
         let (graphs, backend) = Graphs::new(engine, &folders);
         let below = worker::Folders::below(&options.data_dir);
         let (stop, lost) = (Stop::default(), Arc::new(AtomicBool::new(false)));
@@ -127,12 +153,13 @@ impl Server {
             worker: Mutex::new(Some(worker)),
             folders,
             graphs,
-            token: options.token,
+            token,
             origins,
             throttle: Throttle::default(),
             front_end,
             metrics,
             model,
+            sample,
             device,
             processor,
             decoding: Semaphore::new(2),
@@ -153,6 +180,26 @@ impl Server {
         self.address
     }
 
+    /// What clients must present; none where everybody is let in.
+    pub fn token(&self) -> Option<&Token> {
+        self.app.token.as_ref()
+    }
+
+    /// The page's address for a browser on this machine, with the token in it, which the server answers with a cookie
+    /// and the address without it.
+    pub fn link(&self) -> String {
+        // "All addresses" is none that every browser opens.
+        let host = match self.address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ip => ip,
+        };
+        let query = self.token().map_or_else(String::new, |token| {
+            format!("?token={}", utf8_percent_encode(token.reveal(), NON_ALPHANUMERIC))
+        });
+        format!("http://{}/{query}", SocketAddr::new(host, self.address.port()))
+    }
+
     /// What stops it.
     pub fn stop_handle(&self) -> Stop {
         self.stop.clone()
@@ -168,6 +215,23 @@ impl Server {
         runtime.shutdown_background();
         if lost.load(Ordering::Acquire) { Err(ServeError::DeviceLost) } else { served }
     }
+}
+
+/// A token that outlives restarts, in a file that only its owner reads.
+fn kept_token(file: &Path) -> Result<Token, ServeError> {
+    let failed = |source| ServeError::Folder { path: file.to_path_buf(), source };
+    match fs::read_to_string(file) {
+        Ok(text) => return Token::new(text.trim()),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        Err(_) => {}
+    }
+    let token = Token::random();
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(file).and_then(|mut file| writeln!(file, "{}", token.reveal())).map_err(failed)?;
+    Ok(token)
 }
 
 async fn answer(listener: TcpListener, app: Shared, stop: Stop) -> Result<(), ServeError> {

@@ -24,6 +24,7 @@ export class SettingsForm {
   #graph = null;
   #bound = {};
   #info = {};
+  #demo = false;
 
   constructor(image) {
     this.image = image;
@@ -32,6 +33,14 @@ export class SettingsForm {
     for (const field of FIELDS) byId(field).addEventListener("input", () => this.#changed());
     byId("new-seed").addEventListener("change", () => this.#changed());
     image.addEventListener("change", () => this.#changed());
+  }
+
+  /** Says what the demo model understands, and offers its size; `sample` holds its settings. */
+  demo(sample) {
+    this.#demo = true;
+    byId("demo").hidden = false;
+    byId("positive-hint").hidden = true;
+    this.#preset(sample.width, sample.height);
   }
 
   /** Takes another workflow: fields it does not have disappear, the others get its values or the draft's. */
@@ -81,12 +90,15 @@ export class SettingsForm {
   /** The workflow with the settings in it. Throws `FormError` for the first that is out of range. */
   request() {
     const settings = {};
+    byId("choose").removeAttribute("aria-invalid");
     for (const field of FIELDS) {
       byId(field).removeAttribute("aria-invalid");
       if (field in this.#bound) settings[field] = this.#read(field);
     }
     if ("image" in this.#bound) {
       if (!this.image.name) throw new FormError("choose", t("need_image"));
+      const narrow = this.#tooNarrow(this.#size(settings));
+      if (narrow) throw new FormError("choose", narrow);
       settings.image = this.image.name;
     }
     return apply(this.#graph, this.#bound, settings);
@@ -97,10 +109,11 @@ export class SettingsForm {
     if (byId("new-seed").checked) this.#roll();
   }
 
-  /** What was typed last, from an earlier visit. */
-  static draft() {
+  /** What was typed last, from an earlier visit; what was typed for the demo model suits no other, nor the reverse. */
+  draft() {
     try {
-      return JSON.parse(localStorage.getItem(DRAFT)) ?? {};
+      const draft = JSON.parse(localStorage.getItem(DRAFT)) ?? {};
+      return Boolean(draft.demo) === this.#demo ? draft : {};
     } catch {
       return {};
     }
@@ -153,10 +166,23 @@ export class SettingsForm {
 
   #changed() {
     const draft = Object.fromEntries(FIELDS.map((field) => [field, byId(field).value]));
-    localStorage.setItem(DRAFT, JSON.stringify({ ...draft, image: this.image.name }));
+    localStorage.setItem(DRAFT, JSON.stringify({ ...draft, image: this.image.name, demo: this.#demo }));
     const size = `${draft.width}x${draft.height}`;
     for (const button of byId("presets").children) button.ariaPressed = String(button.dataset.size === size);
     byId("size-note").textContent = this.#graph ? this.#sizeNote(draft) : "";
+  }
+
+  /** Size of the video; `kept` where the image's shape decides. */
+  #size({ width, height }) {
+    const kept = Boolean(this.image.size) && adjustsResolution(this.#graph);
+    if (!kept) return { width, height, kept };
+    return { ...adjustedSize(width, height, this.image.size.width, this.image.size.height), kept };
+  }
+
+  /** What is wrong with an image of which a side of the video vanishes. */
+  #tooNarrow({ width, height, kept }) {
+    if (!kept || (width > 0 && height > 0)) return "";
+    return t("too_narrow", { w: this.image.size.width, h: this.image.size.height });
   }
 
   #sizeNote(draft) {
@@ -164,9 +190,10 @@ export class SettingsForm {
     if (!(width > 0 && height > 0 && asked > 0)) return "";
     const frames = wholeFrames(asked);
     const fps = Number(values(this.#graph, this.#bound).fps) || 16;
-    const kept = this.image.size && adjustsResolution(this.#graph);
-    const size = kept ? adjustedSize(width, height, this.image.size.width, this.image.size.height) : { width, height };
-    const note = t(kept ? "size_kept" : "size_is", {
+    const size = this.#size({ width, height });
+    const narrow = this.#tooNarrow(size);
+    if (narrow) return narrow;
+    const note = t(size.kept ? "size_kept" : "size_is", {
       w: size.width, h: size.height, s: (frames / fps).toFixed(1).replace(/\.0$/, ""), fps,
     });
     return frames === asked ? note : `${note} ${t("frames_are", { n: frames })}`;

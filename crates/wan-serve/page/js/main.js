@@ -12,6 +12,8 @@ import { EventSocket } from "./socket.js";
 
 const HISTORY = 60;
 const WORKFLOW = "wan-run.workflow";
+/** The guide's workflow, which comes with the server. */
+const GUIDE = "wanx-21.json";
 const byId = (id) => document.getElementById(id);
 
 /** One id for each tab, kept over reloads so that a running job goes on reporting here. */
@@ -36,22 +38,28 @@ const gallery = new Gallery((graph) => {
 /** The UI file of the chosen workflow, which goes into the video's metadata. */
 let source = null;
 
+/** Settings that the demo model understands, which those of the guide's workflow are not; `null` on other models. */
+let sample = null;
+
 async function openWorkflow(name, draft) {
   const json = await api.workflow(name);
   source = Array.isArray(json.nodes) ? json : null;
-  form.show(await api.toGraph(json), await api.objectInfo(), draft);
+  const own = name === GUIDE ? sample : null;
+  form.show(await api.toGraph(json), await api.objectInfo(), { ...own, ...draft });
   localStorage.setItem(WORKFLOW, name);
 }
 
 async function listWorkflows() {
+  ({ sample } = await api.session());
+  if (sample) form.demo(sample);
   const names = (await api.workflows()).filter((name) => name.endsWith(".json"));
   const select = byId("workflow");
   select.replaceChildren(...names.map((name) => new Option(name, name)));
   if (!names.length) return showError(t("no_workflows"));
   const last = localStorage.getItem(WORKFLOW);
-  select.value = [last, "wanx-21.json", names[0]].find((name) => names.includes(name));
+  select.value = [last, GUIDE, names[0]].find((name) => names.includes(name));
   select.onchange = () => openWorkflow(select.value, {}).catch(report);
-  await openWorkflow(select.value, SettingsForm.draft());
+  await openWorkflow(select.value, form.draft());
 }
 
 function showError(text) {
