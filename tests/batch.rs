@@ -45,8 +45,54 @@ fn seeds_that_are_left_are_named() {
     let sandbox = Sandbox::new();
     let args = tiny_args(&["--count", "3", "--seed", "7", "--steps", "40", "--output", "a.mp4"]);
     let last = interrupted(&sandbox, &args, "video 2", || {});
-    assert!(last.ends_with("; 2 of 3 are left: --seed 8 --count 2"), "{last}");
-    assert!(sandbox.names().contains(&"a-0001.mp4".into()), "{:?}", sandbox.names());
+    follow(&sandbox, &args, &last);
+    assert_eq!(sandbox.names(), ["a-0001.mp4", "a-0002.mp4", "a-0003.mp4"]);
+    single(&sandbox, &["8", "9"], 2);
+}
+
+/// With --overwrite, too, what is there is left alone.
+#[test]
+fn a_video_that_was_stopped_is_not_made_twice() {
+    let sandbox = Sandbox::new();
+    let args =
+        tiny_args(&["--count", "3", "--seed", "7", "--steps", "40", "--output", "a.mp4", "--overwrite"]);
+    let last = interrupted(&sandbox, &args, "step 2 of 40", || {});
+    assert!(last.contains("--resume a-0001.resume.safetensors; then 2 of 3 are left: "), "{last}");
+    follow(&sandbox, &args, &last);
+    let made = ["a-0001.mp4", "a-0001.resume.safetensors", "a-0002.mp4", "a-0003.mp4"];
+    assert_eq!(sandbox.names(), made);
+    single(&sandbox, &["7", "8", "9"], 1);
+    let refused = sandbox.tiny(&["--count", "2", "--count-from", "4294967295"]);
+    assert_fails(&refused, 2, "count-from: found 2 numbers");
+    assert_fails(&sandbox.tiny(&["--count-from", "2", "--batch", "x", "!--output"]), 2, "--count");
+}
+
+/// Does what the program said when it was stopped; no video is made that was there.
+fn follow(sandbox: &Sandbox, args: &[String], advice: &str) {
+    let videos = |sandbox: &Sandbox| -> Vec<(String, std::time::SystemTime)> {
+        let names = sandbox.names().into_iter().filter(|name| name.ends_with(".mp4"));
+        names.map(|n| (n.clone(), sandbox.path(&n).metadata().unwrap().modified().unwrap())).collect()
+    };
+    let mut before = videos(sandbox);
+    if let Some((_, resume)) = advice.split_once("--resume ") {
+        sandbox.ok(&["--resume", resume.split(';').next().unwrap()]);
+        assert_eq!(videos(sandbox).len(), before.len() + 1, "{advice}");
+        before = videos(sandbox);
+    }
+    let (_, options) = advice.split_once("the same command with ").unwrap_or_else(|| panic!("{advice}"));
+    let more = options.split_whitespace().map(str::to_string);
+    sandbox.ok(&args.iter().cloned().chain(more).collect::<Vec<_>>());
+    let after = videos(sandbox);
+    assert!(before.iter().all(|video| after.contains(video)), "{advice}: {before:?} {after:?}");
+}
+
+/// Asserts that the numbered videos from `first` on are those of these seeds.
+fn single(sandbox: &Sandbox, seeds: &[&str], first: usize) {
+    for (seed, number) in seeds.iter().zip(first..) {
+        let one = Sandbox::new();
+        one.ok(&tiny_args(&["--seed", seed, "--steps", "40"]));
+        assert!(read(&one, "out.mp4") == read(sandbox, &format!("a-{number:04}.mp4")), "seed {seed}");
+    }
 }
 
 #[test]
@@ -155,11 +201,11 @@ fn a_failed_line_is_reported_and_the_rest_goes_on() {
     assert_fails(
         &output,
         1,
-        "batch jobs.jsonl: 4 of 6 failed (line 2, line 4, line 5, line 6); correct them and give the same command again",
+        "batch jobs.jsonl: 4 of 6 failed (line 2, line 4, line 6, line 5); correct them and give the same command again",
     );
     let errors = stderr(&output);
     for part in [
-        "line 2: not a job: unknown field `stepz`",
+        "line 2: not a job: unknown key `stepz` (did you mean `steps`?)",
         "line 5: absent.png: no such file",
         "line 6: steps: found 0",
     ] {
@@ -171,9 +217,9 @@ fn a_failed_line_is_reported_and_the_rest_goes_on() {
         let events = events.iter().filter(|e| e["event"] == kind);
         events.map(|e| e["line"].as_u64().unwrap_or_default()).collect()
     };
-    assert_eq!(of("begun"), [1, 2, 4, 5, 6, 7]);
+    assert_eq!(of("begun"), [2, 4, 6, 1, 5, 7], "what makes no sense is told first");
     assert_eq!(of("done"), [1, 7]);
-    assert_eq!(of("failed"), [2, 4, 5, 6]);
+    assert_eq!(of("failed"), [2, 4, 6, 5]);
     assert!(events.iter().filter(|e| e["event"] == "step").all(|e| e["of"] == 6 && e["line"].is_number()));
     let summary = events.last().unwrap();
     assert_eq!((&summary["event"], &summary["done"]), (&"summary".into(), &2.into()));

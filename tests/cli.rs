@@ -36,12 +36,35 @@ fn adjustments_are_told_in_one_line_each() {
     assert!(text.contains("size rounded down from 65x64 to 64x64"), "{text}");
     let text = stderr(&sandbox.tiny(&["--denoise-strength", "0.5", "--overwrite"]));
     assert!(text.contains("hint: image-to-video starts from noise"), "{text}");
+    assert!(
+        !text.contains("enlarged") && !text.contains("no effect") && !text.contains("transparent"),
+        "{text}"
+    );
+
+    let picture = |name: &str, width, height, alpha| {
+        let pixels = image::RgbaImage::from_pixel(width, height, image::Rgba([9, 99, 9, alpha]));
+        pixels.save(sandbox.path(name)).unwrap();
+    };
+    picture("clear.png", 32, 32, 100);
+    let clear = ["--image", "clear.png", "--fast", "--overwrite"];
+    let text = stderr(&sandbox.tiny(&clear));
+    for line in [
+        "hint: the image has 32x32 pixels and is enlarged to 64x64",
+        "fast, precision and attention have no effect on the CPU",
+        "the image has transparent pixels; --alpha white or black fills them",
+    ] {
+        assert_eq!(text.matches(line).count(), 1, "{line} in {text}");
+    }
+    let text = stderr(&sandbox.tiny(&[&clear[..], &["--alpha", "drop"]].concat()));
+    assert!(!text.contains("transparent"), "{text}");
+    let text = stderr(&sandbox.tiny(&["--steps", "1", "--vae-tiling", "on", "--overwrite"]));
+    assert!(text.contains(", 1 step,") && text.contains("decoded in 1 tile,"), "{text}");
 }
 
 #[test]
 fn usage_errors_write_nothing() {
     let sandbox = Sandbox::new();
-    let rows: [(&[&str], &str); 41] = [
+    let rows: [(&[&str], &str); 45] = [
         (&["--steps", "0"], "steps: found 0"),
         (&["--frames", "0"], "frames: found 0"),
         (&["--width", "0"], "width: found 0"),
@@ -55,22 +78,29 @@ fn usage_errors_write_nothing() {
         (&["--denoise-strength", "0"], "denoise-strength: found 0"),
         (&["--denoise-strength", "1.5"], "denoise-strength: found 1.5"),
         (&["--denoise-strength", "nan"], "denoise-strength: found NaN"),
-        (&["--seed", "18446744073709551616"], "18446744073709551616"),
-        (&["--seed", "-1"], "-1"),
+        (&["--seed", "18446744073709551616"], "found 18446744073709551616, expected 0 to"),
+        (&["--seed", "-1"], "--seed: found -1, expected 0 to 18446744073709551615, or none for a random one"),
+        (&["--width", "-5"], "--width: found -5, expected a whole number, 0 or above"),
+        (&["--cfg", "abc"], "--cfg: found abc, expected a number"),
+        (&["--count", "0"], "--count: found 0, expected a whole number, 1 or above"),
+        (&["photo.png"], "did you mean `--image photo.png`?"),
         (&["--scheduler", "dpm+"], "similar value"),
         (&["--format", "mpeg"], "'mpeg'"),
         (&["--model", "tinny"], "did you mean `tiny`"),
         (&["--crf", "99"], "crf is 99"),
         (&["--fps", "0"], "frame rate is 0"),
-        (&["--tile-height", "4"], "tile"),
-        (&["--tile-stride-width", "999"], "tile stride width"),
+        (&["--tile-height", "4"], "tile-height: found 4, expected at least 8 pixels"),
+        (
+            &["--tile-width", "64"],
+            "tile-stride-width: found 128, expected 8 to 64 pixels, the tile's own size",
+        ),
         (&["--device", "gpu"], "device: found `gpu`"),
         (&["--output", "absent/out.mp4"], "does not exist"),
         (&["--save-latents", "absent/l.safetensors"], "does not exist"),
         (&["!--image"], "--image FILE"),
         (&["--noise-aug-strength", "-1"], "noise-aug-strength: found -1"),
         (&["--steps", "1000000"], "steps is 1000000"),
-        (&["--steps", "-1"], "invalid value '-1'"),
+        (&["--steps", "-1"], "--steps: found -1"),
         (&["--denoise-strength", "1e-9"], "expected 1 to 100000"),
         (&["--shift", "1e30"], "expected strictly decreasing sigmas"),
         (&["--riflex-freq-index", "99"], "riflex-freq-index: found 99, expected 0 to 12"),
@@ -161,7 +191,7 @@ fn jobs_that_run_at_once_get_names_of_their_own() {
 fn an_existing_output_is_kept_unless_told() {
     let sandbox = Sandbox::new();
     std::fs::write(sandbox.path("out.mp4"), b"precious").unwrap();
-    assert_fails(&sandbox.tiny(&[]), 2, "exists already");
+    assert_fails(&sandbox.tiny(&[]), 2, "exists already, choose another name or add --overwrite");
     assert_eq!(std::fs::read(sandbox.path("out.mp4")).unwrap(), b"precious");
     assert!(sandbox.tiny(&["--overwrite"]).status.success());
     assert_ne!(std::fs::read(sandbox.path("out.mp4")).unwrap(), b"precious");
@@ -200,7 +230,13 @@ fn a_defaults_file_fills_what_is_left_out() {
     let text = stderr(&sandbox.ok(&args));
     assert!(text.contains("3 steps") && text.contains("euler"), "{text}");
     std::fs::write(&config, "stepz = 3\n").unwrap();
-    assert_fails(&sandbox.tiny(&["--overwrite"]), 2, "stepz");
+    assert_fails(&sandbox.tiny(&["--overwrite"]), 2, "unknown key `stepz` (did you mean `steps`?)");
+    std::fs::write(&config, "steps = \"3\"\n").unwrap();
+    assert_fails(
+        &sandbox.tiny(&["--overwrite"]),
+        2,
+        "steps: found string \"3\", expected a whole number, 0 or above",
+    );
 }
 
 #[test]

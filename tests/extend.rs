@@ -105,6 +105,7 @@ fn what_was_whole_is_kept_when_it_stops() {
     );
     let last = said.last().unwrap_or_default();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{last}");
+    assert!(last.contains("segment 2 of 3: stopped; "), "{last}");
     assert!(last.contains("go on with wan-run --extend long.mp4 --segments 2 --seed 6"), "{last}");
     assert_eq!(probe(&sandbox.path("long.mp4")).unwrap().frames, 9);
     assert_eq!(sandbox.names(), ["clip.mp4", "long.mp4"]);
@@ -119,7 +120,10 @@ fn what_cannot_be_continued_is_refused() {
             .unwrap();
     writer.push(image.data()).unwrap();
     writer.finish().unwrap();
-    let rows: [(&[&str], i32, &str); 7] = [
+    let sample = crate::support::sample_image();
+    let with_image = ["--segments", "2", "--model", "tiny", "--image", sample.to_str().unwrap()];
+    let rows: [(&[&str], i32, &str); 8] = [
+        (&with_image, 2, "--segments: found no --extend"),
         (&["--extend", "odd.mp4", "--model", "tiny"], 2, "found a video of 70x64, expected multiples of 16"),
         (&["--extend", "absent.mp4"], 1, "absent.mp4: no such file"),
         (&["--extend", "clip.mp4", "--frames", "1"], 2, "frames: found 1, expected at least 5"),

@@ -138,7 +138,11 @@ fn what_cannot_be_used_stops_the_job_before_it_starts() {
     for text in ["a.safetensors:much", "a.safetensors:nan", "a.safetensors:1:blocks=x", ""] {
         assert_fails(&sandbox.tiny(&["--lora", text]), 2, "lora: found `");
     }
-    assert_fails(&sandbox.tiny(&["--lora", "absent.safetensors"]), 1, "absent.safetensors");
+    assert_fails(
+        &sandbox.tiny(&["--lora", "absent.safetensors"]),
+        1,
+        "LoRA absent.safetensors: no such file; also looked",
+    );
     assert_fails(&sandbox.tiny(&["--lora", "a.safetensors:1:blocks=99"]), 1, "expected blocks 0 to");
     sandbox.ok(&tiny_args(&["--save-latents", "l.safetensors", "--output", "x.mp4"]));
     assert_fails(&sandbox.tiny(&["--lora", "l.safetensors"]), 1, "lora l.safetensors: found only latents");

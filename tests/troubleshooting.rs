@@ -203,7 +203,9 @@ fn every_message_of_the_table_can_be_printed() {
         .collect();
     let sandbox = Sandbox::new();
     let mut printed: Vec<String> = [
-        &["--steps", "x", "--model", "tiny"][..],
+        &["--scheduler", "x", "--model", "tiny"][..],
+        &["--steps", "x"],
+        &["--seed", "-1"],
         &["--stepz"],
         &["--count", "2", "--batch", "x"],
         &["--segments", "2"],

@@ -15,5 +15,5 @@ pub use description::{
 };
 pub use error::ModelsError;
 pub use places::Places;
-pub use registry::Registry;
+pub use registry::{Registry, nearest_name};
 pub use source::{ModelFiles, Source};

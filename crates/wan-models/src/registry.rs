@@ -230,13 +230,17 @@ fn tokenizer_beside(text_encoder: &Path) -> Option<PathBuf> {
     places.find(|p| p.is_file())
 }
 
-fn unknown(name: &str, known: Vec<String>) -> ModelsError {
-    let nearest = known
-        .iter()
+/// Of the `known` names, the one that was probably meant.
+pub fn nearest_name<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
         .map(|k| (strsim::jaro_winkler(k, name), k))
         .filter(|(likeness, _)| *likeness > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, n)| n.clone());
+        .map(|(_, n)| n)
+}
+
+fn unknown(name: &str, known: Vec<String>) -> ModelsError {
+    let nearest = nearest_name(name, known.iter().map(String::as_str)).map(str::to_string);
     ModelsError::Unknown { name: name.to_string(), nearest, known }
 }
 

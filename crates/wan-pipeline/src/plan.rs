@@ -30,6 +30,9 @@ pub struct Plan {
     pub(crate) sizing: Sizing,
 }
 
+/// An image that is scaled up by more than this looks soft in the video.
+const NOTABLY_ENLARGED: f64 = 1.25;
+
 /// How the size of the video follows from the one asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sizing {
@@ -56,6 +59,16 @@ impl Sizing {
     /// Says why the video has another size than `target`.
     fn note(self, target: (usize, usize), size: (usize, usize)) -> String {
         match self {
+            // What is asked for would fit; another shape would only be stretched.
+            Self::Image(image)
+                if image.0 * target.1 == image.1 * target.0 && Self::Asked.size(target) == Some(target) =>
+            {
+                format!(
+                    "size adjusted from {0}x{1} to {2}x{3}: rounded to multiples of 16 as ComfyUI-WanVideoWrapper does for \
+                     images; --no-adjust-resolution keeps {0}x{1}",
+                    target.0, target.1, size.0, size.1
+                )
+            }
             Self::Image(image) => format!(
                 "size adjusted from {}x{} to {}x{}: the image's shape ({}x{}) at the same area, in multiples of 16",
                 target.0, target.1, size.0, size.1, image.0, image.1
@@ -115,9 +128,13 @@ impl Plan {
                 request.frames
             ));
         }
-        if let Some((w, h)) = image.filter(|(w, h)| w.min(h) < &512) {
-            notes
-                .push(format!("hint: the image has {w}x{h} pixels; at least 512 a side gives better videos"));
+        if let Some((w, h)) = image.filter(|(w, h)| {
+            let enlarged = (width as f64 / *w as f64).max(height as f64 / *h as f64);
+            enlarged > NOTABLY_ENLARGED
+        }) {
+            notes.push(format!(
+                "hint: the image has {w}x{h} pixels and is enlarged to {width}x{height}; a larger one gives better videos"
+            ));
         }
         if model == ModelType::I2v && request.context.is_some() {
             let expected =
@@ -219,5 +236,40 @@ impl Plan {
     /// Shape of the latents: `[1, 16, F, h, w]`.
     pub fn latent_shape(&self) -> [usize; 5] {
         [1, geometry::LATENT_CHANNELS, self.latent.frames, self.latent.height, self.latent.width]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of an image of this size where 832x480 is asked for.
+    fn notes(image: (usize, usize), adjust_resolution: bool) -> String {
+        let model = wan_models::Registry::builtin().unwrap().find("tiny").unwrap();
+        let plain = Request::with_defaults(&model.defaults).unwrap();
+        let request = Request { width: 832, height: 480, frames: 5, adjust_resolution, ..plain };
+        Plan::new(request, ModelType::I2v, Some(image)).unwrap().notes.join("\n")
+    }
+
+    #[test]
+    fn a_shape_that_is_kept_all_the_same_is_no_contradiction() {
+        assert_eq!(
+            notes((832, 480), true),
+            "size adjusted from 832x480 to 832x464: rounded to multiples of 16 as ComfyUI-WanVideoWrapper does for images; \
+             --no-adjust-resolution keeps 832x480"
+        );
+        assert_eq!(notes((832, 480), false), "");
+        let square = notes((900, 900), true);
+        assert!(square.contains("the image's shape (900x900)") && !square.contains("keeps"), "{square}");
+    }
+
+    #[test]
+    fn images_are_small_beside_the_video() {
+        let hint =
+            "hint: the image has 400x240 pixels and is enlarged to 832x480; a larger one gives better videos";
+        assert_eq!(notes((400, 240), false), hint);
+        for image in [(832, 480), (720, 400), (4000, 470)] {
+            assert!(!notes(image, false).contains("hint"), "{image:?}");
+        }
     }
 }

@@ -196,6 +196,9 @@ pub struct GenerateArgs {
     /// Make N videos, each with the next seed; an output NAME.mp4 becomes NAME-0001.mp4 and so on.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["batch", "extend", "resume", "from_latents"])]
     pub count: Option<u32>,
+    /// Number in the name of the first video of --count.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "count")]
+    pub count_from: Option<u32>,
     /// Make a video of each line: a JSON object whose keys are option names, over the options given here. A line that
     /// fails is reported and the others go on; run again, lines that are done are skipped.
     #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = ["output", "extend", "resume", "from_latents", "save_latents", "contact_sheet"])]

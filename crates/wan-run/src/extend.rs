@@ -11,9 +11,9 @@ use wan_media::{RgbImage, VideoWriter, read_metadata};
 use wan_pipeline::{Pipeline, Plan, Request};
 
 use crate::cli::GenerateArgs;
-use crate::error::{Failure, Outcome, RUN, USAGE};
+use crate::error::{Failure, INTERRUPTED, Outcome, RUN, USAGE};
 use crate::generate::{self, Target};
-use crate::options::{Options, Record, random_seed, resolve};
+use crate::options::{Options, Record, check_loras, random_seed, resolve};
 use crate::session::Session;
 use crate::settings::Settings;
 
@@ -28,6 +28,7 @@ pub fn run(args: &GenerateArgs, clip: &Path, session: &Session<'_>) -> Outcome {
     let args = &with_parameters_of(args, clip, &info)?;
     let options = resolve(generate::settings(args)?, &session.registry)?;
     let target = generate::target(args, &options, session, started)?;
+    check_loras(&options)?;
     let size = (info.width as usize, info.height as usize);
     let plan = Plan::new(options.request.clone(), options.model.model_type, Some(size))?;
     if plan.frames == 1 {
@@ -162,9 +163,10 @@ fn stopped(
     writer: VideoWriter,
     target: &Target<'_>,
 ) -> Failure {
-    let place = format!("segment {} of {segments}: {}", index + 1, failure.line());
+    let why = if failure.code == INTERRUPTED { "stopped".into() } else { failure.line() };
+    let place = format!("segment {} of {segments}: {why}", index + 1);
     if index == 0 {
-        return Failure { message: format!("{place}; nothing was made"), code: failure.code };
+        return Failure { message: format!("{place}; nothing was made"), ..failure };
     }
     let left = segments - index;
     let message = match finish(writer, target) {
@@ -176,5 +178,5 @@ fn stopped(
     };
     // What has begun was no usage error.
     let code = if failure.code == USAGE { RUN } else { failure.code };
-    Failure { message, code }
+    Failure { message, code, kept: false }
 }

@@ -53,6 +53,7 @@ fn keep(pipeline: &Pipeline, job: Job, output: &Path, extra: serde_json::Value, 
             _ => Err(error),
         },
     };
+    let resumable = kept.is_ok();
     let message = match kept {
         Ok(path) => {
             format!("{reason}; the latents are kept: go on with wan-run --resume {}", output::quoted(&path))
@@ -61,7 +62,7 @@ fn keep(pipeline: &Pipeline, job: Job, output: &Path, extra: serde_json::Value, 
     };
     // A job that has run was no usage error, even if its output has appeared meanwhile.
     let code = if failure.code == USAGE { RUN } else { failure.code };
-    Failure { message, code }
+    Failure { message, code, kept: resumable }
 }
 
 fn save_latents(plan: &Plan, latents: &Tensor, target: &Target<'_>) -> Outcome {

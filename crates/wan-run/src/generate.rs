@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use wan_core::progress::{CancelToken, Stage};
-use wan_media::{OutputFormat, Reservation, RgbImage, VideoOptions, load_image, read_metadata};
+use wan_media::{Alpha, OutputFormat, Reservation, RgbImage, VideoOptions, load_image, read_metadata};
 use wan_pipeline::{Images, MemoryPlan, Pipeline, Plan, Processor, SavedJob, load_tensor};
 use wan_workflow::ImageInput;
 
 use crate::cli::GenerateArgs;
-use crate::error::{Failure, INTERRUPTED, Outcome};
+use crate::error::{Failure, Outcome};
 use crate::finish::{finish, write_video};
-use crate::options::{Options, Record, resolve, user_defaults};
+use crate::options::{Options, Record, check_loras, resolve, user_defaults};
 use crate::progress::Reporter;
 use crate::session::Session;
 use crate::settings::Settings;
@@ -39,6 +39,13 @@ pub fn run(args: GenerateArgs, cancel: &CancelToken) -> Outcome {
     let reporter = Reporter::new(args.progress, args.quiet, args.preview.clone());
     let several = args.batch.is_some() || args.count.is_some() || args.extend.is_some();
     let session = Session::new(&reporter, cancel, several)?;
+    // The parser no longer asks for what another option rules out, such as --image.
+    if args.segments.is_some() && args.extend.is_none() {
+        return Err(Failure::usage("--segments: found no --extend, expected one with the video to continue"));
+    }
+    if args.count_from.is_some() && args.count.is_none() {
+        return Err(Failure::usage("--count-from: found no --count, expected one"));
+    }
     match (&args.batch, args.count, &args.extend) {
         (Some(file), ..) => batch::of_file(&args, file, &session),
         (None, Some(count), _) => batch::of_seeds(&args, count, &session),
@@ -109,6 +116,7 @@ fn generate(args: &GenerateArgs, session: &Session<'_>, begun: Begun<'_>) -> Out
     }
     let target = target(args, &options, session, started)?;
     options.request.check()?;
+    check_loras(&options)?;
     let model_type = options.model.model_type;
     if args.image.is_none() && model_type == wan_models::ModelType::I2v {
         // Reported before the model's files are looked for.
@@ -116,6 +124,11 @@ fn generate(args: &GenerateArgs, session: &Session<'_>, begun: Begun<'_>) -> Out
     }
     let load = |path: &Option<PathBuf>, input: &Option<ImageInput>| {
         let image = path.as_deref().map(|path| load_image(path, options.alpha)).transpose()?;
+        if let (Some(path), Some(image), None) = (path, &image, &settings.alpha)
+            && load_image(path, Alpha::White)?.data() != image.data()
+        {
+            reporter.note("the image has transparent pixels; --alpha white or black fills them");
+        }
         match (image, input) {
             (Some(image), Some(input)) => input.scaled(image).map(Some),
             (image, _) => Ok(image),
@@ -139,10 +152,7 @@ fn generate(args: &GenerateArgs, session: &Session<'_>, begun: Begun<'_>) -> Out
     let job =
         pipeline.prepare(plan, images, noise.as_ref(), reporter, cancel).map_err(|error| {
             match error.is_cancelled() {
-                true => Failure {
-                    message: "stopped before the first step; nothing is kept".into(),
-                    code: INTERRUPTED,
-                },
+                true => Failure::interrupted("stopped before the first step; nothing is kept"),
                 false => error.into(),
             }
         })?;
@@ -336,13 +346,16 @@ pub fn announce(plan: &Plan, options: &Options, pipeline: &Pipeline, reporter: &
     }
     let memory = check_memory(pipeline, plan, Stage::EncodeText, options, reporter)?;
     note_loras(pipeline, plan, reporter)?;
+    let steps = match plan.schedule.steps() {
+        1 => "1 step".to_string(),
+        steps => format!("{steps} steps"),
+    };
     reporter.note(&format!(
-        "{}: {}x{}, {} frames, {} steps, cfg {}, shift {}, {}, seed {}, {}",
+        "{}: {}x{}, {} frames, {steps}, cfg {}, shift {}, {}, seed {}, {}",
         pipeline.model().name,
         plan.width,
         plan.height,
         plan.frames,
-        plan.schedule.steps(),
         plan.request.cfg,
         plan.request.shift,
         plan.request.scheduler,

@@ -97,7 +97,7 @@ fn choose_kernels() -> Outcome {
     Ok(())
 }
 
-/// A token that Ctrl-C cancels: the first asks the job to stop at the next step, the second ends the program at
+/// A token that Ctrl-C cancels: the first asks the job to stop after the step under way, the second ends the program at
 /// once, without half-written files.
 fn interruptible() -> CancelToken {
     let token = CancelToken::new();
@@ -107,7 +107,9 @@ fn interruptible() -> CancelToken {
             wan_media::remove_unfinished();
             std::process::exit(i32::from(INTERRUPTED));
         }
-        say("stopping at the next step (press Ctrl-C again to stop at once)");
+        say(
+            "stopping after what is under way, unless that ends the job (press Ctrl-C again to stop at once)",
+        );
         cancel.cancel();
     };
     if let Err(error) = ctrlc::set_handler(handler) {

@@ -9,7 +9,7 @@ use wan_models::hub::{HubError, RemoteFile, verify};
 use wan_models::{Description, FileEntry, ModelsError, Places, Registry, Source};
 
 use crate::cli::{ModelsCommand, PlacesArgs};
-use crate::error::{Failure, INTERRUPTED, Outcome};
+use crate::error::{Failure, Outcome};
 use crate::info::size;
 use crate::options::{DEFAULT_MODELS_DIR, user_defaults};
 use crate::pull_progress::PullProgress;
@@ -56,7 +56,7 @@ pub fn print(line: &str) {
 
 fn hub_failure(error: HubError) -> Failure {
     match error {
-        HubError::Cancelled => Failure { message: error.to_string(), code: INTERRUPTED },
+        HubError::Cancelled => Failure::interrupted(error),
         error => Failure::run(error),
     }
 }

@@ -199,10 +199,15 @@ pub fn user_defaults(named: Option<&Path>) -> Outcome<Settings> {
             }
         }
     };
-    let text = std::fs::read_to_string(&path)
-        .map_err(|e| Failure::usage(format!("defaults file {}: {e}", path.display())))?;
-    toml::from_str(&text)
-        .map_err(|e| Failure::usage(format!("defaults file {}: {}", path.display(), e.message())))
+    let wrong = |reason: &dyn std::fmt::Display| {
+        Failure::usage(format!("defaults file {}: {reason}", path.display()))
+    };
+    let text = std::fs::read_to_string(&path).map_err(|e| wrong(&e))?;
+    let table: toml::Table = toml::from_str(&text).map_err(|e| wrong(&e.message()))?;
+    let one = |key: String, value: toml::Value| {
+        toml::Table::from_iter([(key, value)]).try_into::<Settings>().map_err(|e| e.message().to_string())
+    };
+    Settings::of_entries(table, one, &[]).map_err(|reason| wrong(&reason))
 }
 
 /// Settles every option that was left open.
@@ -385,6 +390,20 @@ fn loras(texts: Vec<String>, models_dir: &Path) -> Outcome<Vec<LoraChoice>> {
         Ok(lora)
     };
     texts.iter().map(read).collect()
+}
+
+/// Checks that the LoRA files are there.
+///
+/// Errors: exit 1, with the places where the file was looked for.
+pub fn check_loras(options: &Options) -> Outcome {
+    let Some(lora) = options.request.loras.iter().find(|lora| !lora.path.exists()) else { return Ok(()) };
+    let folder = &options.models_dir;
+    let places = [folder.clone(), folder.join("loras")].map(|place| place.join(&lora.path));
+    let also = match lora.path.is_absolute() {
+        true => String::new(),
+        false => format!("; also looked for {} and {}", places[0].display(), places[1].display()),
+    };
+    Err(Failure::run(format!("LoRA {}: no such file{also}", lora.path.display())))
 }
 
 /// A seed that differs from run to run, small enough to be typed again.

@@ -210,12 +210,13 @@ fn passes(per_step: &[usize]) -> String {
     format!("{taken} of {most} passes of the model, in each step: {}", each.join(" "))
 }
 
+/// One line of a terminal with 80 columns.
+const BAR: &str = "{prefix:20} [{wide_bar}] {pos:>3}/{len:<3} {msg:13} {elapsed} elapsed, {eta} left";
+
 fn bar_style() -> ProgressStyle {
-    ProgressStyle::with_template(
-        "{prefix:22} [{bar:32}] {pos:>3}/{len:<3} {msg:14} {elapsed} passed, {eta} left",
-    )
-    .map(|s| s.progress_chars("=> "))
-    .unwrap_or_else(|_| ProgressStyle::default_bar())
+    ProgressStyle::with_template(BAR)
+        .map(|s| s.progress_chars("=> "))
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// Evenly spaced latent frames side by side, scaled up to the video's size.
@@ -229,4 +230,39 @@ fn preview_picture(width: usize, height: usize, frames: &[Vec<u8>]) -> wan_media
         .collect();
     let strip = RgbImage::new((width * picked.len()) as u32, height as u32, data)?;
     upscale(&strip, LATENT_STRIDE, Upscale::Bilinear)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_fits_80_columns() {
+        // What stands for each part at its widest: a time is `59m`, the bar takes what is left.
+        let parts = [
+            ("{prefix:20}", 20),
+            ("{wide_bar}", 8),
+            ("{pos:>3}", 3),
+            ("{len:<3}", 3),
+            ("{msg:13}", "999.99 s/step".len()),
+            ("{elapsed}", 3),
+            ("{eta}", 3),
+        ];
+        let fixed = parts.iter().fold(BAR.to_string(), |text, (key, _)| {
+            assert!(text.contains(key), "{key}");
+            text.replace(key, "")
+        });
+        let widest = fixed.len() + parts.iter().map(|(_, width)| width).sum::<usize>();
+        assert!(!fixed.contains('{') && widest <= 80, "{widest}");
+        for stage in [
+            Stage::EncodeText,
+            Stage::EncodeImage,
+            Stage::EncodeCondition,
+            Stage::Denoise,
+            Stage::Decode,
+            Stage::Encode,
+        ] {
+            assert!(title(stage).len() <= 20, "{}", title(stage));
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use wan_core::device::{DeviceChoice, compute_dtype};
 use wan_core::progress::CancelToken;
 use wan_models::{ModelDescription, Registry};
-use wan_pipeline::{MemoryLimits, Pipeline};
+use wan_pipeline::{MemoryLimits, Numerics, Pipeline};
 
 use crate::error::Outcome;
 use crate::options::Options;
@@ -68,6 +68,10 @@ impl<'a> Session<'a> {
         *opened = None; // its memory first
         let files = self.registry.resolve(&options.model, &options.places()?)?;
         let device = options.open_device(|line| self.reporter.note(line))?;
+        let numerics = options.request.numerics();
+        if device.is_cpu() && numerics != Numerics::default() {
+            self.reporter.note("fast, precision and attention have no effect on the CPU");
+        }
         let dtype = compute_dtype(&device);
         let pipeline = Pipeline::open(files, device, dtype)?.with_limits(options.limits);
         let pipeline = Rc::new(if self.several { pipeline.keeping_dit() } else { pipeline });

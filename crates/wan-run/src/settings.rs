@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::{Deserialize, Serialize, Serializer};
+use wan_models::nearest_name;
 use wan_pipeline::BlocksToSwap;
+
+use crate::error::{SEED, WHOLE};
 
 /// The parameters of a job. Every one may be left out; keys of a defaults file are the option names.
 #[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
@@ -244,7 +247,47 @@ fn optional_path_as_text<S: Serializer>(path: &Option<PathBuf>, serializer: S) -
     }
 }
 
+/// What a reader says of the value of `key`, without the names of Rust's types.
+pub fn expectation(key: &str, reason: &str) -> String {
+    let said = reason.strip_prefix("invalid type: ").or_else(|| reason.strip_prefix("invalid value: "));
+    let Some((found, expected)) = said.and_then(|said| said.split_once(", expected ")) else {
+        return format!("{key}: {reason}");
+    };
+    let found = found.replace("integer `", "").replace("floating point `", "").replace('`', "");
+    let expected = match expected.split_whitespace().next() {
+        Some("u64") if key == "seed" => SEED,
+        Some("usize" | "u64" | "u32" | "u8") => WHOLE,
+        Some("f64") => "a number",
+        Some("path") => "a file's name",
+        _ => expected,
+    };
+    format!("{key}: found {}, expected {expected}", found.trim())
+}
+
 impl Settings {
+    /// The settings of a file's entries, each read by `one`. `others`: keys that are not settings, for suggestions.
+    ///
+    /// Errors: what is wrong with the first entry that is, with its key.
+    pub fn of_entries<V>(
+        entries: impl IntoIterator<Item = (String, V)>,
+        one: impl Fn(String, V) -> Result<Self, String>,
+        others: &[&str],
+    ) -> Result<Self, String> {
+        let command = Self::augment_args(clap::Command::new(""));
+        let mut keys: Vec<&str> = command.get_arguments().filter_map(|arg| arg.get_long()).collect();
+        keys.extend(others);
+        let mut all = Self::default();
+        for (key, value) in entries {
+            if !keys.contains(&key.as_str()) {
+                let near = nearest_name(&key, keys.iter().copied());
+                let near = near.map(|key| format!(" (did you mean `{key}`?)")).unwrap_or_default();
+                return Err(format!("unknown key `{key}`{near}; keys are option names"));
+            }
+            all = all.or(one(key.clone(), value).map_err(|reason| expectation(&key, &reason))?);
+        }
+        Ok(all)
+    }
+
     /// These settings, with what they leave out taken from `other`.
     pub fn or(self, other: Self) -> Self {
         // Every field is named: a new one that is forgotten here does not compile.

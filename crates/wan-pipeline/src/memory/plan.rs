@@ -209,6 +209,13 @@ impl MemoryPlan {
         self.items.iter().flat_map(of).flatten().collect()
     }
 
+    fn tiles_text(&self) -> String {
+        match self.tiles {
+            1 => "1 tile".into(),
+            tiles => format!("{tiles} tiles"),
+        }
+    }
+
     /// What was chosen and what it takes, in one line for people.
     pub fn summary(&self) -> String {
         let mut parts = Vec::new();
@@ -220,8 +227,8 @@ impl MemoryPlan {
         }
         parts.push(match self.decode {
             DecodeMode::Whole => "decoded whole".to_string(),
-            DecodeMode::TimeOuter => format!("decoded in {} tiles", self.tiles),
-            DecodeMode::TileOuter => format!("decoded in {} tiles, one after the other", self.tiles),
+            DecodeMode::TimeOuter => format!("decoded in {}", self.tiles_text()),
+            DecodeMode::TileOuter => format!("decoded in {}, one after the other", self.tiles_text()),
         });
         let of = |limit: Option<u64>, word: &str| {
             limit.map_or(String::new(), |limit| format!(" of {} {word}", iec(limit)))

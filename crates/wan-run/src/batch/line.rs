@@ -38,19 +38,25 @@ impl Line {
     ///
     /// Errors: exit 2 for what is no JSON object, and for a key that is no option.
     pub fn read(text: &str, base: &GenerateArgs) -> Outcome<Self> {
-        let wrong = |e: serde_json::Error| Failure::usage(format!("not a job: {e}"));
-        let object: Map<String, Value> = serde_json::from_str(text).map_err(wrong)?;
+        let wrong = |reason: String| Failure::usage(format!("not a job: {reason}"));
+        let object: Map<String, Value> = serde_json::from_str(text).map_err(|e| {
+            wrong(format!(
+                "found no JSON object (wrong from column {} on), expected one such as {{\"prompt\": \"it turns\"}}",
+                e.column()
+            ))
+        })?;
         let (files, settings): (Map<_, _>, Map<_, _>) =
             object.into_iter().partition(|(key, _)| FILES.contains(&key.as_str()));
-        let files: Files = serde_json::from_value(files.into()).map_err(wrong)?;
-        let settings: Settings =
-            serde_json::from_value(settings.into()).map_err(|e| match e.to_string() {
-                // serde lists the settings; the files' names are as likely to be meant.
-                unknown if unknown.starts_with("unknown field") => {
-                    Failure::usage(format!("not a job: {unknown}, or a file: `{}`", FILES.join("`, `")))
-                }
-                _ => wrong(e),
-            })?;
+        for (key, value) in &files {
+            if !(value.is_string() || value.is_null()) {
+                return Err(wrong(format!("{key}: found {value}, expected a file's name")));
+            }
+        }
+        let files: Files = serde_json::from_value(files.into()).map_err(|e| wrong(e.to_string()))?;
+        let one = |key: String, value: Value| {
+            serde_json::from_value(Map::from_iter([(key, value)]).into()).map_err(|e| e.to_string())
+        };
+        let settings = Settings::of_entries(settings, one, &FILES).map_err(wrong)?;
         let args = GenerateArgs {
             batch: None,
             image: files.image.or_else(|| base.image.clone()),
@@ -150,10 +156,15 @@ mod tests {
     fn what_is_no_job_is_refused() {
         for (text, message) in [
             ("[1]", "not a job"),
-            ("{\"stepz\": 1}", "stepz"),
+            ("{\"stepz\": 1}", "unknown key `stepz` (did you mean `steps`?)"),
+            ("{\"seed\": -1}", "seed: found -1, expected 0 to 18446744073709551615"),
+            ("{\"image\": 5}", "image: found 5, expected a file's name"),
             ("{\"imag\": \"a.png\"}", "`image`"),
-            ("{\"steps\": \"x\"}", "not a job"),
-            ("{", "not a job"),
+            (
+                "{\"steps\": \"x\"}",
+                "not a job: steps: found string \"x\", expected a whole number, 0 or above",
+            ),
+            ("{", "found no JSON object (wrong from column 1 on)"),
         ] {
             let failure = read(text).err().unwrap();
             assert!(failure.message.contains(message), "{}", failure.message);

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::GenerateArgs;
 use crate::error::{Failure, INTERRUPTED, Outcome, USAGE};
 use crate::generate::{self, Begun};
+use crate::options::resolve;
 use crate::progress::say;
 use crate::session::Session;
 
@@ -108,13 +109,34 @@ pub fn of_file(args: &GenerateArgs, file: &Path, session: &Session<'_>) -> Outco
     }
     let state = State::open(file)?;
     let mut tally = Tally::default();
-    for (number, text) in &lines {
+    // What makes no sense is told before the others take their hours.
+    let bad: Vec<Option<Failure>> = lines.iter().map(|(_, text)| check(text, args, session).err()).collect();
+    for ((number, _), failure) in lines.iter().zip(bad.iter()) {
+        if let Some(failure) = failure {
+            let entry = Entry::new("line", *number, lines.len());
+            tally.run(&entry, session, |_| false, || Err(Failure::usage(&failure.message)))?;
+        }
+    }
+    let good = lines.iter().zip(&bad).filter(|(_, failure)| failure.is_none());
+    for ((number, text), _) in good {
         let entry = Entry::new("line", *number, lines.len());
         session.cancel.check().map_err(|_| stopped(&what, &entry, "not begun"))?;
         run_line(args, text, &entry, &state, session, &mut tally)
             .map_err(|failure| stopped(&what, &entry, &failure.message))?;
     }
     tally.end(&what, "; correct them and give the same command again: what is done is skipped", session)
+}
+
+/// Checks a line without its files, which may not be there yet.
+///
+/// Errors: exit 2 for what is no job, and for values that make no sense.
+fn check(text: &str, args: &GenerateArgs, session: &Session<'_>) -> Outcome {
+    let line = Line::read(text, args)?;
+    let sensible = generate::settings(&line.args)
+        .and_then(|settings| resolve(settings, &session.registry))
+        .and_then(|options| Ok(options.request.check()?));
+    // Other errors, such as a video with parameters that is not there, are those of the job's own time.
+    sensible.or_else(|failure| if failure.code == USAGE { Err(failure) } else { Ok(()) })
 }
 
 /// Runs a line, or what is left of it, and keeps in the state file how far it got.
@@ -154,8 +176,7 @@ fn run_line(
 }
 
 fn stopped(what: &str, entry: &Entry, why: &str) -> Failure {
-    let message = format!("{what}: {}: {why}; the same command again goes on from here", entry.name);
-    Failure { message, code: INTERRUPTED }
+    Failure::interrupted(format!("{what}: {}: {why}; the same command again goes on from here", entry.name))
 }
 
 /// `--count`: the same job with one seed after the other.
@@ -166,18 +187,31 @@ pub fn of_seeds(args: &GenerateArgs, count: u32, session: &Session<'_>) -> Outco
     let mut tally = Tally::default();
     for (index, (seed, job)) in jobs.iter().enumerate() {
         let entry = Entry::new("video", index + 1, jobs.len());
-        let left = jobs.len() - index;
-        let left = format!("; {left} of {} are left: --seed {seed} --count {left}", jobs.len());
-        let interrupted = |why: &str| {
-            let message = format!("{}: {why}{left}", entry.name);
-            Failure { message, code: INTERRUPTED }
+        let interrupted = |why: &str, kept: bool| {
+            let left = left(args, jobs.len(), index + usize::from(kept), *seed + u64::from(kept), kept);
+            Failure::interrupted(format!("{}: {why}{left}", entry.name))
         };
-        session.cancel.check().map_err(|_| interrupted("not begun"))?;
+        session.cancel.check().map_err(|_| interrupted("not begun", false))?;
         // What makes no sense in the first job makes none in any.
         let ends = |failure: &Failure| failure.code == INTERRUPTED || (index == 0 && failure.code == USAGE);
         tally.run(&entry, session, ends, || generate::one(job, session, &|_| Ok(()))).map_err(|failure| {
-            if failure.code == INTERRUPTED { interrupted(&failure.message) } else { failure }
+            if failure.code == INTERRUPTED { interrupted(&failure.message, failure.kept) } else { failure }
         })?;
     }
     tally.end("count", "", session)
+}
+
+/// How the videos of `--count` from `index` on are made, the first of them with `seed`: options over those of the same
+/// command. `resumed`: the one before has a resume file, and is not among them.
+fn left(args: &GenerateArgs, all: usize, index: usize, seed: u64, resumed: bool) -> String {
+    let left = all - index;
+    if left == 0 {
+        return String::new();
+    }
+    // Names that are chosen are free in any case.
+    let named = args.output.is_some() || args.save_latents.is_some() || args.contact_sheet.is_some();
+    let first = args.count_from.unwrap_or(1) as usize + index;
+    let first = if named { format!(" --count-from {first}") } else { String::new() };
+    let then = if resumed { "then " } else { "" };
+    format!("; {then}{left} of {all} are left: the same command with --seed {seed} --count {left}{first}")
 }

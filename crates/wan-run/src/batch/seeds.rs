@@ -19,12 +19,20 @@ pub(super) fn jobs(args: &GenerateArgs, count: u32) -> Outcome<Vec<(u64, Generat
             u64::MAX
         )));
     }
+    let number = args.count_from.unwrap_or(1);
+    if number.checked_add(count - 1).is_none() {
+        return Err(Failure::usage(format!(
+            "count-from: found {count} numbers from {number} on, expected them to be at most {}",
+            u32::MAX
+        )));
+    }
     let job = |index: u32| {
         let seed = first + u64::from(index);
-        let own = |path: &Option<PathBuf>| path.as_deref().map(|path| numbered(path, index + 1));
+        let own = |path: &Option<PathBuf>| path.as_deref().map(|path| numbered(path, number + index));
         let settings = Settings { seed: Some(seed), ..args.settings.clone() };
         let job = GenerateArgs {
             count: None,
+            count_from: None,
             output: own(&args.output),
             save_latents: own(&args.save_latents),
             contact_sheet: own(&args.contact_sheet),
