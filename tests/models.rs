@@ -287,6 +287,27 @@ fn a_spoilt_partial_file_is_fetched_anew() {
 }
 
 #[test]
+fn an_address_that_is_none_is_not_tried() {
+    let scene = Scene::new();
+    let with =
+        |endpoint: &str| scene.command(&["pull", "m.toml"]).env("HF_ENDPOINT", endpoint).output().unwrap();
+    for endpoint in ["nonsense", "ftp://hub.test", "localhost:8080"] {
+        let output = with(endpoint);
+        assert_fails(
+            &output,
+            1,
+            &format!("HF_ENDPOINT: found `{endpoint}`, expected an address such as https"),
+        );
+        assert!(!stderr(&output).contains("trying again"), "{}", stderr(&output));
+    }
+    // Nobody listens there.
+    let output = with("http://127.0.0.1:1");
+    assert_fails(&output, 1, "dit.safetensors: http://127.0.0.1:1: ");
+    let text = stderr(&output);
+    assert!(text.contains("; trying again\n") && !text.contains("kept"), "{text}");
+}
+
+#[test]
 fn refusals_say_what_to_do() {
     let scene = Scene::new();
     scene.hub.change(DIT, |s| s.needs_token = true);

@@ -44,11 +44,22 @@ fn what_is_wrong_is_told_with_the_node() {
         graph[node]["inputs"][input] = value;
         graph
     };
+    let with_classes = |classes: &[(&str, &str)]| {
+        let mut graph = guide();
+        for (node, class) in classes {
+            graph[node]["class_type"] = json!(class);
+        }
+        graph
+    };
     for (graph, expected) in [
         (with("52", "steps", json!(0)), "WanVideoSampler 52: Value 0 smaller than min of 1: steps"),
         (
             with("42", "image", json!("nope.png")),
-            "LoadImage 42: Custom validation failed for node: image - Invalid image file: nope.png",
+            "workflow w.json: nope.png: not found beside w.json; name it with --image",
+        ),
+        (
+            with_classes(&[("42", "LoadImageFromUrl"), ("52", "SomeSampler"), ("60", "SomeSampler")]),
+            "w.json: unsupported nodes: LoadImageFromUrl (42), SomeSampler (52, 60); docs/coming-from-comfyui.md lists",
         ),
         (with("52", "scheduler", json!("foo")), "scheduler: 'foo' not in ['unipc'"),
         (with("48", "model", json!("other.safetensors")), "expected --model NAME"),
@@ -59,5 +70,6 @@ fn what_is_wrong_is_told_with_the_node() {
         let message = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{message}");
         assert!(message.contains("workflow w.json") && message.contains(expected), "{message}");
+        assert!(!message.contains("Prompt outputs failed"), "{message}");
     }
 }

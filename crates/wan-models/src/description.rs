@@ -1,5 +1,7 @@
+use std::fmt;
 use std::path::{Component as PathPart, Path, PathBuf};
 
+use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use crate::hub::{RemoteFile, is_sha256};
@@ -97,6 +99,35 @@ pub struct FilePart {
     pub sha256: Option<String>,
 }
 
+/// The length of files whose descriptions may not all tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownSize {
+    /// Sum of the lengths that are known.
+    pub bytes: u64,
+    /// Whether all of them are.
+    pub complete: bool,
+}
+
+impl std::iter::Sum for KnownSize {
+    fn sum<I: Iterator<Item = Self>>(sizes: I) -> Self {
+        sizes.fold(Self { bytes: 0, complete: true }, |sum, one| Self {
+            bytes: sum.bytes.saturating_add(one.bytes),
+            complete: sum.complete && one.complete,
+        })
+    }
+}
+
+impl fmt::Display for KnownSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = ByteSize::b(self.bytes).display().iec().to_string();
+        match self {
+            Self { complete: true, .. } => f.pad(&known),
+            Self { bytes: 0, .. } => f.pad("size unknown"),
+            _ => f.pad(&format!("at least {known}")),
+        }
+    }
+}
+
 impl FileEntry {
     /// The files to fetch: this one, and its shards. Empty for an embedded file and one without a repository.
     pub fn remote_files(&self) -> Vec<RemoteFile> {
@@ -126,6 +157,15 @@ impl FileEntry {
             .chain(self.parts.iter().filter_map(|p| p.bytes))
             .try_fold(0u64, u64::checked_add)
             .filter(|_| self.bytes.is_some() && self.parts.iter().all(|p| p.bytes.is_some()))
+    }
+
+    /// The length of all its files, as far as it is known; an embedded file takes nothing.
+    pub fn known_size(&self) -> KnownSize {
+        if self.embedded {
+            return KnownSize { bytes: 0, complete: true };
+        }
+        let lengths = std::iter::once(self.bytes).chain(self.parts.iter().map(|p| p.bytes));
+        lengths.map(|bytes| KnownSize { bytes: bytes.unwrap_or(0), complete: bytes.is_some() }).sum()
     }
 
     /// Checks what a typing error or an ill-meant description could get wrong.

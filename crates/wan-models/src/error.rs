@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use crate::KnownSize;
+
 /// Why a model cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelsError {
@@ -22,21 +24,8 @@ pub enum ModelsError {
         reason: String,
     },
     /// Files of a model are not where the registry looks.
-    #[error(
-        "model {model}: {} not found; looked in {places}; fetch what is missing with `wan-run models pull {pull}`, \
-         name the folder that has it with --models-dir, or try the embedded demonstration with --model tiny",
-        missing.join(", ")
-    )]
-    FilesMissing {
-        /// The model.
-        model: String,
-        /// What `models pull` takes for it: its name, or the file that describes it.
-        pull: String,
-        /// Files that are missing.
-        missing: Vec<String>,
-        /// Where was looked.
-        places: String,
-    },
+    #[error(transparent)]
+    FilesMissing(Box<FilesMissing>),
     /// ComfyUI's `extra_model_paths.yaml` cannot be read.
     #[error("extra model paths {}: {reason}", path.display())]
     ExtraModelPaths {
@@ -48,6 +37,55 @@ pub enum ModelsError {
     /// Files cannot be fetched.
     #[error(transparent)]
     Hub(#[from] crate::hub::HubError),
+}
+
+/// Files of a model or LoRA that are missing.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{kind} {model}: {} missing ({size}): run `wan-run models pull {pull}`, or use --models-dir{}; \
+     looked in {places}; missing: {}",
+    count(missing.len(), *total),
+    if *kind == "model" { " or --model tiny" } else { "" },
+    missing.join(", ")
+)]
+pub struct FilesMissing {
+    /// What it is: `model` or `LoRA`.
+    pub kind: &'static str,
+    /// Its name.
+    pub model: String,
+    /// What `models pull` takes for it: its name, or the file that describes it.
+    pub pull: String,
+    /// Files that are missing.
+    pub missing: Vec<String>,
+    /// How many files it has.
+    pub total: usize,
+    /// Length of those that are missing.
+    pub size: KnownSize,
+    /// Where was looked.
+    pub places: String,
+}
+
+impl ModelsError {
+    /// What was found, without what to do about it.
+    pub fn finding(&self) -> String {
+        match self {
+            Self::FilesMissing(error) => {
+                let FilesMissing { model, missing, total, size, places, .. } = error.as_ref();
+                let count = count(missing.len(), *total);
+                let missing = missing.join(", ");
+                format!("{model}: {count} missing ({size}); looked in {places}; missing: {missing}")
+            }
+            error => error.to_string(),
+        }
+    }
+}
+
+fn count(missing: usize, total: usize) -> String {
+    match (missing, total) {
+        (1, 1) => "its file is".into(),
+        (1, _) => format!("1 of {total} files is"),
+        _ => format!("{missing} of {total} files are"),
+    }
 }
 
 fn did_you_mean(nearest: &Option<String>) -> String {

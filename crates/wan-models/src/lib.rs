@@ -10,10 +10,10 @@ mod registry;
 mod source;
 
 pub use description::{
-    Defaults, Description, FileEntry, FilePart, LatentRgb, LoraDescription, ModelDescription, ModelFileSet,
-    ModelType, Recipe,
+    Defaults, Description, FileEntry, FilePart, KnownSize, LatentRgb, LoraDescription, ModelDescription,
+    ModelFileSet, ModelType, Recipe,
 };
-pub use error::ModelsError;
+pub use error::{FilesMissing, ModelsError};
 pub use places::Places;
-pub use registry::{Registry, nearest_name};
+pub use registry::{Registry, files_missing, nearest_name};
 pub use source::{ModelFiles, Source};

@@ -63,8 +63,12 @@ impl Places {
 
     /// The places, for messages.
     pub fn describe(&self) -> String {
-        let mut names: Vec<String> = self.folders.iter().map(|f| f.display().to_string()).collect();
-        names.extend(self.extra.iter().map(|(_, f)| f.display().to_string()));
+        let name = |folder: &PathBuf| match folder.is_dir() {
+            true => folder.display().to_string(),
+            false => format!("{} (no such folder)", folder.display()),
+        };
+        let mut names: Vec<String> = self.folders.iter().map(name).collect();
+        names.extend(self.extra.iter().map(|(_, folder)| name(folder)));
         names.dedup();
         names.extend(self.cache.as_ref().map(|c| format!("the Hugging Face cache {}", c.folder().display())));
         if names.is_empty() { "no folder".into() } else { names.join(", ") }

@@ -3,7 +3,8 @@ use std::path::{Path, PathBuf};
 
 use wan_core::{Stored, WeightSet};
 
-use crate::description::{Description, FileEntry, LatentRgb, LoraDescription, ModelDescription, argument};
+use crate::description::{Description, FileEntry, LatentRgb, LoraDescription, ModelDescription};
+use crate::error::FilesMissing;
 use crate::places::{Places, WEIGHTS};
 use crate::source::{ModelFiles, Source};
 use crate::{ModelsError, embedded};
@@ -123,7 +124,7 @@ impl Registry {
         if missing.is_empty() {
             Ok(resolved)
         } else {
-            Err(files_missing(&model.name, argument(&model.file, &model.name), &missing, places))
+            Err(files_missing(&Description::Model(Box::new(model.clone())), &missing, places))
         }
     }
 
@@ -135,7 +136,7 @@ impl Registry {
             Some(Source::File(path)) => Ok(path),
             _ => {
                 let missing = std::slice::from_ref(&lora.lora);
-                Err(files_missing(&lora.name, argument(&lora.file, &lora.name), missing, places))
+                Err(files_missing(&Description::Lora(Box::new(lora.clone())), missing, places))
             }
         }
     }
@@ -185,13 +186,20 @@ impl Registry {
     }
 }
 
-fn files_missing(model: &str, pull: String, missing: &[FileEntry], places: &Places) -> ModelsError {
-    ModelsError::FilesMissing {
-        model: model.to_string(),
-        pull,
+/// Says that these files of a description are missing.
+pub fn files_missing(what: &Description, missing: &[FileEntry], places: &Places) -> ModelsError {
+    ModelsError::FilesMissing(Box::new(FilesMissing {
+        kind: match what {
+            Description::Model(_) => "model",
+            Description::Lora(_) => "LoRA",
+        },
+        model: what.name().to_string(),
+        pull: what.argument(),
         missing: missing.iter().map(FileEntry::label).collect(),
+        total: what.files().len(),
+        size: missing.iter().map(FileEntry::known_size).sum(),
         places: places.describe(),
-    }
+    }))
 }
 
 fn locate(model: &str, entry: &FileEntry, places: &Places) -> Option<Source> {
@@ -338,7 +346,12 @@ mod tests {
         let lora = registry.find_lora("lightx2v-i2v-14b-480p").unwrap();
         assert_eq!((lora.recipe.steps, lora.recipe.cfg), (4, 1.0));
         let error = registry.resolve_lora(&lora, &Places::default()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("LoRA lightx2v-i2v-14b-480p: its file is missing (703.8 MiB): run"),
+            "{error}"
+        );
         assert!(error.contains("wan-run models pull lightx2v-i2v-14b-480p"), "{error}");
+        assert!(!error.contains("tiny"), "{error}");
         assert!(registry.find("lightx2v-i2v-14b-480p").unwrap_err().to_string().contains("expected a model"));
         assert!(registry.find_lora("tiny").unwrap_err().to_string().contains("expected a LoRA"));
     }
@@ -354,8 +367,8 @@ mod tests {
         for name in ["wan2.1-t2v-1.3b", path] {
             let model = registry.find(name).unwrap();
             let error = registry.resolve(&model, &Places::default()).unwrap_err();
-            let ModelsError::FilesMissing { model, pull, .. } = &error else { panic!("{error}") };
-            assert_eq!((model.as_str(), pull.as_str()), ("wan2.1-t2v-1.3b", name));
+            let ModelsError::FilesMissing(missing) = &error else { panic!("{error}") };
+            assert_eq!((missing.model.as_str(), missing.pull.as_str()), ("wan2.1-t2v-1.3b", name));
         }
     }
 
@@ -388,6 +401,10 @@ mod tests {
             error.contains("umt5-xxl-enc-bf16.safetensors") && error.contains("tokenizer.json"),
             "{error}"
         );
+        assert!(error.contains("5 of 5 files are missing (27.8 GiB): run"), "{error}");
+        assert!(!error.contains("no such folder"), "{error}");
+        let nowhere = registry.resolve(&model, &Places::folder("absent")).unwrap_err().to_string();
+        assert!(nowhere.contains("looked in absent (no such folder); missing: "), "{nowhere}");
         let put = |path: &str| {
             let path = dir.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();

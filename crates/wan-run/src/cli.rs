@@ -19,7 +19,7 @@ use crate::settings::Settings;
 #[command(name = "wan-run", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 #[command(args_override_self = true)]
 pub struct Cli {
-    /// What to do; `generate` if left out.
+    /// What to do [default: generate].
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Options of `generate`.
@@ -37,9 +37,9 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Run one component alone, tensors in, tensors out.
     Probe(Box<ProbeArgs>),
-    /// Show devices, memory, models, and what a job with these options will take.
+    /// Show devices, memory, models, and what a job with these options would need.
     Info(Box<InfoArgs>),
-    /// Look whether this machine can make videos, and say what to do where it cannot; for bug reports.
+    /// Check whether this machine can make videos and how to fix what it lacks; paste its output into bug reports.
     Doctor(Box<crate::doctor::DoctorArgs>),
     /// List, fetch, check, inspect, convert and remove models.
     Models {
@@ -76,30 +76,30 @@ pub enum Command {
 /// Subcommands of `models`.
 #[derive(Debug, Subcommand)]
 pub enum ModelsCommand {
-    /// Show all models and LoRAs and which are here.
+    /// List all models and LoRAs, and which are on this machine.
     List(PlacesArgs),
-    /// Fetch what is missing of models or LoRAs into the Hugging Face cache.
+    /// Download the missing files of models or LoRAs into the Hugging Face cache.
     ///
-    /// An interrupted pull goes on where it stopped. HF_ENDPOINT names a mirror, HF_TOKEN a token, HF_HOME or
-    /// HF_HUB_CACHE the cache, HF_HUB_OFFLINE=1 forbids the network.
+    /// An interrupted pull resumes where it stopped. HF_ENDPOINT sets a mirror, HF_TOKEN a token, HF_HOME or
+    /// HF_HUB_CACHE the cache; HF_HUB_OFFLINE=1 forbids the network.
     Pull {
         /// Names, or .toml files with descriptions.
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
-        /// Do not use the network; fail if something is missing.
+        /// Do not use the network; fail if a file is missing.
         #[arg(long)]
         offline: bool,
         /// Print nothing but errors.
         #[arg(long, short)]
         quiet: bool,
-        /// How progress is shown.
+        /// How to show progress.
         #[arg(long, value_enum, default_value_t)]
         progress: ProgressMode,
         /// Where to look.
         #[command(flatten)]
         places: PlacesArgs,
     },
-    /// Read the files of models or LoRAs and check lengths and SHA-256.
+    /// Read the files of models or LoRAs and check their lengths and SHA-256.
     Verify {
         /// Names, or .toml files with descriptions.
         #[arg(required = true, value_name = "NAME")]
@@ -108,7 +108,7 @@ pub enum ModelsCommand {
         #[command(flatten)]
         places: PlacesArgs,
     },
-    /// Print where the files of a model or LoRA are.
+    /// Print the paths of a model's or LoRA's files.
     Path {
         /// Name, or a .toml file with a description.
         name: String,
@@ -121,20 +121,20 @@ pub enum ModelsCommand {
         /// Names, or .toml files with descriptions.
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
-        /// Also remove files that another complete model needs.
+        /// Also remove files that another complete model uses.
         #[arg(long)]
         shared: bool,
         /// Where to look.
         #[command(flatten)]
         places: PlacesArgs,
     },
-    /// Say what a checkpoint is: component, layout, dtypes, parameters, configuration.
+    /// Describe a checkpoint: component, layout, dtypes, parameters, configuration.
     Inspect(crate::inspect::InspectArgs),
     /// Rewrite a checkpoint with FP8 or bf16 matrices.
     Convert(crate::inspect::ConvertArgs),
 }
 
-/// Where model files are looked for, beside the Hugging Face cache.
+/// Where to look for model files, besides the Hugging Face cache.
 #[derive(Debug, Clone, Default, Args)]
 pub struct PlacesArgs {
     /// Folder with model files, flat or in ComfyUI's layout [default: models].
@@ -151,7 +151,7 @@ pub struct PlacesArgs {
 /// Options of `info`.
 #[derive(Debug, Args)]
 pub struct InfoArgs {
-    /// Input image, for a job whose size follows it.
+    /// Input image, if the video's size should follow it.
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
     /// Print one JSON object instead of text.
@@ -171,20 +171,20 @@ pub struct GenerateArgs {
     /// Input image: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF.
     #[arg(long, short, value_name = "FILE")]
     pub image: Option<PathBuf>,
-    /// The video's last frame, for models that make the video between two images (FLF2V).
+    /// The video's last frame; needs a first-and-last-frame model (FLF2V).
     #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "from_latents", "looped"])]
     pub end_image: Option<PathBuf>,
-    /// Video to write; without it, the first free PREFIX_NNNNN.EXT is taken. Its extension decides the format.
+    /// Video to write; the extension decides the format [default: the first free PREFIX_NNNNN.EXT].
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Replace an existing output.
     #[arg(long)]
     pub overwrite: bool,
-    /// Take all parameters from a video that wan-run made; other options override them.
+    /// Take all parameters from a video made by wan-run; other options override them.
     #[arg(long, value_name = "FILE")]
     pub from_video: Option<PathBuf>,
-    /// Take all parameters from a ComfyUI workflow in API or UI format; other options override them. Its images are
-    /// looked for beside it.
+    /// Take all parameters from a ComfyUI workflow in API or UI format; other options override them.
+    /// Images are looked up next to the workflow file.
     #[arg(long, value_name = "FILE.json", conflicts_with_all = ["from_video", "resume", "from_latents"])]
     pub workflow: Option<PathBuf>,
     /// What the workflow does with its image.
@@ -193,26 +193,26 @@ pub struct GenerateArgs {
     /// What the workflow does with its end image.
     #[arg(skip)]
     pub end_image_input: Option<wan_workflow::ImageInput>,
-    /// Make N videos, each with the next seed; an output NAME.mp4 becomes NAME-0001.mp4 and so on.
+    /// Make N videos, each with the next seed; --output NAME.mp4 becomes NAME-0001.mp4 and so on.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["batch", "extend", "resume", "from_latents"])]
     pub count: Option<u32>,
-    /// Number in the name of the first video of --count.
+    /// Number in the name of the first video of --count [default: 1].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "count")]
     pub count_from: Option<u32>,
-    /// Make a video of each line: a JSON object whose keys are option names, over the options given here. A line that
-    /// fails is reported and the others go on; run again, lines that are done are skipped.
+    /// Make a video from each line: a JSON object whose keys are option names, which override the options given here. A
+    /// failing line is reported and the others go on; when run again, finished lines are skipped.
     #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = ["output", "extend", "resume", "from_latents", "save_latents", "contact_sheet"])]
     pub batch: Option<PathBuf>,
-    /// Continue a video from its last frame; the output has both. Its own parameters, if it has any, are the defaults.
+    /// Continue a video from its last frame; the output contains both. Parameters stored in it are the defaults.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "end_image", "workflow", "from_video", "resume", "from_latents", "noise", "save_latents", "looped", "width", "height", "no_adjust_resolution"])]
     pub extend: Option<PathBuf>,
-    /// How many times --extend continues; each time with the next seed.
+    /// How many times --extend continues the video, each time with the next seed [default: 1].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "extend")]
     pub segments: Option<u32>,
     /// Defaults file instead of the user's own ($XDG_CONFIG_HOME/wan-run/config.toml).
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
-    /// Initial noise from a safetensors file (tensor `noise`, 16 x F x h x w) instead of the seed's.
+    /// Take the initial noise from a safetensors file (tensor `noise`, 16 x F x h x w) instead of the seed.
     #[arg(long, value_name = "FILE")]
     pub noise: Option<PathBuf>,
     /// Also write the final latents (safetensors).
@@ -221,19 +221,19 @@ pub struct GenerateArgs {
     /// Decode latents written with --save-latents; nothing is denoised.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "noise", "image", "save_latents", "preview"])]
     pub from_latents: Option<PathBuf>,
-    /// Go on with a job that was stopped.
+    /// Resume a stopped job.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["noise", "image", "from_video", "config"])]
     pub resume: Option<PathBuf>,
-    /// Also write one PNG with frames from the whole video.
+    /// Also write a PNG that shows frames from the whole video.
     #[arg(long, value_name = "FILE.png")]
     pub contact_sheet: Option<PathBuf>,
-    /// Keep a PNG with a rough look at the video, renewed after each step.
+    /// Write a rough preview of the video as PNG, updated after each step.
     #[arg(long, value_name = "FILE.png")]
     pub preview: Option<PathBuf>,
     /// Print nothing but errors and the path of the video.
     #[arg(long, short)]
     pub quiet: bool,
-    /// How progress is shown.
+    /// How to show progress.
     #[arg(long, value_enum, default_value_t)]
     pub progress: ProgressMode,
     /// Everything that can also stand in a defaults file.
@@ -247,7 +247,7 @@ pub enum ProgressMode {
     /// Bars on a terminal, lines elsewhere.
     #[default]
     Auto,
-    /// One JSON object a line on standard output.
+    /// One JSON object per line on standard output.
     Json,
     /// None.
     None,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use wan_core::progress::CancelToken;
 use wan_models::hub::{HubError, RemoteFile, verify};
-use wan_models::{Description, FileEntry, ModelsError, Places, Registry, Source};
+use wan_models::{Description, FileEntry, KnownSize, Places, Registry, Source, files_missing};
 
 use crate::cli::{ModelsCommand, PlacesArgs};
 use crate::error::{Failure, Outcome};
@@ -71,16 +71,15 @@ fn list(registry: &Registry, places: &Places) -> Outcome {
             (0, _) => "not here".to_string(),
             (n, all) => format!("{n} of {all} files"),
         };
-        let total = what.files().iter().try_fold(0, |sum, (_, entry)| {
-            if entry.embedded { Some(sum) } else { Some(sum + entry.total_bytes()?) }
-        });
-        let total = match total {
-            Some(0) => "embedded".to_string(),
-            Some(bytes) => size(bytes),
-            None => "size unknown".to_string(),
+        let total = match what.files().iter().all(|(_, entry)| entry.embedded) {
+            true => "embedded".to_string(),
+            false => what.files().iter().map(|(_, entry)| entry.known_size()).sum::<KnownSize>().to_string(),
         };
-        print(&format!("  {:34} {state:14} {total:>12}  {}", what.name(), what.summary()));
+        print(&format!("  {:34} {state:14} {total:>17}  {}", what.name(), what.summary()));
     }
+    print(
+        "\"at least\": not every file's size is known, in most cases not the transformer's, which is the largest",
+    );
     Ok(())
 }
 
@@ -212,14 +211,13 @@ fn path(registry: &Registry, name: &str, places: &Places) -> Outcome {
             Some(Source::Embedded { label, .. }) => print(&format!("{key}\t{label}")),
             Some(Source::File(path)) => print(&format!("{key}\t{}", path.display())),
             Some(Source::Tensor { path, name }) => print(&format!("{key}\t{}#{name}", path.display())),
-            None => missing.push(entry.label()),
+            None => missing.push(entry.clone()),
         }
     }
     if missing.is_empty() {
         return Ok(());
     }
-    let (model, pull) = (what.name().to_string(), what.argument());
-    Err(ModelsError::FilesMissing { model, pull, missing, places: places.describe() }.into())
+    Err(files_missing(&what, &missing, places).into())
 }
 
 fn remove(

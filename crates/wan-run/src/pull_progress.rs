@@ -127,7 +127,8 @@ impl PullObserver for PullProgress {
             PullEvent::Started { file, from, bytes } => self.start(&file.label(), *from, *bytes),
             PullEvent::Bytes(bytes) => self.advance(*bytes),
             PullEvent::Retrying { file, reason, kept } => {
-                self.note(&format!("{}: {reason}; trying again from {}", file.label(), size(*kept)));
+                let from = if *kept == 0 { String::new() } else { format!(" from {}", size(*kept)) };
+                self.note(&format!("{}: {reason}; trying again{from}", file.label()));
             }
             PullEvent::Finished { file, hashed } if matches!(self.style, Style::Json { .. }) => {
                 print_json(&json!({"event": "finished", "file": file.label(), "hashed": hashed}));

@@ -22,8 +22,8 @@ use crate::settings::Settings;
 /// Options of `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Address to listen at: localhost, or 0.0.0.0 for all networks, which is also what --listen alone means. Others
-    /// than this machine's own need a token of yours.
+    /// Address to listen on: localhost, an IP address of this machine, or 0.0.0.0 for all networks, which is also what
+    /// --listen alone means. Any but a loopback address needs a token you choose.
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -34,10 +34,10 @@ pub struct ServeArgs {
         help_heading = "Address"
     )]
     pub listen: IpAddr,
-    /// Port; 0 takes a free one, which is printed.
+    /// Port to listen on; 0 picks a free one and prints it.
     #[arg(long, value_name = "PORT", default_value_t = 8188, help_heading = "Address")]
     pub port: u16,
-    /// Token that clients must present [default: a random one, kept in the data folder].
+    /// Token clients must present [default: a random one, kept in the data folder].
     #[arg(
         long,
         value_name = "TOKEN",
@@ -47,32 +47,32 @@ pub struct ServeArgs {
         help_heading = "Access"
     )]
     pub token: Option<String>,
-    /// File with the token.
+    /// File that contains the token.
     #[arg(long, value_name = "FILE", help_heading = "Access")]
     pub token_file: Option<PathBuf>,
-    /// Let in everybody who can connect, if no token is named.
+    /// Accept anyone who can connect if no token is set.
     #[arg(long, help_heading = "Access")]
     pub insecure: bool,
     /// Origin whose pages may use the server from a browser; may be repeated.
     #[arg(long, value_name = "ORIGIN", help_heading = "Access")]
     pub enable_cors_header: Vec<String>,
-    /// Folder for the queue, inputs and outputs [default: wan-run in the platform's folder for data].
+    /// Folder for the queue, inputs and outputs [default: wan-run in the platform's data folder].
     #[arg(long, value_name = "DIR", env = "WAN_RUN_DATA_DIR", help_heading = "Files")]
     pub data_dir: Option<PathBuf>,
-    /// Folder with another front end, ComfyUI's own for instance.
+    /// Folder of another front end, such as ComfyUI's own.
     #[arg(long, value_name = "DIR", help_heading = "Files")]
     pub front_end_root: Option<PathBuf>,
     /// What clients and jobs may take.
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// Model that published workflows get, by name, or a .toml file that describes one
+    /// Model to use for published workflows: a name, or a .toml file that describes one
     /// [default: wan2.1-i2v-14b-480p-fp8].
     #[arg(long, short, value_name = "NAME", env = "WAN_RUN_MODEL")]
     pub model: Option<String>,
-    /// auto, cpu, cuda or cuda:N.
+    /// Device: auto, cpu, cuda or cuda:N [default: auto].
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
-    /// How the log is written to standard error; WAN_RUN_LOG chooses what (error, warn, info, debug).
+    /// Format of the log on standard error; WAN_RUN_LOG sets its level (error, warn, info or debug).
     #[arg(long, value_enum, default_value_t)]
     pub log_format: LogFormat,
     /// Where models are.
@@ -84,29 +84,28 @@ pub struct ServeArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
-    /// Jobs that may wait; more are refused with 429.
+    /// Most jobs in the queue; more are refused with 429.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_queue: u32,
-    /// Connections at a time; the server hangs up on more.
+    /// Most simultaneous connections; further ones are closed.
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_connections: u32,
-    /// Time that a request may take until it is answered.
+    /// Longest time from a request to its answer.
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     pub request_time: Duration,
-    /// Time that a job may compute, such as 90m or 24h; then it ends as an error.
+    /// Longest computing time of a job, such as 90m or 24h; after that it fails.
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
     pub job_time: Duration,
-    /// Room that stays free on the disk of the data folder; below it jobs and uploads are refused with 507.
+    /// Free space to keep on the data folder's disk; below it, jobs and uploads are refused with 507.
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     pub min_free_disk: ByteSize,
-    /// Most that the data folder may hold [default: no limit].
+    /// Largest size of the data folder [default: no limit].
     #[arg(long, value_name = "SIZE")]
     pub max_data: Option<ByteSize>,
-    /// GPU memory that a job may use, such as 12GB; one that needs more ends as an error [default: what is free].
+    /// GPU memory a job may use, such as 12GB; a job that needs more fails [default: what is free].
     #[arg(long, value_name = "SIZE")]
     pub max_vram: Option<String>,
-    /// Main memory that a job may allocate, such as 16GB; one that needs more ends as an error
-    /// [default: what is free].
+    /// Main memory a job may allocate, such as 16GB; a job that needs more fails [default: what is free].
     #[arg(long, value_name = "SIZE")]
     pub max_ram: Option<String>,
 }
@@ -145,10 +144,10 @@ fn listen_address(text: &str) -> Result<IpAddr, String> {
 /// How the log is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Plain text lines.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 

@@ -13,11 +13,11 @@ use crate::error::{SEED, WHOLE};
 #[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Settings {
-    /// What the video shall show.
+    /// What should happen in the video.
     #[arg(long, short, value_name = "TEXT", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// What it shall not show.
+    /// What should not appear.
     #[arg(long, short, value_name = "TEXT", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub negative_prompt: Option<String>,
@@ -34,27 +34,27 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extra_model_paths: Option<PathBuf>,
     /// LoRA file to add, FILE[:STRENGTH][:blocks=LIST], such as a.safetensors:0.8:blocks=0-19; may be repeated.
-    /// Also looked for in the models folder and its loras. `none` takes away those of the defaults.
+    /// The models folder and its loras folder are searched too. `none` drops the LoRAs of the defaults.
     #[arg(long, value_name = "FILE[:STRENGTH]", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora: Option<Vec<String>>,
-    /// auto, cpu, cuda or cuda:N.
+    /// Device: auto, cpu, cuda or cuda:N [default: auto].
     #[arg(long, value_name = "DEVICE", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// DiT blocks that wait in main memory while a GPU computes: auto (as few as fit) or a number [default: auto].
+    /// DiT blocks kept in main memory while a GPU computes: auto (as few as possible) or a number [default: auto].
     #[arg(long, value_name = "N", help_heading = "Job", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocks_to_swap: Option<BlocksToSwap>,
-    /// GPU memory that the job may use, such as 12GB or 11.5GiB [default: what is free].
+    /// GPU memory the job may use, such as 12GB or 11.5GiB [default: what is free].
     #[arg(long, value_name = "SIZE", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_vram: Option<String>,
-    /// Main memory that the job may allocate, such as 16GB [default: what is free].
+    /// Main memory the job may allocate, such as 16GB [default: what is free].
     #[arg(long, value_name = "SIZE", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_ram: Option<String>,
-    /// How a GPU multiplies: bf16, or fp8 (activations rounded to FP8 as well: faster, slightly different) [default: bf16].
+    /// Matrix products on a GPU: bf16, or fp8 (rounds activations to FP8 too: faster, slightly different) [default: bf16].
     #[arg(long, value_parser = ["bf16", "fp8"], value_name = "HOW", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<String>,
@@ -62,40 +62,41 @@ pub struct Settings {
     #[arg(long, value_parser = ["auto", "exact", "cudnn", "sage"], value_name = "WHICH", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention: Option<String>,
-    /// The fastest on a GPU: --precision fp8 --attention sage, where these are not named themselves.
+    /// Fastest settings for a GPU: --precision fp8 --attention sage, unless those are given.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fast: Option<bool>,
-    /// Width in pixels; with an image, only the area counts unless --no-adjust-resolution.
+    /// Width in pixels [default: the model's, 832 or 1280]. With an image only width x height counts and the image's
+    /// aspect ratio is kept, unless --no-adjust-resolution is given.
     #[arg(long, value_name = "PIXELS", help_heading = "Job", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<usize>,
-    /// Height in pixels.
+    /// Height in pixels [default: the model's, 480 or 720].
     #[arg(long, value_name = "PIXELS", help_heading = "Job", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub height: Option<usize>,
-    /// Number of frames, 4k+1.
+    /// Number of frames, 4k+1 [default: the model's, usually 81].
     #[arg(long, value_name = "N", help_heading = "Job", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames: Option<usize>,
-    /// Use exactly --width and --height (stretching the image), not the image's aspect ratio.
+    /// Use exactly --width and --height, stretching the image, instead of keeping its aspect ratio.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_adjust_resolution: Option<bool>,
-    /// What replaces transparency in the image.
+    /// How transparency in the image is replaced [default: drop].
     #[arg(long, value_parser = ["drop", "white", "black"], value_name = "HOW", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alpha: Option<String>,
 
-    /// Denoising steps; 20 to 30 are usual.
+    /// Denoising steps; 20 to 30 are usual [default: the model's, usually 20].
     #[arg(long, value_name = "N", help_heading = "Sampling", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
-    /// Guidance scale; 1 ignores the negative prompt and halves the time.
+    /// Guidance scale; 1 ignores the negative prompt and halves the time [default: the model's, usually 6].
     #[arg(long, value_name = "X", help_heading = "Sampling", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cfg: Option<f64>,
-    /// Flow shift; higher spends more steps on coarse motion.
+    /// Flow shift; higher spends more steps on coarse motion [default: the model's, usually 5].
     #[arg(long, value_name = "X", help_heading = "Sampling", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shift: Option<f64>,
@@ -103,129 +104,132 @@ pub struct Settings {
     #[arg(long, value_name = "N", help_heading = "Sampling", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Solver.
+    /// Solver [default: the model's, usually dpm++].
     #[arg(long, value_parser = ["dpm++", "dpm++_sde", "unipc", "euler"], value_name = "NAME", help_heading = "Sampling")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<String>,
-    /// Part of the noise schedule that is run, above 0 and at most 1.
+    /// Share of the noise schedule that is run, above 0 and at most 1 [default: 1].
     #[arg(long, value_name = "X", help_heading = "Sampling", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub denoise_strength: Option<f64>,
-    /// RIFLEx: frequency index for videos beyond the trained length; 0 is off, 6 is usual.
+    /// RIFLEx frequency index, for videos longer than the model was trained on; 0 is off, 6 is usual [default: 0].
     #[arg(long, value_name = "N", help_heading = "Sampling", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub riflex_freq_index: Option<usize>,
-    /// Noise added to the input image; more gives more motion.
+    /// Noise added to the input image; more gives more motion [default: 0].
     #[arg(long, value_name = "X", help_heading = "Sampling", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_aug_strength: Option<f64>,
-    /// Factor on the conditioning frames.
+    /// Factor on the conditioning frames [default: 1].
     #[arg(long, value_name = "X", help_heading = "Sampling", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latent_strength: Option<f64>,
-    /// Factor on the image embeddings.
+    /// Factor on the image embeddings [default: 1].
     #[arg(long, value_name = "X", help_heading = "Sampling", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_embed_strength: Option<f64>,
 
-    /// Part of the steps that is guided, such as 0:0.5 for the first half; in the others --cfg is 1 [default: 0:1].
+    /// Share of the steps that use guidance, such as 0:0.5 for the first half; the others run with --cfg 1 [default: 0:1].
     #[arg(long, value_name = "START:END", help_heading = "Shortcuts", allow_hyphen_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guidance_interval: Option<String>,
-    /// TeaCache: leave out steps that differ little from the one before, up to this threshold; 0 is off, 0.13 to 0.26 usual.
+    /// TeaCache: skip steps that differ little from the one before, up to this threshold; 0 is off, 0.13 to 0.26 are
+    /// usual [default: 0].
     #[arg(long, value_name = "THRESHOLD", help_heading = "Shortcuts", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacache: Option<f64>,
-    /// What tells how much steps differ: e, e0 (the first five steps always run), or raw (for models without published
-    /// coefficients; a threshold about a tenth as large) [default: e].
+    /// How the difference between steps is measured: e, e0 (the first five steps always run), or raw (for models
+    /// without published coefficients; use a threshold about a tenth as large) [default: e].
     #[arg(long, value_parser = ["e", "e0", "raw"], value_name = "MODE", help_heading = "Shortcuts")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacache_mode: Option<String>,
-    /// Step, from 0, that is always run; only later ones are left out [default: 0; e0: 4; raw: 1].
+    /// Step (counted from 0) that always runs; only later ones may be skipped [default: 0; e0: 4; raw: 1].
     #[arg(long, value_name = "STEP", help_heading = "Shortcuts", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacache_start: Option<usize>,
-    /// Last step, from 0, that may be left out [default: the last; e: the one before].
+    /// Last step (counted from 0) that may be skipped [default: the last; e: the one before it].
     #[arg(long, value_name = "STEP", help_heading = "Shortcuts", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacache_end: Option<usize>,
 
-    /// Denoise a long text-to-video in windows that lie so: uniform_standard, static_standard or none [default: none].
+    /// Denoise a long text-to-video in overlapping windows, laid out this way: uniform_standard, static_standard or none
+    /// [default: none].
     #[arg(long, value_parser = ["uniform_standard", "static_standard", "none"], value_name = "NAME", help_heading = "Context windows")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_schedule: Option<String>,
-    /// Frames of a window [default: 81].
+    /// Frames per window [default: 81].
     #[arg(long, value_name = "N", help_heading = "Context windows", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_frames: Option<usize>,
-    /// With uniform_standard, 8 and more add windows that skip frames [default: 4].
+    /// With uniform_standard, 8 or more adds windows that skip frames [default: 4].
     #[arg(long, value_name = "N", help_heading = "Context windows", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_stride: Option<usize>,
-    /// Frames that two windows have in common [default: 16].
+    /// Frames that neighbouring windows share [default: 16].
     #[arg(long, value_name = "N", help_heading = "Context windows", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_overlap: Option<usize>,
-    /// Whether later windows begin with the first one's noise in another order [default: true].
+    /// Start later windows from the first one's noise, reordered [default: true].
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Context windows")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_freenoise: Option<bool>,
 
-    /// Decode in tiles: auto (if memory is short), on or off.
+    /// Decode in tiles: auto (when memory is short), on or off [default: auto].
     #[arg(long, value_parser = ["auto", "on", "off"], value_name = "WHEN", help_heading = "Decoding")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vae_tiling: Option<String>,
-    /// Tile height in pixels.
+    /// Tile height in pixels [default: 272].
     #[arg(long, value_name = "PIXELS", help_heading = "Decoding", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tile_height: Option<usize>,
-    /// Tile width in pixels.
+    /// Tile width in pixels [default: 272].
     #[arg(long, value_name = "PIXELS", help_heading = "Decoding", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tile_width: Option<usize>,
-    /// Distance of tiles downwards in pixels.
+    /// Vertical step between tiles in pixels [default: 144].
     #[arg(long, value_name = "PIXELS", help_heading = "Decoding", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tile_stride_height: Option<usize>,
-    /// Distance of tiles across in pixels.
+    /// Horizontal step between tiles in pixels [default: 128].
     #[arg(long, value_name = "PIXELS", help_heading = "Decoding", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tile_stride_width: Option<usize>,
-    /// clamp, or minmax (stretch the contrast over the whole video).
+    /// Pixel range: clamp, or minmax (stretch the contrast over the whole video) [default: clamp].
     #[arg(long, value_parser = ["clamp", "minmax"], value_name = "HOW", help_heading = "Decoding")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_range: Option<String>,
 
-    /// mp4 (H.264), webp, gif, png (a folder of frames) or rgb (bare bytes) [default: as --output ends, else mp4].
+    /// mp4 (H.264), webp, gif, png (a folder of frames) or rgb (raw bytes) [default: from the extension of --output,
+    /// otherwise mp4].
     #[arg(long, value_parser = ["mp4", "webp", "gif", "png", "rgb"], value_name = "NAME", help_heading = "Video")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
-    /// Start of the name of outputs that are not named [default: wan-run].
+    /// Name prefix when --output is not given [default: wan-run].
     #[arg(long, value_name = "PREFIX", help_heading = "Video")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_prefix: Option<String>,
-    /// Frames per second.
+    /// Frames per second [default: the model's, usually 16].
     #[arg(long, value_name = "N", help_heading = "Video", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fps: Option<f64>,
-    /// x264 quality, 0 (lossless) to 51.
+    /// x264 quality, 0 (lossless) to 51 [default: 19].
     #[arg(long, value_name = "N", help_heading = "Video", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crf: Option<u8>,
-    /// Pixel format of mp4.
+    /// Pixel format of mp4 [default: yuv420p].
     #[arg(long, value_parser = ["yuv420p", "yuv420p10le"], value_name = "NAME", help_heading = "Video")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pix_fmt: Option<String>,
-    /// Forwards, then backwards.
+    /// Play forwards, then backwards.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Video")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pingpong: Option<bool>,
-    /// Make a video that ends where it began: the image is its last frame too, and is shown once. For models that make
-    /// the video between two images (FLF2V).
+    /// Make a video that ends where it began: the image is also its last frame, but is shown only once. Needs a
+    /// first-and-last-frame model (FLF2V).
     #[arg(long = "loop", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Video")]
     #[serde(rename = "loop", skip_serializing_if = "Option::is_none")]
     pub looped: Option<bool>,
-    /// Repeat the video this many more times.
+    /// Repeat the video this many more times [default: 0].
     #[arg(long, value_name = "N", help_heading = "Video", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loop_count: Option<u32>,

@@ -1,11 +1,15 @@
 //! `--workflow FILE`: a ComfyUI graph's values as options.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use wan_media::{OutputFormat, VideoOptions};
 use wan_models::Registry;
 use wan_workflow::table::ModelFolder;
-use wan_workflow::{Catalog, ImageInput, ModelFile, RootedName, SaveKind, WorkflowJob, convert, validate};
+use wan_workflow::{
+    Catalog, ImageInput, InputError, ModelFile, NodeErrors, NodeReport, RootedName, SaveKind, WorkflowJob,
+    convert, validate,
+};
 
 use crate::cli::GenerateArgs;
 use crate::error::{Failure, Outcome};
@@ -51,10 +55,15 @@ pub fn apply(args: GenerateArgs) -> Outcome<GenerateArgs> {
     let text = std::fs::read_to_string(&path).map_err(|e| failed(e.to_string()))?;
     let workflow = serde_json::from_str(&text).map_err(|e| failed(format!("not JSON: {e}")))?;
     let graph = convert(&workflow).map_err(|e| failed(e.to_string()))?;
+    unknown_nodes(&graph).map_or(Ok(()), |reason| Err(failed(reason)))?;
     let names = Names { folder: path.parent().unwrap_or(Path::new("")), image_given: args.image.is_some() };
-    let valid = validate(&graph, None, &names).map_err(|e| failed(e.to_string()))?;
+    let told = |errors: &NodeErrors| failed(node_errors(errors, &path));
+    let valid = validate(&graph, None, &names).map_err(|e| match e.node_errors.is_empty() {
+        true => failed(e.to_string()),
+        false => told(&e.node_errors),
+    })?;
     if !valid.node_errors.is_empty() {
-        return Err(failed(valid.node_errors.lines().join("; ")));
+        return Err(told(&valid.node_errors));
     }
     let job = valid.job;
     let model = match &args.settings.model {
@@ -75,6 +84,41 @@ pub fn apply(args: GenerateArgs) -> Outcome<GenerateArgs> {
         settings: args.settings.or(settings),
         ..args
     })
+}
+
+/// What is wrong with nodes of a workflow file, in the words of the command line where ComfyUI's are those of a server.
+fn node_errors(errors: &NodeErrors, workflow: &Path) -> String {
+    const IMAGE: &str = "Invalid image file: ";
+    let beside = workflow.file_name().unwrap_or_default().display();
+    let images = errors.iter().filter(|(_, report)| report.errors.iter().any(|e| e.details.contains(IMAGE)));
+    let option = if images.count() > 1 { "--image and --end-image" } else { "--image" };
+    let line = |id: &str, class: &str, error: &InputError| match error.details.split_once(IMAGE) {
+        Some((_, name)) => format!("{name}: not found beside {beside}; name it with {option}"),
+        None if error.kind == "custom_validation_failed" => {
+            format!("{class} {id}: {}", error.details.replacen(" - ", ": ", 1))
+        }
+        None => format!("{class} {id}: {}: {}", error.message, error.details),
+    };
+    let of_node = |(id, report): (&str, &NodeReport)| -> Vec<String> {
+        report.errors.iter().map(|error| line(id, report.class_type, error)).collect()
+    };
+    errors.iter().flat_map(of_node).collect::<Vec<_>>().join("; ")
+}
+
+/// All nodes of a graph whose classes are not known, if there are any.
+fn unknown_nodes(graph: &serde_json::Value) -> Option<String> {
+    let mut unknown: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (id, node) in graph.as_object()? {
+        if let Some(class) = node.get("class_type").and_then(|class| class.as_str())
+            && wan_workflow::table::class(class).is_none()
+        {
+            unknown.entry(class).or_default().push(id);
+        }
+    }
+    let listed: Vec<_> = unknown.iter().map(|(class, ids)| format!("{class} ({})", ids.join(", "))).collect();
+    let nodes = listed.join(", ");
+    (!listed.is_empty())
+        .then(|| format!("unsupported nodes: {nodes}; docs/coming-from-comfyui.md lists the supported ones"))
 }
 
 /// The model whose transformer has this file name.

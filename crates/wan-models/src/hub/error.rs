@@ -41,7 +41,7 @@ pub enum HubError {
         expected: &'static str,
     },
     /// The connection failed more often than is tried again.
-    #[error("{file}: {reason}; {kept} bytes are kept, the same command goes on from there")]
+    #[error("{}", interrupted(file, reason, *kept))]
     Interrupted {
         /// Repository and path.
         file: String,
@@ -49,6 +49,12 @@ pub enum HubError {
         reason: String,
         /// Bytes in the partial file.
         kept: u64,
+    },
+    /// What should be the hub's address is none.
+    #[error("HF_ENDPOINT: found `{endpoint}`, expected an address such as https://huggingface.co")]
+    Endpoint {
+        /// What was named.
+        endpoint: String,
     },
     /// The file has another length than its description or the hub says.
     #[error(
@@ -111,6 +117,13 @@ pub enum HubError {
     /// The user stopped it.
     #[error("stopped; what was fetched is kept, the same command goes on from there")]
     Cancelled,
+}
+
+fn interrupted(file: &str, reason: &str, kept: u64) -> String {
+    match kept {
+        0 => format!("{file}: {reason}; run the same command to try again"),
+        _ => format!("{file}: {reason}; {kept} bytes are kept, the same command goes on from there"),
+    }
 }
 
 impl HubError {

@@ -13,7 +13,7 @@ mod transfer;
 use std::time::Duration;
 
 use ureq::config::RedirectAuthHeaders;
-use ureq::http::Response;
+use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
 
 pub use cache::HubCache;
@@ -86,6 +86,17 @@ impl Hub {
         &self.options.cache
     }
 
+    /// Errors: [`HubError::Endpoint`] if what is named as the hub is no address of one.
+    fn check_endpoint(&self) -> Result<(), HubError> {
+        let endpoint = &self.options.endpoint;
+        let uri = endpoint.parse::<Uri>().ok();
+        let known = uri.as_ref().is_some_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| !host.is_empty())
+        });
+        if known { Ok(()) } else { Err(HubError::Endpoint { endpoint: endpoint.clone() }) }
+    }
+
     fn url(&self, file: &RemoteFile) -> String {
         let endpoint = self.options.endpoint.trim_end_matches('/');
         format!("{endpoint}/{}/resolve/main/{}", file.repo, escape(&file.path))
@@ -113,7 +124,8 @@ impl Hub {
         }
         let request = builder.config();
         let request = if head { request.max_redirects(0).max_redirects_will_error(false) } else { request };
-        let response = request.build().call().map_err(|e| interrupted(file, e))?;
+        let response =
+            request.build().call().map_err(|e| interrupted(file, format!("{}: {e}", origin(url))))?;
         match response.status().as_u16() {
             status @ (401 | 403) => {
                 Err(HubError::Denied { file: file.label(), status, with_token: self.options.token.is_some() })
@@ -131,8 +143,17 @@ fn interrupted(file: &RemoteFile, reason: impl std::fmt::Display) -> HubError {
     HubError::Interrupted { file: file.label(), reason: reason.to_string(), kept: 0 }
 }
 
+/// Scheme and host of an address, without what else may be in it.
+fn origin(url: &str) -> String {
+    let of = |uri: &Uri| {
+        let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
+        Some(format!("{}://{}{port}", uri.scheme_str()?, uri.host()?))
+    };
+    url.parse::<Uri>().ok().as_ref().and_then(of).unwrap_or_else(|| url.to_owned())
+}
+
 fn same_host(url: &str, endpoint: &str) -> bool {
-    let host = |text: &str| text.parse::<ureq::http::Uri>().ok().and_then(|u| u.authority().cloned());
+    let host = |text: &str| text.parse::<Uri>().ok().and_then(|u| u.authority().cloned());
     host(url).is_some() && host(url) == host(endpoint)
 }
 
@@ -158,6 +179,12 @@ mod tests {
         assert!(!same_host("https://cdn.test/a", "https://hub.test"));
         assert!(!same_host("https://hub.test:8443/a", "https://hub.test"));
         assert!(!same_host("no address", "no address either"));
+    }
+
+    #[test]
+    fn errors_name_the_host_alone() {
+        assert_eq!(origin("https://u:p@hub.test:8443/a?token=x"), "https://hub.test:8443");
+        assert_eq!(origin("http://hub.test/a"), "http://hub.test");
     }
 
     #[test]

@@ -120,6 +120,9 @@ impl Hub {
             let files = missing.iter().map(|f| f.label()).collect();
             return Err(HubError::Offline { files, cache: cache.folder().to_path_buf() });
         }
+        if !missing.is_empty() {
+            self.check_endpoint()?;
+        }
         let mut wanted = Vec::with_capacity(missing.len());
         for file in missing {
             if cancel.is_cancelled() {

@@ -27,13 +27,13 @@ use report::{Check, Report};
 /// Options of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Model that shall run; a named one has to be here [default: that of the defaults file].
+    /// Model to check; if you name one, its files must be present [default: the one in the defaults file].
     #[arg(long, short, value_name = "NAME", env = "WAN_RUN_MODEL")]
     model: Option<String>,
-    /// auto, cpu, cuda or cuda:N.
+    /// Device: auto, cpu, cuda or cuda:N [default: auto].
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
-    /// Folder that videos go to [default: the current one].
+    /// Folder where videos will be written [default: the current one].
     #[arg(long, value_name = "DIR", default_value = ".", hide_default_value = true)]
     folder: PathBuf,
     /// Print one JSON object instead of text.
@@ -84,9 +84,7 @@ pub fn run(args: &DoctorArgs) -> Outcome {
     crate::print(text.as_bytes())?;
     match report.problems() {
         problems if problems.is_empty() => Ok(()),
-        problems => {
-            Err(Failure::run(format!("doctor: found what keeps jobs from running: {}", problems.join(", "))))
-        }
+        problems => Err(Failure::run(format!("doctor: problems found: {}", problems.join(", ")))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which models are here, and whether the wanted one fits into this machine.
 
 use candle_core::{DType, Device};
-use wan_models::{ModelFiles, ModelType, Registry};
+use wan_models::{Description, ModelFiles, ModelType, Registry};
 use wan_pipeline::{Budget, Pipeline, Plan, Processor};
 
 use super::report::{Check, Report};
@@ -36,8 +36,9 @@ pub(super) fn check(report: &mut Report, options: &Options, registry: &Registry,
             Err(failure) => Check::fail(NAME, format!("{name}: {}", failure.line()), "see `wan-run info`"),
         },
         Err(error) => {
-            let advice = format!("fetch it with wan-run models pull {name}, or use --model tiny");
-            let found = error.to_string(); // names the model
+            let pull = Description::Model(Box::new(options.model.clone())).argument();
+            let advice = format!("run `wan-run models pull {pull}`, or use --models-dir or --model tiny");
+            let found = error.finding(); // names the model
             if is_named { Check::fail(NAME, found, advice) } else { Check::warn(NAME, found, advice) }
         }
     });

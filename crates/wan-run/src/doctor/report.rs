@@ -99,8 +99,9 @@ impl fmt::Display for Report {
             }
         }
         match self.problems().len() {
-            0 => writeln!(f, "nothing found that keeps jobs from running"),
-            n => writeln!(f, "{n} found that keeps jobs from running"),
+            0 => writeln!(f, "no problems found"),
+            1 => writeln!(f, "1 problem found"),
+            n => writeln!(f, "{n} problems found"),
         }
     }
 }

@@ -9,7 +9,6 @@ use super::{Info, Job, JobState, PlannedJob};
 
 impl fmt::Display for Info {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = |b: Option<u64>| b.map_or("unknown".into(), size);
         let sets: String = self.instruction_sets.iter().map(|set| format!(", {set}")).collect();
         writeln!(f, "wan-run {}\n\ndevices", self.version)?;
         writeln!(f, "  cpu     {} threads{sets}\n  cuda    not in this build\n\nmemory", self.threads)?;
@@ -30,10 +29,9 @@ impl fmt::Display for Job {
             JobState::Planned(planned) => planned.fmt(f),
             JobState::Missing { problem, files } => {
                 writeln!(f, "  {problem}")?;
-                let known =
-                    files.iter().filter_map(|(key, bytes)| Some(format!("{key} {}", size((*bytes)?))));
-                let known = known.collect::<Vec<_>>().join(", ");
-                writeln!(f, "  sizes its description tells: {known}; the plan needs the files' headers")
+                let sizes = files.iter().map(|(key, length)| format!("{key} {}", bytes(*length)));
+                let sizes = sizes.collect::<Vec<_>>().join(", ");
+                writeln!(f, "  file sizes: {sizes}\n  a plan needs the files: it is made from their headers")
             }
         }
     }
@@ -77,6 +75,10 @@ fn table(f: &mut fmt::Formatter<'_>, memory: &MemoryPlan) -> fmt::Result {
         row(f, item.stage.name(), cells.map(size))?;
     }
     Ok(())
+}
+
+fn bytes(length: Option<u64>) -> String {
+    length.map_or("unknown".into(), size)
 }
 
 /// Bytes for people, in powers of 1024.
