@@ -175,6 +175,9 @@ mod tests {
         let repo = "hub/models--Kijai--WanVideo_comfy/snapshots/1";
         let encoder = "open-clip-xlm-roberta-large-vit-huge-14_visual_fp16.safetensors";
         put(&format!("{repo}/{encoder}"));
+        // A file of another length than the description's is none.
+        let whole = std::fs::OpenOptions::new().write(true).open(at(repo).join(encoder)).unwrap();
+        whole.set_len(1_264_195_610).unwrap();
         let places = Places::folder(at("models")).with_cache(HubCache::new(at("hub")));
         let places = places.with_extra_model_paths(&at("extra_model_paths.yaml")).unwrap();
         let roots = [(Root::Input, at("input")), (Root::Output, at("output")), (Root::Temp, at("temp"))];

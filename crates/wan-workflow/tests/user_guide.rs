@@ -11,12 +11,37 @@ fn the_user_guide_lists_every_node_and_input() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/coming-from-comfyui.md");
     let text = std::fs::read_to_string(&path).unwrap();
     let (prose, listed) = text.split_once(BEGIN).expect("the marker");
-    let expected = format!("\n\n{}", classes().map(section).collect::<Vec<_>>().join("\n"));
+    let expected = format!("\n\n{}\n{}", legend(), classes().map(section).collect::<Vec<_>>().join("\n"));
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, format!("{prose}{BEGIN}{expected}")).unwrap();
         return;
     }
     assert_eq!(listed, expected, "run UPDATE_DOCS=1 cargo test -p wan-workflow --test user_guide");
+}
+
+/// Reasons that many inputs share, by their first words, and what stands for them.
+const MARKS: [(&str, &str); 4] = [
+    ("memory is managed by the engine", "memory"),
+    ("there is no graph compiler", "compiler"),
+    ("weights are used in the precision", "precision"),
+    ("a hint to the engine", "hint"),
+];
+
+fn mark(reason: &str) -> Option<&'static str> {
+    MARKS.iter().find(|(begin, _)| reason.starts_with(begin)).map(|(_, mark)| *mark)
+}
+
+fn legend() -> String {
+    let ignored = |input: &'static Input| match input.support {
+        Support::Ignored(reason) => Some(reason),
+        _ => None,
+    };
+    let reasons: Vec<_> = classes().flat_map(|class| class.inputs).filter_map(ignored).collect();
+    let row = |(begin, mark): &(&str, &str)| {
+        let reason = reasons.iter().find(|reason| reason.starts_with(begin)).expect("a reason of the table");
+        format!("| ignored ({mark}) | accepted and ignored: {reason} |\n")
+    };
+    format!("| mark | meaning |\n|---|---|\n{}", MARKS.iter().map(row).collect::<String>())
 }
 
 fn section(class: &NodeClass) -> String {
@@ -38,7 +63,10 @@ fn row(class: &NodeClass, input: &Input) -> String {
     }
     let support = match input.support {
         Support::Used => "used".to_owned(),
-        Support::Ignored(reason) => format!("accepted and ignored: {reason}"),
+        Support::Ignored(reason) => match mark(reason) {
+            Some(mark) => format!("ignored ({mark})"),
+            None => format!("ignored: {reason}"),
+        },
         Support::Refused(reason) if input.kind.is_widget() => {
             format!("refused unless at its default: {reason}")
         }
