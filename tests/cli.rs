@@ -89,11 +89,8 @@ fn usage_errors_write_nothing() {
         (&["--model", "tinny"], "did you mean `tiny`"),
         (&["--crf", "99"], "crf is 99"),
         (&["--fps", "0"], "frame rate is 0"),
-        (&["--tile-height", "4"], "tile-height: found 4, expected at least 8 pixels"),
-        (
-            &["--tile-width", "64"],
-            "tile-stride-width: found 128, expected 8 to 64 pixels, the tile's own size",
-        ),
+        (&["--tile-height", "4"], "tile-height: found 4 pixels, expected at least 8"),
+        (&["--tile-width", "64"], "tile-stride-width: found 128 pixels, expected 8 to the tile's 64"),
         (&["--device", "gpu"], "device: found `gpu`"),
         (&["--output", "absent/out.mp4"], "does not exist"),
         (&["--save-latents", "absent/l.safetensors"], "does not exist"),

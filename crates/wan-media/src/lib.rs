@@ -36,7 +36,7 @@ pub use atomic::{check_destination, remove_unfinished, write_file};
 pub use contact_sheet::ContactSheet;
 pub use error::{MediaError, Result};
 pub use frame::{RgbImage, to_u8};
-pub use image::{Alpha, decode_image, load_image};
+pub use image::{Alpha, decode_image, load_image, load_image_and_transparency};
 pub use metadata::{METADATA_KEY, read_metadata};
 pub use png_file::{write_png, write_png_with_texts};
 pub use preview::write_preview;

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use wan_core::Error;
 use wan_core::progress::Stage;
 
@@ -11,7 +13,7 @@ pub enum PipelineError {
     #[error("{field}: found {found}, expected {expected}")]
     Request {
         /// The request's field, as the command line calls it.
-        field: &'static str,
+        field: Cow<'static, str>,
         /// Its value.
         found: String,
         /// What is allowed.
@@ -78,7 +80,7 @@ pub enum PipelineError {
 impl PipelineError {
     /// A request error.
     pub fn request(field: &'static str, found: impl std::fmt::Display, expected: impl Into<String>) -> Self {
-        Self::Request { field, found: found.to_string(), expected: expected.into() }
+        Self::Request { field: field.into(), found: found.to_string(), expected: expected.into() }
     }
 
     /// Whether the request was at fault, as against something that went wrong while it ran.

@@ -1,4 +1,5 @@
 use serde::{Deserialize, Serialize};
+use wan_core::Error;
 use wan_dit::{AttentionChoice, Numerics, Precision};
 use wan_models::Defaults;
 use wan_sampler::{GuidanceInterval, SchedulerKind};
@@ -191,24 +192,13 @@ impl Request {
         }
         self.context.iter().try_for_each(ContextWindows::check)?;
         self.loras.iter().try_for_each(LoraChoice::check)?;
-        let tile = &self.tile;
-        let axes = [
-            ("tile-height", tile.tile_height, "tile-stride-height", tile.stride_height),
-            ("tile-width", tile.tile_width, "tile-stride-width", tile.stride_width),
-        ];
-        let least = wan_core::geometry::SPATIAL_FACTOR;
-        for (name, size, stride_name, stride) in axes {
-            if size < least {
-                return Err(PipelineError::request(name, size, format!("at least {least} pixels")));
+        self.tile.check().map_err(|error| match error {
+            // Named as the option.
+            Error::Invalid { what, found, expected } => {
+                PipelineError::Request { field: what.replace(' ', "-").into(), found, expected }
             }
-            if stride < least || stride / least > size / least {
-                let expected =
-                    format!("{least} to {size} pixels, the tile's own size: change it, or --{name}");
-                return Err(PipelineError::request(stride_name, stride, expected));
-            }
-        }
-        // Whatever else the decoder asks for.
-        self.tile.check().map_err(|e| PipelineError::request("tile", e, "tile sizes that fit"))
+            error => error.into(),
+        })
     }
 }
 

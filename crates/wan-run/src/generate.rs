@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use wan_core::progress::{CancelToken, Stage};
-use wan_media::{Alpha, OutputFormat, Reservation, RgbImage, VideoOptions, load_image, read_metadata};
+use wan_media::{
+    OutputFormat, Reservation, RgbImage, VideoOptions, load_image_and_transparency, read_metadata,
+};
 use wan_pipeline::{Images, MemoryPlan, Pipeline, Plan, Processor, SavedJob, load_tensor};
 use wan_workflow::ImageInput;
 
@@ -123,15 +125,14 @@ fn generate(args: &GenerateArgs, session: &Session<'_>, begun: Begun<'_>) -> Out
         Plan::new(options.request.clone(), model_type, None)?;
     }
     let load = |path: &Option<PathBuf>, input: &Option<ImageInput>| {
-        let image = path.as_deref().map(|path| load_image(path, options.alpha)).transpose()?;
-        if let (Some(path), Some(image), None) = (path, &image, &settings.alpha)
-            && load_image(path, Alpha::White)?.data() != image.data()
-        {
+        let Some(path) = path else { return Ok(None) };
+        let (image, transparent) = load_image_and_transparency(path, options.alpha)?;
+        if transparent && settings.alpha.is_none() {
             reporter.note("the image has transparent pixels; --alpha white or black fills them");
         }
-        match (image, input) {
-            (Some(image), Some(input)) => input.scaled(image).map(Some),
-            (image, _) => Ok(image),
+        match input {
+            Some(input) => input.scaled(image).map(Some),
+            None => Ok(Some(image)),
         }
     };
     let image = load(&args.image, &args.image_input)?;

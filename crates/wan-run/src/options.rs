@@ -381,9 +381,8 @@ fn loras(texts: Vec<String>, models_dir: &Path) -> Outcome<Vec<LoraChoice>> {
     }
     let read = |text: &String| {
         let mut lora: LoraChoice = text.parse()?;
-        let folders = [models_dir.to_path_buf(), models_dir.join("loras")];
         if !lora.path.exists()
-            && let Some(found) = folders.iter().map(|f| f.join(&lora.path)).find(|p| p.exists())
+            && let Some(found) = lora_places(&lora.path, models_dir).into_iter().find(|p| p.exists())
         {
             lora.path = found;
         }
@@ -392,16 +391,20 @@ fn loras(texts: Vec<String>, models_dir: &Path) -> Outcome<Vec<LoraChoice>> {
     texts.iter().map(read).collect()
 }
 
+/// Where a LoRA is looked for that is not where its path leads.
+fn lora_places(lora: &Path, models_dir: &Path) -> [PathBuf; 2] {
+    [models_dir.to_path_buf(), models_dir.join("loras")].map(|folder| folder.join(lora))
+}
+
 /// Checks that the LoRA files are there.
 ///
 /// Errors: exit 1, with the places where the file was looked for.
 pub fn check_loras(options: &Options) -> Outcome {
     let Some(lora) = options.request.loras.iter().find(|lora| !lora.path.exists()) else { return Ok(()) };
-    let folder = &options.models_dir;
-    let places = [folder.clone(), folder.join("loras")].map(|place| place.join(&lora.path));
+    let [flat, layout] = lora_places(&lora.path, &options.models_dir);
     let also = match lora.path.is_absolute() {
         true => String::new(),
-        false => format!("; also looked for {} and {}", places[0].display(), places[1].display()),
+        false => format!("; also looked for {} and {}", flat.display(), layout.display()),
     };
     Err(Failure::run(format!("LoRA {}: no such file{also}", lora.path.display())))
 }

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{Cursor, ErrorKind, Read};
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, GenericImageView, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use crate::error::{MediaError, Result, one_line};
 use crate::frame::RgbImage;
@@ -74,6 +74,14 @@ impl std::str::FromStr for Alpha {
 /// above [`MAX_SIDE`] or [`MAX_PIXELS`] (refused from the header, before memory for the pixels is
 /// taken), truncated, or broken.
 pub fn load_image(path: &Path, alpha: Alpha) -> Result<RgbImage> {
+    load_image_and_transparency(path, alpha).map(|(image, _)| image)
+}
+
+/// [`load_image`], and whether pixels of the file are transparent, in part at least.
+///
+/// # Errors
+/// As [`load_image`].
+pub fn load_image_and_transparency(path: &Path, alpha: Alpha) -> Result<(RgbImage, bool)> {
     // Opening a pipe would wait for a writer: look first.
     let kind = fs::metadata(path).map_err(|error| MediaError::read(path, error))?.file_type();
     if !kind.is_file() {
@@ -84,7 +92,7 @@ pub fn load_image(path: &Path, alpha: Alpha) -> Result<RgbImage> {
     File::open(path)
         .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
         .map_err(|error| MediaError::read(path, error))?;
-    decode_image(&bytes, &path.display().to_string(), alpha)
+    decode(&bytes, &path.display().to_string(), alpha)
 }
 
 /// Decodes an image held in memory as 8-bit RGB; `name` stands for it in error messages.
@@ -92,6 +100,10 @@ pub fn load_image(path: &Path, alpha: Alpha) -> Result<RgbImage> {
 /// # Errors
 /// As [`load_image`], less those of the file itself.
 pub fn decode_image(bytes: &[u8], name: &str, alpha: Alpha) -> Result<RgbImage> {
+    decode(bytes, name, alpha).map(|(image, _)| image)
+}
+
+fn decode(bytes: &[u8], name: &str, alpha: Alpha) -> Result<(RgbImage, bool)> {
     if bytes.is_empty() {
         return Err(MediaError::Empty { name: name.to_owned() });
     }
@@ -113,7 +125,7 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    fn decode(&self, alpha: Alpha) -> Result<RgbImage> {
+    fn decode(&self, alpha: Alpha) -> Result<(RgbImage, bool)> {
         if let Some((width, height)) = header::claimed_size(self.format, self.bytes) {
             self.check_size(width, height)?;
         }
@@ -135,7 +147,9 @@ impl Source<'_> {
         let orientation = decoder.orientation().map_err(|error| self.error(error))?;
         let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| self.error(error))?;
         picture.apply_orientation(orientation);
-        to_rgb8(picture, alpha)
+        let transparent =
+            picture.color().has_alpha() && picture.pixels().any(|(_, _, pixel)| pixel[3] < u8::MAX);
+        Ok((to_rgb8(picture, alpha)?, transparent))
     }
 
     fn check_size(&self, width: u32, height: u32) -> Result<()> {
