@@ -5,7 +5,7 @@
 #pragma once
 
 #include "attention.cuh"
-#include "hopper.cuh"
+#include "ring.cuh"
 
 constexpr int STAGES = 3;
 constexpr int CONSUMERS = 2;  // warpgroups
@@ -19,53 +19,23 @@ constexpr int CONSUMER_REGISTERS = 240;
 static_assert(CONSUMERS * ROWS == TOKENS, "a block takes a tile of q");
 static_assert((PRODUCER_REGISTERS + CONSUMERS * CONSUMER_REGISTERS) * GROUP <= 65536, "registers of a multiprocessor");
 
-// A ring of tiles of BYTES in shared memory. Tile i is in place i % STAGES, as phase i / STAGES.
-template <int BYTES>
-struct Ring {
-  uint8_t* tiles;
-  uint64_t *full, *empty;
-
-  __device__ __forceinline__ void init() const {
-    for (int i = 0; i < STAGES; i++) {
-      barrier_init(full + i, 1);
-      barrier_init(empty + i, CONSUMERS * GROUP / WARP_SIZE);  // a lane of each warp
-    }
-  }
-  __device__ __forceinline__ uint8_t* tile(int i) const { return tiles + i % STAGES * BYTES; }
-  __device__ __forceinline__ void copy(int i, const uint8_t* from) const {
-    barrier_wait(empty + i % STAGES, i / STAGES % 2 ^ 1);
-    barrier_expect(full + i % STAGES, BYTES);
-    bulk_copy(tile(i), from, BYTES, full + i % STAGES);
-  }
-  __device__ __forceinline__ void wait(int i) const { barrier_wait(full + i % STAGES, i / STAGES % 2); }
-  __device__ __forceinline__ void release(int i) const {
-    if (threadIdx.x % WARP_SIZE == 0) barrier_arrive(empty + i % STAGES);
-  }
-};
-
 // Shared memory of a block, for tiles of BYTES.
 template <int BYTES>
 struct Shared {
-  uint8_t* queries;
-  uint64_t* queries_full;
-  Ring<BYTES> keys, values;
+  using Tiles = Ring<BYTES, STAGES>;
 
-  __device__ __forceinline__ explicit Shared(uint8_t* start) {
-    queries = start;
-    keys.tiles = queries + BYTES;
-    values.tiles = keys.tiles + STAGES * BYTES;
-    queries_full = reinterpret_cast<uint64_t*>(values.tiles + STAGES * BYTES);
-    keys.full = queries_full + 1;
-    keys.empty = keys.full + STAGES;
-    values.full = keys.empty + STAGES;
-    values.empty = values.full + STAGES;
-  }
+  uint8_t* queries;
+  Tiles keys, values;
+  uint64_t* queries_full;
+
+  __device__ __forceinline__ explicit Shared(uint8_t* start) : Shared(start, start + BYTES + 2 * Tiles::SIZE) {}
   // `writers`: threads that bring the queries.
   __device__ __forceinline__ void init(int writers) const {
+    constexpr int READERS = CONSUMERS * GROUP / WARP_SIZE;
     if (threadIdx.x == 0) {
       barrier_init(queries_full, writers);
-      keys.init();
-      values.init();
+      keys.init(1, READERS);
+      values.init(1, READERS);
       barrier_init_fence();
     }
     __syncthreads();
@@ -78,6 +48,13 @@ struct Shared {
       values.copy(first + tile, v + int64_t(tile) * BYTES);
     }
   }
+
+ private:
+  __device__ __forceinline__ Shared(uint8_t* start, uint8_t* behind)
+      : queries(start),
+        keys(start + BYTES, reinterpret_cast<uint64_t*>(behind)),
+        values(keys.tiles + Tiles::SIZE, keys.full + Tiles::BARRIERS),
+        queries_full(values.full + Tiles::BARRIERS) {}
 };
 
 __device__ __forceinline__ int tiles_of(int tokens) { return (tokens + TOKENS - 1) / TOKENS; }

@@ -118,26 +118,29 @@ __device__ __forceinline__ void give_registers() {
 #endif
 }
 
-// Descriptors of a matrix in shared memory with the 128-byte swizzle: rows of 128 bytes, 8-row groups behind each other,
-// piece p (16 bytes) of row r at p ^ (r % 8). `row` lies at a multiple of 1024 bytes.
+// Descriptors of a matrix in shared memory, of rows of 128 or 64 bytes in a swizzle of as many: 8-row groups lie behind each
+// other, piece p (16 bytes) of row r at p ^ (r % 8), or p ^ (r / 2 % 4). `row` lies at a multiple of 1024 bytes, or 512.
+template <int ROW_BYTES>
 __device__ __forceinline__ uint64_t swizzled_descriptor(const void* row, int leading) {
+  static_assert(ROW_BYTES == 128 || ROW_BYTES == 64, "");
   const uint64_t address = (shared_address(row) & 0x3ffff) >> 4;
-  constexpr uint64_t STRIDE = 1024 >> 4;  // from 8 rows to the next
-  constexpr uint64_t SWIZZLE_128 = 1;
-  return address | uint64_t(leading >> 4) << 16 | STRIDE << 32 | SWIZZLE_128 << 62;
+  constexpr uint64_t STRIDE = 8 * ROW_BYTES >> 4;  // from 8 rows to the next
+  constexpr uint64_t SWIZZLE = ROW_BYTES == 128 ? 1 : 2;
+  return address | uint64_t(leading >> 4) << 16 | STRIDE << 32 | SWIZZLE << 62;
 }
 
 // Rows along which is summed; a step of 32 bytes along them adds DESCRIPTOR_STEP.
+template <int ROW_BYTES = 128>
 __device__ __forceinline__ uint64_t matrix_descriptor(const void* row) {
-  constexpr int UNUSED = 16;  // with this swizzle
-  return swizzled_descriptor(row, UNUSED);
+  constexpr int UNUSED = 16;  // with these swizzles
+  return swizzled_descriptor<ROW_BYTES>(row, UNUSED);
 }
 constexpr uint64_t DESCRIPTOR_STEP = 32 >> 4;
 
 // Rows over which is summed, of 64 columns in 16 bits each; the next 64 columns lie `leading` bytes further on. A step of
 // 16 rows adds TRANSPOSED_STEP.
 __device__ __forceinline__ uint64_t transposed_descriptor(const void* row, int leading) {
-  return swizzled_descriptor(row, leading);
+  return swizzled_descriptor<128>(row, leading);
 }
 constexpr uint64_t TRANSPOSED_STEP = 16 * 128 >> 4;
 
@@ -171,8 +174,8 @@ __device__ __forceinline__ void wgmma_wait() {
 
 // Keeps the compiler from moving uses of registers across this place: products write them unseen. Places with numbers of
 // their own stay apart where two branches both end with one.
-template <int PLACE = 0, int N>
-__device__ __forceinline__ void pin(int (&d)[N]) {
+template <int PLACE = 0, class Bits, int N>
+__device__ __forceinline__ void pin(Bits (&d)[N]) {
 #ifdef WAN_SHIM
   (void)d;
 #else
@@ -190,8 +193,12 @@ __device__ __forceinline__ void pin(float (&d)[N]) {
 #endif
 }
 
-// Sums of a warpgroup's 64 x 128 products: thread 32 w + 4 g + t holds in d[4 n + 2 h + i] row 16 w + g + 8 h,
-// column 8 n + 2 t + i. Operands 0 .. 63 of each product.
+// Sums of a warpgroup's 64 x 128 (or 96) products: thread 32 w + 4 g + t holds in d[4 n + 2 h + i] row 16 w + g + 8 h,
+// column 8 n + 2 t + i. Operands 0 .. 63 (or 47) of each product.
+#define SUMS_TEXT_96                                                                                   \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                            \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "                   \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47}"
 #define SUMS_TEXT                                                                                      \
   "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                            \
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "                   \
@@ -203,6 +210,9 @@ __device__ __forceinline__ void pin(float (&d)[N]) {
 #define SUMS_OPERANDS(kind, d)                                                                                  \
   EIGHT_SUMS(kind, d, 0), EIGHT_SUMS(kind, d, 8), EIGHT_SUMS(kind, d, 16), EIGHT_SUMS(kind, d, 24),    \
       EIGHT_SUMS(kind, d, 32), EIGHT_SUMS(kind, d, 40), EIGHT_SUMS(kind, d, 48), EIGHT_SUMS(kind, d, 56)
+#define SUMS_OPERANDS_96(kind, d)                                                                               \
+  EIGHT_SUMS(kind, d, 0), EIGHT_SUMS(kind, d, 8), EIGHT_SUMS(kind, d, 16), EIGHT_SUMS(kind, d, 24),    \
+      EIGHT_SUMS(kind, d, 32), EIGHT_SUMS(kind, d, 40)
 
 // d = a bT, or d += a bT: 64 and 128 rows of 32 int8 in shared memory, sums int32.
 __device__ __forceinline__ void wgmma_s8(int (&d)[64], uint64_t a, uint64_t b, bool add) {
@@ -241,6 +251,7 @@ __device__ __forceinline__ void wgmma_e4m3(float (&d)[64], const uint32_t (&a)[4
 // wgmma_scores: d = a bT, or d += a bT: 64 and 128 rows of 16 values in shared memory.
 // wgmma_values: d += a b: 64 rows of 16 values in registers (those of a warp as in mma_bf16), 16 rows of 128 in shared
 // memory (transposed_descriptor).
+// wgmma_outputs: d += a bT: 64 rows of 16 values in registers, 96 in shared memory.
 #ifdef WAN_SHIM
 #define WGMMA_HALF(T, CELLS, NAME)                                                                               \
   __device__ __forceinline__ void wgmma_scores(T, float (&d)[64], uint64_t a, uint64_t b, bool add) {            \
@@ -248,6 +259,9 @@ __device__ __forceinline__ void wgmma_e4m3(float (&d)[64], const uint32_t (&a)[4
   }                                                                                                              \
   __device__ __forceinline__ void wgmma_values(T, float (&d)[64], const uint32_t (&a)[4], uint64_t b) {          \
     shim::multiply_group<shim::CELLS>(d, a, 0, b, {true, true});                                                 \
+  }                                                                                                              \
+  __device__ __forceinline__ void wgmma_outputs(T, float (&d)[48], const uint32_t (&a)[4], uint64_t b) {         \
+    shim::multiply_group<shim::CELLS>(d, a, 0, b, {true, false});                                                \
   }
 #else
 #define WGMMA_HALF(T, CELLS, NAME)                                                                               \
@@ -265,6 +279,12 @@ __device__ __forceinline__ void wgmma_e4m3(float (&d)[64], const uint32_t (&a)[4
     asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." NAME "." NAME " " SUMS_TEXT                      \
                  ", {%64, %65, %66, %67}, %68, 1, 1, 1, 1;\n"                                                    \
                  : SUMS_OPERANDS("+f", d)                                                                                 \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                          \
+  }                                                                                                              \
+  __device__ __forceinline__ void wgmma_outputs(T, float (&d)[48], const uint32_t (&a)[4], uint64_t b) {         \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32." NAME "." NAME " " SUMS_TEXT_96                    \
+                 ", {%48, %49, %50, %51}, %52, 1, 1, 1, 0;\n"                                                    \
+                 : SUMS_OPERANDS_96("+f", d)                                                                              \
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                          \
   }
 #endif

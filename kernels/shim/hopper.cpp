@@ -50,21 +50,24 @@ void arrived(uint64_t* barrier, unsigned bytes) {
 // A matrix in shared memory, as its descriptor says; only what kernels use.
 struct Matrix {
   uint32_t start, leading, stride;
+  uint32_t row_bytes;  // and of the swizzle
 
   explicit Matrix(uint64_t descriptor) {
-    constexpr uint64_t SWIZZLE_128 = 1;
+    constexpr uint64_t SWIZZLE_128 = 1, SWIZZLE_64 = 2;
     start = uint32_t(descriptor & 0x3fff) << 4;
     leading = uint32_t(descriptor >> 16 & 0x3fff) << 4;
     stride = uint32_t(descriptor >> 32 & 0x3fff) << 4;
-    const uint64_t offset = descriptor >> 49 & 7;
-    if (descriptor >> 62 != SWIZZLE_128 || offset != 0) {
-      fail("wgmma: descriptor %#llx: expected the 128-byte swizzle and no offset", (unsigned long long)descriptor);
+    const uint64_t offset = descriptor >> 49 & 7, swizzle = descriptor >> 62;
+    row_bytes = swizzle == SWIZZLE_128 ? 128 : 64;
+    if ((swizzle != SWIZZLE_128 && swizzle != SWIZZLE_64) || offset != 0) {
+      fail("wgmma: descriptor %#llx: expected the swizzle of 128 or 64 bytes and no offset",
+           (unsigned long long)descriptor);
     }
   }
   const uint8_t* at(int row, int byte) const {
-    uint32_t address = start + uint32_t(byte) / 128 * leading + uint32_t(byte) % 128;
-    address += uint32_t(row) / 8 * stride + uint32_t(row) % 8 * 128;
-    address ^= (address >> 7 & 7) << 4;
+    uint32_t address = start + uint32_t(byte) / row_bytes * leading + uint32_t(byte) % row_bytes;
+    address += uint32_t(row) / 8 * stride + uint32_t(row) % 8 * row_bytes;
+    address ^= (address >> 7 & (row_bytes / 16 - 1)) << 4;
     const uint8_t* p = dynamic_shared() + address - FIRST_ADDRESS;
     check_shared(p, 1, "wgmma");
     return p;
@@ -92,7 +95,7 @@ void finish(Fibre* fibre, int count) {
     uint32_t* d = static_cast<uint32_t*>(fibre->product[i].d);
     for (Sums& sums : fibre->sums) {
       if (sums.products > 0 || sums.registers != d) continue;
-      for (int word = 0; word < PRODUCT_SUMS; word++) {
+      for (int word = 0; word < sums.count; word++) {
         if (d[word] != POISON) fail("wgmma: register %d of the sums was written while a product was under way", word);
         d[word] = sums.values[word];
       }
@@ -155,9 +158,9 @@ void read_matrix(uint64_t descriptor, int first, int rows, uint8_t (*to)[PRODUCT
   }
 }
 
-void read_transposed(uint64_t descriptor, uint8_t (*to)[PRODUCT_BYTES]) {
+void read_transposed(uint64_t descriptor, int columns, uint8_t (*to)[PRODUCT_BYTES]) {
   const Matrix matrix(descriptor);
-  for (int column = 0; column < PRODUCT_COLUMNS; column++) {
+  for (int column = 0; column < columns; column++) {
     for (int i = 0; i < PRODUCT_BYTES; i++) {
       to[column][i] = *matrix.at(i / HALF_BYTES, column * HALF_BYTES + i % HALF_BYTES);
     }
@@ -171,11 +174,12 @@ void start_product(const Product& product) {
   if (!self->fenced) fail("wgmma: a group of products without a fence before it");
   if (self->products == MAX_PRODUCTS) fail("wgmma: more than %d products in flight", MAX_PRODUCTS);
   if (self->linear % 32 == 0) {
+    const int columns = product_columns(product.sums);
     if (!product.a) Matrix(product.a_matrix).check_readable(4 * PRODUCT_ROWS, PRODUCT_BYTES);
     if (product.b_is_rows) {
-      Matrix(product.b_matrix).check_readable(PRODUCT_BYTES / HALF_BYTES, PRODUCT_COLUMNS * HALF_BYTES);
+      Matrix(product.b_matrix).check_readable(PRODUCT_BYTES / HALF_BYTES, columns * HALF_BYTES);
     } else {
-      Matrix(product.b_matrix).check_readable(PRODUCT_COLUMNS, PRODUCT_BYTES);
+      Matrix(product.b_matrix).check_readable(columns, PRODUCT_BYTES);
     }
   }
   self->product[self->products++] = product;
@@ -188,8 +192,9 @@ void start_product(const Product& product) {
     if (sums.products > 0) continue;
     sums.registers = product.d;
     sums.products = 1;
-    memcpy(sums.values, product.d, sizeof(sums.values));
-    memset(product.d, 0xff, sizeof(sums.values));
+    sums.count = product.sums;
+    memcpy(sums.values, product.d, size_t(sums.count) * sizeof(uint32_t));
+    memset(product.d, 0xff, size_t(sums.count) * sizeof(uint32_t));
     return;
   }
   fail("wgmma: more than %d sets of sums in flight", MAX_SUMS);

@@ -28,14 +28,14 @@ void phase_copy(void* to, const void* from, int bytes, uint64_t* barrier);
 uint32_t shared_address(const void* p);
 
 constexpr int PRODUCT_ROWS = 16;  // of a warp
-constexpr int PRODUCT_COLUMNS = 128;
 constexpr int PRODUCT_BYTES = 32;  // of a row of either matrix
-constexpr int PRODUCT_SUMS = PRODUCT_ROWS * PRODUCT_COLUMNS / 32;
+// Columns of a product of whose sums a lane has so many.
+constexpr int product_columns(int sums) { return sums * 32 / PRODUCT_ROWS; }
 
 // Rows `first` .. `first + rows` of a matrix in shared memory, 32 bytes each.
 void read_matrix(uint64_t descriptor, int first, int rows, uint8_t (*to)[PRODUCT_BYTES]);
 // Columns of a matrix of 16 rows of 16-bit values as rows.
-void read_transposed(uint64_t descriptor, uint8_t (*to)[PRODUCT_BYTES]);
+void read_transposed(uint64_t descriptor, int columns, uint8_t (*to)[PRODUCT_BYTES]);
 void start_product(const Product& product);
 void fence_products();
 void commit_products();
@@ -47,12 +47,12 @@ uint32_t* sums_of(const Fibre& fibre, const void* registers);
 inline const Fibre& fibre_of(const void* slot) { return *static_cast<const Fibre*>(slot); }
 
 // Computes the product `index` of all lanes: 16 rows of each warp.
-template <class Cells, class Sum>
+template <class Cells, class Sum, int SUMS>
 inline void run_product(void* const* slots, int index) {
   using Value = typename Cells::Value;
-  constexpr int PER = Cells::PER_WORD, DEPTH = PRODUCT_BYTES / 4 * PER;
-  Value a[PRODUCT_ROWS][DEPTH], b[PRODUCT_COLUMNS][DEPTH];
-  uint8_t bytes[PRODUCT_COLUMNS][PRODUCT_BYTES];
+  constexpr int PER = Cells::PER_WORD, DEPTH = PRODUCT_BYTES / 4 * PER, COLUMNS = product_columns(SUMS);
+  Value a[PRODUCT_ROWS][DEPTH], b[COLUMNS][DEPTH];
+  uint8_t bytes[COLUMNS][PRODUCT_BYTES];
   const auto widen = [&](int rows, Value(*to)[DEPTH]) {
     for (int row = 0; row < rows; row++) {
       for (int i = 0; i < DEPTH; i++) {
@@ -78,15 +78,15 @@ inline void run_product(void* const* slots, int index) {
     widen(PRODUCT_ROWS, a);
   }
   if (product.b_is_rows) {
-    read_transposed(product.b_matrix, bytes);
+    read_transposed(product.b_matrix, COLUMNS, bytes);
   } else {
-    read_matrix(product.b_matrix, 0, PRODUCT_COLUMNS, bytes);
+    read_matrix(product.b_matrix, 0, COLUMNS, bytes);
   }
-  widen(PRODUCT_COLUMNS, b);
+  widen(COLUMNS, b);
   for (int lane = 0; lane < 32; lane++) {
     const Product& own = fibre_of(slots[lane]).product[index];
     uint32_t* sums = sums_of(fibre_of(slots[lane]), own.d);
-    for (int i = 0; i < PRODUCT_SUMS; i++) {
+    for (int i = 0; i < SUMS; i++) {
       const int row = lane / 4 + 8 * (i / 2 % 2), column = i / 4 * 8 + 2 * (lane % 4) + i % 2;
       Sum sum = 0;
       for (int k = 0; k < DEPTH; k++) sum += a[row][k] * b[column][k];
@@ -101,10 +101,10 @@ struct ProductKind {
 };
 
 // `a`: four registers, or null for `a_matrix`.
-template <class Cells, class Sum>
-inline void multiply_group(Sum (&d)[PRODUCT_SUMS], const uint32_t* a, uint64_t a_matrix, uint64_t b_matrix,
+template <class Cells, class Sum, int SUMS>
+inline void multiply_group(Sum (&d)[SUMS], const uint32_t* a, uint64_t a_matrix, uint64_t b_matrix,
                            ProductKind kind) {
-  start_product({d, a, a_matrix, b_matrix, kind.add, kind.b_is_rows, &run_product<Cells, Sum>});
+  start_product({d, a, a_matrix, b_matrix, kind.add, kind.b_is_rows, SUMS, &run_product<Cells, Sum, SUMS>});
 }
 
 }  // namespace shim

@@ -283,12 +283,14 @@ void run_block() {
       any |= run_warp(warp, backwards);
     }
     if (any || machine->failed) continue;
-    any = resume_giving_way();
+    // Those that gave way wait for bulk copies, too, in some blocks.
+    const bool copies_first = salt / 3 % 2 == 1;
+    if (!copies_first) any = resume_giving_way();
     if (any) continue;
     bool done = true;
     for (int i = 0; i < machine->threads; i++) done &= machine->fibres[i].state == State::Done;
     if (done && machine->bulk_copies > 0) report("ended with %d bulk copies under way", machine->bulk_copies);
-    any = !done && land_bulk_copy(salt / 2 % 2 == 1);
+    any = (!done && land_bulk_copy(salt / 2 % 2 == 1)) || resume_giving_way();
   }
   if (machine->failed) return;
   for (int i = 0; i < machine->threads; i++) {

@@ -39,6 +39,7 @@ struct Product {
   uint64_t a_matrix, b_matrix;
   bool add;         // to the sums
   bool b_is_rows;   // over which is summed
+  int sums;         // of a lane
   void (*run)(void* const* slots, int index);
 };
 
@@ -46,6 +47,7 @@ struct Product {
 struct Sums {
   void* registers;
   int products;  // in flight
+  int count;
   uint32_t values[64];
 };
 
@@ -127,7 +129,8 @@ void sleep(const void* address, Site site);
 void wake(const void* address);
 // Barriers of some of a block's warps: one ends when `threads` threads have come.
 void part_barrier(int number, int threads, bool wait, Site site);
-// In every other block: lets all others go on first, as far as they can without a bulk copy that is under way.
+// In every other block: lets all others go on first, as far as they can; in some of them without a bulk copy that is under
+// way, in some with it.
 void give_way(Site site);
 
 // A copy that arrives when no thread can go on without it, in an order that changes from block to block; until then

@@ -112,6 +112,29 @@ KERNEL(selftest_wgmma_values, 128, const uint8_t* a, const uint8_t* b, float* y)
   store_products(y, d);
 }
 
+// y[64][96] = 0.5 + a bT over 32 values of bf16: `a` has plain rows of 64 bytes, b is 96 rows in the swizzle of as many.
+KERNEL(selftest_wgmma_outputs, 128, const uint8_t* a, const uint8_t* b, float* y) {
+  DYNAMIC_SHARED(start);
+  const Tiles tiles(start);
+  tiles.fill(a, b);
+  const int lane = threadIdx.x % 32, row = int(threadIdx.x) / 32 * 16 + lane / 4;
+  uint32_t fragment[2][4];
+  for (int step = 0; step < 2; step++) {
+    for (int i = 0; i < 4; i++) {
+      memcpy(&fragment[step][i], a + (row + i % 2 * 8) * 64 + step * 32 + i / 2 * 16 + lane % 4 * 4, 4);
+    }
+  }
+  float d[48];
+  for (int i = 0; i < 48; i++) d[i] = 0.5f;
+  wgmma_fence();
+  for (int step = 0; step < 2; step++) {
+    wgmma_outputs(bf16(), d, fragment[step], matrix_descriptor<64>(tiles.b) + step * DESCRIPTOR_STEP);
+  }
+  wgmma_commit();
+  wgmma_wait<0>();
+  for (int i = 0; i < 48; i++) y[(row + 8 * (i / 2 % 2)) * 96 + i / 4 * 8 + lane % 4 * 2 + i % 2] = d[i];
+}
+
 // Two warps in turns, as y says: warp 1 reads what warp 0 wrote before it came, and warp 0 what warp 1 did.
 KERNEL(selftest_parts, 96, int* y) {
   SHARED(int, x, [1]);

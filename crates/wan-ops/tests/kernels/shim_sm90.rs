@@ -19,6 +19,15 @@ fn swizzled(rows: &[u8]) -> Vec<u8> {
     tile
 }
 
+/// The same of rows of 64 bytes: bits 4 and 5 with bits 7 and 8.
+fn swizzled_64(rows: &[u8]) -> Vec<u8> {
+    let mut tile = vec![0; rows.len()];
+    for (address, byte) in rows.iter().enumerate() {
+        tile[address ^ (address >> 7 & 3) << 4] = *byte;
+    }
+    tile
+}
+
 fn codes(count: usize, seed: usize) -> Vec<u8> {
     (0..count).map(|i| ((i * i * 31 + i * 37 + seed * 11) >> 3) as u8).collect()
 }
@@ -70,9 +79,9 @@ fn halves(count: usize, seed: u64) -> (Vec<u8>, Vec<f32>) {
 }
 
 #[track_caller]
-fn assert_products(y: &Buffer, want: impl Fn(usize, usize) -> f32) {
+fn assert_products(y: &Buffer, columns: usize, want: impl Fn(usize, usize) -> f32) {
     for (i, found) in y.bytes().as_chunks::<4>().0.iter().enumerate() {
-        let (found, want) = (f32::from_le_bytes(*found), want(i / 128, i % 128));
+        let (found, want) = (f32::from_le_bytes(*found), want(i / columns, i % columns));
         assert!((found - want).abs() <= 1e-5 * (1.0 + want.abs()), "sum {i}: {found}, expected {want}");
     }
 }
@@ -84,7 +93,7 @@ fn warpgroups_multiply_halves_by_columns() {
     let y = Buffer::poisoned(DType::F32, 64 * 128);
     let args = vec![tiles[0].ptr().into(), tiles[1].ptr().into(), y.ptr().into()];
     run(&launch("selftest_wgmma_scores", 128, args), &[&tiles[0], &tiles[1], &y]);
-    assert_products(&y, |row, column| (0..64).map(|k| a[row * 64 + k] * b[column * 64 + k]).sum());
+    assert_products(&y, 128, |row, column| (0..64).map(|k| a[row * 64 + k] * b[column * 64 + k]).sum());
 }
 
 /// b: `[2 halves, 64 rows, 64 columns]`.
@@ -96,7 +105,21 @@ fn warpgroups_multiply_halves_in_registers_by_rows() {
     let args = vec![a_rows.ptr().into(), b_tile.ptr().into(), y.ptr().into()];
     run(&launch("selftest_wgmma_values", 128, args), &[&a_rows, &b_tile, &y]);
     let b_at = |row: usize, column: usize| b[(column / 64 * 64 + row) * 64 + column % 64];
-    assert_products(&y, |row, column| 0.5 + (0..64).map(|k| a[row * 64 + k] * b_at(k, column)).sum::<f32>());
+    assert_products(&y, 128, |row, column| {
+        0.5 + (0..64).map(|k| a[row * 64 + k] * b_at(k, column)).sum::<f32>()
+    });
+}
+
+#[test]
+fn warpgroups_multiply_96_rows_of_64_bytes() {
+    // As many bytes as the kernel copies: only the first rows count.
+    let ((a_bytes, a), (b_bytes, b)) = (halves(64 * 64, 5), halves(128 * 64, 6));
+    let (a_rows, b_tile) = (Buffer::of_bytes(&a_bytes), Buffer::of_bytes(&swizzled_64(&b_bytes)));
+    let y = Buffer::poisoned(DType::F32, 64 * 96);
+    let args = vec![a_rows.ptr().into(), b_tile.ptr().into(), y.ptr().into()];
+    run(&launch("selftest_wgmma_outputs", 128, args), &[&a_rows, &b_tile, &y]);
+    let want = |row: usize, column: usize| (0..32).map(|k| a[row * 32 + k] * b[column * 32 + k]).sum::<f32>();
+    assert_products(&y, 96, |row, column| 0.5 + want(row, column));
 }
 
 #[test]
