@@ -125,6 +125,19 @@ fn usage_errors_write_nothing() {
 }
 
 #[test]
+fn kernels_to_leave_out_are_named() {
+    let sandbox = Sandbox::new();
+    let info =
+        |kernels: &str| sandbox.command().env("WAN_RUN_KERNELS", kernels).arg("info").output().unwrap();
+    for kernels in ["", "auto", "portable", "portable:conv3d", "portable:attention,conv3d"] {
+        assert!(info(kernels).status.success(), "{kernels}");
+    }
+    for kernels in ["fast", "portable:", "portable:norm", "portable:conv3d,"] {
+        assert_fails(&info(kernels), 2, &format!("WAN_RUN_KERNELS: found `{kernels}`"));
+    }
+}
+
+#[test]
 fn inputs_are_never_overwritten() {
     let sandbox = Sandbox::new();
     std::fs::copy(sample_image(), sandbox.path("in.png")).unwrap();

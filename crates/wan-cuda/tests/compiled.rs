@@ -70,6 +70,16 @@ const FAMILIES: &[Family] = &[
             ("HMMA", 0..=0, FP8_MMA),
         ],
     ),
+    family(
+        "conv3d_sm90",
+        128,
+        &[
+            ("HGMMA", 12..=12, EVERYWHERE),
+            ("LDSM", 12..=12, EVERYWHERE),
+            ("WARPGROUP.DEPBAR.LE", 7..=7, EVERYWHERE), // six that leave products under way, one at the end of a row
+            ("HMMA", 0..=0, EVERYWHERE),
+        ],
+    ),
     family("conv3d_wide", 192, &[("HMMA", 48..=48, EVERYWHERE), ("LDSM", 1..=14, EVERYWHERE)]),
     family("conv3d_narrow", 96, &[("HMMA", 8..=8, EVERYWHERE), ("LDSM", 1..=6, EVERYWHERE)]),
     family("residual_layer_norm", 80, &[]),
@@ -116,6 +126,14 @@ fn registers_are_within_their_limits() {
         };
         assert!(seen.contains(&family.kernels) || !expected, "no kernel is called {}...", family.kernels);
     }
+}
+
+/// `wan_ops::SpecialKernels` names them for users.
+#[test]
+fn ops_with_kernels_for_one_kind_of_gpu_are_known() {
+    let ops: BTreeSet<_> = IMAGES.iter().filter_map(Image::special_to).collect();
+    let built = IMAGES.iter().any(|image| image.target == Target::Cubin(9, 0));
+    assert_eq!(ops, if built { BTreeSet::from(["attention", "conv3d"]) } else { BTreeSet::new() });
 }
 
 #[test]

@@ -83,17 +83,23 @@ fn dispatch(cli: Cli) -> Outcome {
     }
 }
 
-/// Of the kernels for NVIDIA GPUs, all or only the portable ones: for finding faults, and no option of any command.
+/// Of the kernels for NVIDIA GPUs, all or (of some ops) only the portable ones: for finding faults, and no option of any
+/// command.
 fn choose_kernels() -> Outcome {
-    match std::env::var("WAN_RUN_KERNELS").as_deref() {
-        Err(_) | Ok("" | "auto") => {}
-        Ok("portable") => wan_ops::use_portable_kernels(),
-        Ok(found) => {
-            return Err(Failure::usage(format!(
-                "WAN_RUN_KERNELS: found `{found}`, expected auto or portable"
-            )));
-        }
-    }
+    let chosen = std::env::var("WAN_RUN_KERNELS").unwrap_or_default();
+    let ops: Option<Vec<_>> = match chosen.as_str() {
+        "" | "auto" => Some(Vec::new()),
+        "portable" => Some(wan_ops::SpecialKernels::ALL.into()),
+        _ => chosen
+            .strip_prefix("portable:")
+            .and_then(|ops| ops.split(',').map(str::parse).collect::<Result<_, _>>().ok()),
+    };
+    let Some(ops) = ops else {
+        return Err(Failure::usage(format!(
+            "WAN_RUN_KERNELS: found `{chosen}`, expected auto, portable, portable:attention or portable:conv3d"
+        )));
+    };
+    wan_ops::use_portable_kernels(&ops);
     Ok(())
 }
 

@@ -1,13 +1,14 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::report::parse as parse_report;
 
-static PORTABLE_ONLY: AtomicBool = AtomicBool::new(false);
+/// Ops of which only portable kernels are used.
+static PORTABLE_ONLY: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
 
-/// Leaves out the kernels that are for one architecture alone, on GPUs that are opened from now on: what they would do the
-/// portable ones do, more slowly.
-pub fn use_portable_kernels() {
-    PORTABLE_ONLY.store(true, Ordering::Relaxed);
+/// Leaves out an op's kernels that are for one architecture alone, on GPUs that are opened from now on: what they would do
+/// the portable ones do, more slowly. `op`: what the names of its kernel files begin with.
+pub fn use_portable_kernels(op: &'static str) {
+    PORTABLE_ONLY.lock().unwrap_or_else(PoisonError::into_inner).push(op);
 }
 
 /// What an image runs on.
@@ -34,9 +35,9 @@ pub struct Image {
 }
 
 impl Image {
-    /// Whether it is for one architecture alone, and has portable kernels beside it.
-    fn is_special(&self) -> bool {
-        self.file.ends_with("_sm90")
+    /// The op, if the image is for one architecture alone and there are portable kernels beside it.
+    pub fn special_to(&self) -> Option<&'static str> {
+        self.file.strip_suffix("_sm90").and_then(|name| name.split('_').next())
     }
 
     /// Its kernels' names.
@@ -72,8 +73,10 @@ impl Target {
 /// The best image of every kernel file for a GPU: machine code of the nearest capability below, else PTX.
 pub fn images_for(capability: (u32, u32)) -> Vec<&'static Image> {
     let mut best: Vec<&'static Image> = Vec::new();
-    let portable_only = PORTABLE_ONLY.load(Ordering::Relaxed);
-    let wanted = |image: &&Image| image.target.runs_on(capability) && !(portable_only && image.is_special());
+    let portable_only = PORTABLE_ONLY.lock().unwrap_or_else(PoisonError::into_inner);
+    let wanted = |image: &&Image| {
+        image.target.runs_on(capability) && !image.special_to().is_some_and(|op| portable_only.contains(&op))
+    };
     for image in IMAGES.iter().filter(wanted) {
         match best.iter_mut().find(|other| other.file == image.file) {
             Some(other) if rank(image.target) > rank(other.target) => *other = image,

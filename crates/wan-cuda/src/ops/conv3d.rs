@@ -1,5 +1,5 @@
 use crate::launch::args;
-use crate::{DevPtr, Float, Launch};
+use crate::{Arg, DevPtr, Float, Launch};
 
 /// Geometry of a convolution over channels-last video; triples are (time, height, width).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,10 +65,9 @@ const EXACT: Tile = Tile { voxels: 64, outputs: 64, threads: 256 };
 
 /// `y = conv(x) + bias + residual`: bf16 and f16 on the tensor cores with f32 sums, f32 without them.
 pub fn conv3d(float: Float, geometry: &ConvGeometry, places: &ConvPlaces) -> Launch {
-    let ConvPlaces { x, history, weight, bias, residual, y } = *places;
     let ConvGeometry { inputs, outputs, .. } = *geometry;
     let narrow = outputs <= NARROW.outputs;
-    let whole = inputs.is_multiple_of(PIECE) && x.is_aligned(16) && history.is_aligned(16);
+    let whole = inputs.is_multiple_of(PIECE) && places.x.is_aligned(16) && places.history.is_aligned(16);
     let (kernel, tile) = match (float, narrow, whole) {
         (Float::F32, ..) => ("conv3d_f32", EXACT),
         (Float::Bf16, false, true) => ("conv3d_wide_bf16", WIDE),
@@ -80,12 +79,20 @@ pub fn conv3d(float: Float, geometry: &ConvGeometry, places: &ConvPlaces) -> Lau
         (Float::F16, true, true) => ("conv3d_narrow_f16", NARROW),
         (Float::F16, true, false) => ("conv3d_narrow_ragged_f16", NARROW),
     };
+    let voxels = geometry.output.iter().product::<usize>();
+    let blocks = voxels.div_ceil(tile.voxels) * outputs.div_ceil(tile.outputs);
+    Launch::new(kernel, blocks, tile.threads, arguments(geometry, places))
+}
+
+/// `CONV3D_PARAMETERS` of `kernels/common/conv3d.cuh`.
+pub(super) fn arguments(geometry: &ConvGeometry, places: &ConvPlaces) -> Vec<Arg> {
+    let ConvPlaces { x, history, weight, bias, residual, y } = *places;
     let [frames, height, width] = geometry.input.map(|n| n as i32);
     let [kt, kh, kw] = geometry.kernel.map(|n| n as i32);
     let [st, sh, sw] = geometry.stride.map(|n| n as i32);
     let [front, top, left] = geometry.front.map(|n| n as i32);
     let [out_frames, out_height, out_width] = geometry.output.map(|n| n as i32);
-    let args = args![
+    args![
         x,
         history,
         weight,
@@ -96,8 +103,8 @@ pub fn conv3d(float: Float, geometry: &ConvGeometry, places: &ConvPlaces) -> Lau
         geometry.past as i32,
         height,
         width,
-        inputs as i32,
-        outputs as i32,
+        geometry.inputs as i32,
+        geometry.outputs as i32,
         geometry.depth() as i32,
         kt,
         kh,
@@ -112,8 +119,5 @@ pub fn conv3d(float: Float, geometry: &ConvGeometry, places: &ConvPlaces) -> Lau
         out_frames,
         out_height,
         out_width,
-    ];
-    let voxels = geometry.output.iter().product::<usize>();
-    let blocks = voxels.div_ceil(tile.voxels) * outputs.div_ceil(tile.outputs);
-    Launch::new(kernel, blocks, tile.threads, args)
+    ]
 }

@@ -8,6 +8,7 @@ mod attention;
 mod attention_sm90;
 mod channel_norm;
 mod conv3d;
+mod conv3d_sm90;
 mod dequantise;
 mod layer_norm;
 mod residual;
@@ -21,6 +22,7 @@ pub use attention::{AttentionPlaces, AttentionShape, LARGEST_HEAD, TokenRows, at
 pub use attention_sm90::{KeySource, attention_sm90, attention_sm90_scratch};
 pub use channel_norm::{MOST_CHANNELS, channel_norm};
 pub use conv3d::{ConvGeometry, ConvPlaces, conv3d};
+pub use conv3d_sm90::{ConvTiles, conv3d_sm90, conv3d_sm90_fits};
 pub use dequantise::{Storage, dequantise};
 pub use layer_norm::{Affine, layer_norm};
 pub use residual::{Addition, Normed, gated_residual, residual_layer_norm};

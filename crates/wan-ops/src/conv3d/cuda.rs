@@ -1,11 +1,20 @@
 use candle_core::cuda_backend::{CudaDevice, CudaStorage};
 use candle_core::{CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
 use wan_cuda::DevPtr;
+use wan_cuda::gpu::Gpu;
 use wan_cuda::ops::{self, ConvGeometry, ConvPlaces};
 
 use super::Convolution;
-use super::weight::packed_rows;
+use super::weight::{packed_rows, packed_tiles};
 use crate::cuda::{Input, Output, Side, float, launch, with_tensor};
+
+/// A layer's weight as kernels read it.
+#[derive(Debug, Clone)]
+pub(super) struct Weight {
+    /// As that of compute capability 9.0 does.
+    tiled: bool,
+    values: Tensor,
+}
 
 pub(super) fn forward(
     op: &Convolution<'_>,
@@ -30,7 +39,8 @@ pub(super) fn forward(
         upsample: spec.upsample,
         output: [out_frames, out_height, out_width],
     };
-    let weight = packed(op, dtype, device)?;
+    let tiled = Gpu::of(device)?.has("conv3d_sm90_bf16") && ops::conv3d_sm90_fits(float, &geometry);
+    let weight = packed(op, dtype, device, tiled)?;
     let bias = Side::new(op.name(), &op.layer.bias)?;
     let like_input = |t: Option<&Tensor>| t.map(|t| t.to_dtype(dtype)).transpose();
     let (history, residual) = (like_input(op.history)?, like_input(op.residual)?);
@@ -41,7 +51,8 @@ pub(super) fn forward(
                 geometry.past = past;
                 let (x, y) = (input.ptr(), output.ptr());
                 let places = ConvPlaces { x, history, weight: weight.ptr(), bias: bias.ptr(), residual, y };
-                launch(device, &ops::conv3d(float, &geometry, &places))
+                let tiled = tiled.then(|| ops::conv3d_sm90(float, &geometry, &places)).flatten();
+                launch(device, &tiled.unwrap_or_else(|| ops::conv3d(float, &geometry, &places)))
             })
         })
     })?;
@@ -49,16 +60,19 @@ pub(super) fn forward(
 }
 
 /// The layer's weight as the kernels read it, made at first use.
-fn packed(op: &Convolution<'_>, dtype: DType, device: &CudaDevice) -> Result<Tensor> {
-    let packed = &op.layer.on_device;
-    if let Some(weight) = packed.get()
-        && weight.dtype() == dtype
+fn packed(op: &Convolution<'_>, dtype: DType, device: &CudaDevice, tiled: bool) -> Result<Tensor> {
+    let kept = &op.layer.on_device;
+    if let Some(weight) = kept.get()
+        && weight.tiled == tiled
+        && weight.values.dtype() == dtype
     {
-        return Ok(weight.clone());
+        return Ok(weight.values.clone());
     }
-    let made = packed_rows(&op.layer.weight, dtype, &Device::Cuda(device.clone()))?;
-    let _ = packed.set(made.clone()); // another dtype is there already: this one is made again each time
-    Ok(made)
+    let pack = if tiled { packed_tiles } else { packed_rows };
+    let values = pack(&op.layer.weight, dtype, &Device::Cuda(device.clone()))?;
+    // Another one is there already: this one is made again each time.
+    let _ = kept.set(Weight { tiled, values: values.clone() });
+    Ok(values)
 }
 
 /// Calls `with` with the length of a tensor's first axis and where it starts; 0 and null for none.

@@ -28,7 +28,7 @@ pub struct Conv3d {
     packed: Arc<OnceLock<PackedWeight>>,
     /// What the CUDA half multiplies with, made at first use.
     #[cfg(feature = "cuda")]
-    on_device: Arc<OnceLock<Tensor>>,
+    on_device: Arc<OnceLock<cuda::Weight>>,
 }
 
 impl Conv3d {

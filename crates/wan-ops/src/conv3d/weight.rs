@@ -60,9 +60,54 @@ pub(super) fn packed_rows(weight: &Stored, dtype: DType, device: &Device) -> Res
     Ok(rows.pad_with_zeros(1, 0, depth - taps * inputs)?.to_dtype(dtype)?.contiguous()?)
 }
 
+/// `weight` `[outputs, inputs, kt, 3, 3]` as the kernel of compute capability 9.0 reads it, in `dtype` on `device`:
+/// [`ConvTiles`](wan_cuda::ops::ConvTiles).
+#[cfg(any(test, feature = "cuda"))]
+pub(super) fn packed_tiles(weight: &Stored, dtype: DType, device: &Device) -> Result<Tensor> {
+    use wan_cuda::ops::ConvTiles;
+    const PIECES: usize = ConvTiles::INPUTS / ConvTiles::PIECE;
+    let [outputs, inputs, kt] = [weight.shape()[0], weight.shape()[1], weight.shape()[2]];
+    let taps = weight.elements() / (outputs * inputs).max(1);
+    // Swizzled on the host, which has to widen it anyway; ordered and rounded on the device.
+    let mut values = weight.to_f32_vec()?;
+    let piece = ConvTiles::PIECE * taps;
+    for (output, row) in values.chunks_exact_mut((inputs * taps).max(1)).enumerate() {
+        for tile in row.chunks_exact_mut(PIECES * piece) {
+            for from in 0..PIECES {
+                let to = ConvTiles::swizzled(output % ConvTiles::OUTPUTS, from);
+                if from < to {
+                    let (low, high) = tile.split_at_mut(to * piece);
+                    low[from * piece..][..piece].swap_with_slice(&mut high[..piece]);
+                }
+            }
+        }
+    }
+    let (rows, columns) = (outputs / ConvTiles::OUTPUTS, inputs / ConvTiles::INPUTS);
+    let parts = vec![rows, ConvTiles::OUTPUTS, columns, ConvTiles::INPUTS, kt, taps / kt.max(1)];
+    let tiles = Tensor::from_vec(values, parts, device)?.permute(vec![0, 4, 2, 5, 1, 3])?.contiguous()?;
+    Ok(tiles.to_dtype(dtype)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tiles_hold_taps_then_outputs_then_swizzled_inputs() {
+        let (outputs, inputs, taps) = (192, 64, 27);
+        let value = |o: usize, i: usize, t: usize| ((o * inputs + i) * taps + t) as f32;
+        let values: Vec<f32> = (0..outputs * inputs * taps).map(|i| i as f32).collect();
+        let weight = Tensor::from_vec(values, (outputs, inputs, 3, 3, 3), &Device::Cpu).unwrap();
+        let stored = Stored::from_tensor("w", &weight).unwrap();
+        let tiles = packed_tiles(&stored, DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(tiles.dims(), [2, 3, 2, 9, 96, 32]);
+        let found = tiles.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        // Output 96 + 5 at tap (2, 1, 0): row 5's pieces lie at p ^ 2. Its inputs 32 .. 64 are those of the second tile.
+        let row = ((((3 + 2) * 2 + 1) * 9 + 3) * 96 + 5) * 32;
+        let expected =
+            [16, 24, 0, 8].into_iter().flat_map(|first| first..first + 8).map(|i| value(101, 32 + i, 21));
+        assert_eq!(found[row..row + 32], expected.collect::<Vec<_>>());
+    }
 
     #[test]
     fn rows_hold_taps_then_inputs_then_zeros() {

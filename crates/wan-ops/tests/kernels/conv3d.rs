@@ -1,7 +1,7 @@
 use candle_core::{DType, Tensor};
 use wan_core::Stored;
-use wan_cuda::Float;
-use wan_cuda::ops::{self, ConvGeometry, ConvPlaces};
+use wan_cuda::ops::{self, ConvGeometry, ConvPlaces, ConvTiles};
+use wan_cuda::{DevPtr, Float};
 use wan_ops::{Conv3d, ConvSpec};
 
 use crate::FLOATS;
@@ -14,6 +14,25 @@ fn packed(weight: &Tensor, depth: usize) -> Tensor {
     let rows = weight.permute((0, 2, 3, 4, 1)).unwrap().contiguous().unwrap().reshape((outputs, ())).unwrap();
     let zeros = depth - rows.dim(1).unwrap();
     rows.pad_with_zeros(1, 0, zeros).unwrap()
+}
+
+/// The same as [`ConvTiles`] says, place by place.
+fn tiled(weight: &Tensor) -> Tensor {
+    let (outputs, inputs, kt, kh, kw) = weight.dims5().unwrap();
+    let values = weight.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let (rows, columns) = (ConvTiles::OUTPUTS, ConvTiles::INPUTS);
+    let mut tiles = vec![f32::NAN; values.len()];
+    for (at, value) in values.into_iter().enumerate() {
+        let (tap, input, output) =
+            (at % (kt * kh * kw), at / (kt * kh * kw) % inputs, at / (kt * kh * kw * inputs));
+        let (frame, place) = (tap / (kh * kw), tap % (kh * kw));
+        let tile = ((output / rows * kt + frame) * (inputs / columns) + input / columns) * kh * kw + place;
+        let (row, piece) =
+            (output % rows, ConvTiles::swizzled(output % rows, input % columns / ConvTiles::PIECE));
+        tiles[(tile * rows + row) * columns + piece * ConvTiles::PIECE + input % ConvTiles::PIECE] = value;
+    }
+    let tiles = Tensor::from_vec(tiles, outputs * inputs * kt * kh * kw, weight.device()).unwrap();
+    tiles.to_dtype(weight.dtype()).unwrap()
 }
 
 fn geometry(spec: &ConvSpec, input: [usize; 3], past: usize) -> ConvGeometry {
@@ -36,18 +55,26 @@ fn geometry(spec: &ConvSpec, input: [usize; 3], past: usize) -> ConvGeometry {
 #[track_caller]
 fn check(spec: ConvSpec, input: [usize; 3], past: usize, with_residual: bool) {
     for (float, dtype, tolerance) in FLOATS {
-        check_float(spec, input, past, with_residual, float, dtype, tolerance.max(1e-5));
+        check_float(spec, input, past, with_residual, (float, dtype, tolerance.max(1e-5)), false);
     }
 }
 
+/// The same of the kernel of compute capability 9.0.
+#[track_caller]
+fn check_sm90(spec: ConvSpec, input: [usize; 3], past: usize, with_residual: bool) {
+    for (float, dtype, tolerance) in FLOATS.into_iter().filter(|(float, ..)| *float != Float::F32) {
+        check_float(spec, input, past, with_residual, (float, dtype, tolerance), true);
+    }
+}
+
+#[track_caller]
 fn check_float(
     spec: ConvSpec,
     input: [usize; 3],
     past: usize,
     with_residual: bool,
-    float: Float,
-    dtype: DType,
-    tolerance: f32,
+    (float, dtype, tolerance): (Float, DType, f32),
+    sm90: bool,
 ) {
     let ([t, h, w], [kt, kh, kw]) = (input, spec.kernel);
     let values = |shape: &[usize], seed| random(shape, seed).to_dtype(dtype).unwrap();
@@ -60,10 +87,11 @@ fn check_float(
     let history = (past > 0).then(|| values(&[past, h, w, spec.inputs], 4));
     let residual = with_residual.then(|| values(&out, 5));
 
-    let [wb, bb, xb] = [&packed(&weight, geometry.depth()), &bias, &x].map(Buffer::of);
+    let rows = if sm90 { tiled(&weight) } else { packed(&weight, geometry.depth()) };
+    let [wb, bb, xb] = [&rows, &bias, &x].map(Buffer::of);
     let (hb, rb) = (history.as_ref().map(Buffer::of), residual.as_ref().map(Buffer::of));
     let y = Buffer::poisoned(dtype, out.iter().product());
-    let optional = |buffer: &Option<Buffer>| buffer.as_ref().map_or(wan_cuda::DevPtr::NULL, Buffer::ptr);
+    let optional = |buffer: &Option<Buffer>| buffer.as_ref().map_or(DevPtr::NULL, Buffer::ptr);
     let places = ConvPlaces {
         x: xb.ptr(),
         history: optional(&hb),
@@ -73,7 +101,12 @@ fn check_float(
         y: y.ptr(),
     };
     let buffers: Vec<&Buffer> = [&wb, &bb, &xb, &y].into_iter().chain(&hb).chain(&rb).collect();
-    run(&ops::conv3d(float, &geometry, &places), &buffers);
+    let launch = if sm90 {
+        ops::conv3d_sm90(float, &geometry, &places).expect("a kernel")
+    } else {
+        ops::conv3d(float, &geometry, &places)
+    };
+    run(&launch, &buffers);
 
     let layer = Conv3d::new(spec, Stored::from_tensor("weight", &weight).unwrap(), bias).unwrap();
     let want = layer.forward(&x, history.as_ref(), residual.as_ref()).unwrap();
@@ -89,6 +122,48 @@ fn causal_convolutions_equal_the_cpu() {
     check(ConvSpec::causal(96, 96, [3, 3, 3]), [1, 5, 6], 2, true);
     check(ConvSpec::causal(8, 20, [1, 1, 1]), [3, 5, 7], 0, false);
     check(ConvSpec::causal(40, 24, [3, 1, 1]), [3, 5, 7], 2, false);
+}
+
+/// One rectangle that is not full and several, of each of their three forms; several chunks of inputs and tiles of outputs.
+#[test]
+fn warpgroups_convolve() {
+    check_sm90(ConvSpec::causal(96, 96, [3, 3, 3]), [2, 5, 7], 2, true);
+    check_sm90(ConvSpec::causal(96, 192, [1, 3, 3]), [1, 13, 33], 0, false); // 12 x 32, four of them
+    check_sm90(ConvSpec::causal(32, 96, [1, 3, 3]), [2, 25, 17], 0, true); // 24 x 16
+    check_sm90(ConvSpec::causal(64, 96, [3, 3, 3]), [1, 7, 65], 1, false); // 6 x 64
+}
+
+#[test]
+fn warpgroups_know_history_padding_and_upsampling() {
+    for past in 0..4 {
+        check_sm90(ConvSpec::causal(32, 96, [3, 3, 3]), [3, 3, 4], past, past == 1);
+    }
+    let up = ConvSpec { upsample: true, ..ConvSpec::causal(64, 96, [1, 3, 3]) };
+    check_sm90(up, [2, 7, 9], 0, false);
+    let edges = ConvSpec { padding: [0, 2, 2, 0], ..ConvSpec::causal(32, 96, [3, 3, 3]) };
+    check_sm90(edges, [1, 6, 5], 2, true);
+    let early = ConvSpec { front: 5, ..ConvSpec::causal(32, 96, [3, 3, 3]) }; // frames of bias alone
+    check_sm90(early, [1, 3, 3], 0, true);
+}
+
+#[test]
+fn warpgroups_refuse_what_they_cannot() {
+    let launch = |float, spec: ConvSpec, moved: u64| {
+        let geometry = geometry(&spec, [2, 8, 8], 0);
+        let [at, x] = [DevPtr(1 << 20), DevPtr((1 << 20) + moved)];
+        let places =
+            ConvPlaces { x, history: DevPtr::NULL, weight: at, bias: at, residual: DevPtr::NULL, y: at };
+        ops::conv3d_sm90(float, &geometry, &places)
+    };
+    let causal = ConvSpec::causal(32, 96, [3, 3, 3]);
+    assert!(launch(Float::F16, causal, 0).is_some());
+    assert!(launch(Float::F32, causal, 0).is_none());
+    assert!(launch(Float::F16, causal, 8).is_none());
+    let two = ConvSpec { stride: [1, 2, 2], ..causal };
+    for spec in [ConvSpec::causal(16, 96, [3, 3, 3]), ConvSpec::causal(32, 48, [3, 3, 3]), two] {
+        assert!(launch(Float::F16, spec, 0).is_none());
+    }
+    assert!(launch(Float::F16, ConvSpec::causal(32, 96, [3, 1, 1]), 0).is_none());
 }
 
 #[test]

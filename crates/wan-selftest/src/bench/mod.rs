@@ -5,6 +5,7 @@
 //! take at the rate that the vendor states.
 
 mod attention;
+mod convolution;
 mod copies;
 mod encoders;
 mod floor;
@@ -67,6 +68,7 @@ pub fn bench(options: &BenchOptions, sink: &mut dyn FnMut(&Row)) -> Vec<Row> {
             products::run(&bench, &mut runner);
             attention::run(&bench, &mut runner);
             encoders::run(&bench, &mut runner);
+            convolution::run(&bench, &mut runner);
             vae::run(&bench, &mut runner);
             step::run(&bench, &mut runner);
         }

@@ -12,8 +12,18 @@ pub fn run(runner: &mut Runner<'_>, device: &Device, scale: Scale) {
     let down = ConvSpec { stride: [1, 2, 2], padding: [0, 1, 0, 1], ..causal(24, 40, [1, 3, 3]) };
     let up = ConvSpec { upsample: true, ..causal(32, 16, [1, 3, 3]) };
     let halve = ConvSpec { stride: [2, 1, 1], front: 1, ..causal(16, 16, [3, 1, 1]) };
-    let small =
-        [causal(3, 5, [3, 3, 3]), causal(16, 32, [3, 3, 3]), causal(7, 3, [1, 1, 1]), down, up, halve];
+    // The last two are as Hopper's own kernel takes them.
+    let up_far = ConvSpec { upsample: true, ..causal(32, 96, [1, 3, 3]) };
+    let small = [
+        causal(3, 5, [3, 3, 3]),
+        causal(16, 32, [3, 3, 3]),
+        causal(7, 3, [1, 1, 1]),
+        down,
+        up,
+        halve,
+        causal(64, 96, [3, 3, 3]),
+        up_far,
+    ];
     for dtype in FLOATS {
         for spec in small {
             for size in [[2, 4, 6], [4, 9, 7]] {
