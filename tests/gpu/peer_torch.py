@@ -13,6 +13,7 @@ Phases:
     warm       compiles what `dit` will compile, on the first block: for the caches alone
     blocks     reference values: the first blocks of --dit in float32 (FP8 weights widened), inputs and outputs of
                each block and the velocity, to --reference FILE.safetensors
+    convolution  the VAE decoder's 3x3x3 convolutions, cuDNN's choice for bf16 channels last
     vae        decode and encode of AutoencoderKLWan on --vae, bf16 channels last, whole and in tiles
 
 One JSON line a figure, written as soon as it is known; a phase that fails writes its error and the next one runs.
@@ -332,6 +333,22 @@ VAE = dict(base_dim=96, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_
            temporal_downsample=[False, True, True])
 
 
+def convolution(bench, args):
+    torch.backends.cudnn.benchmark = True  # the fastest that it has
+    for width, height, _ in args.size:
+        for channels, frames, scale in [(384, 1, 8), (384, 2, 4), (192, 4, 2), (96, 4, 1)]:
+            h, w = height // scale, width // scale
+            last = dict(memory_format=torch.channels_last_3d)
+            # With two frames of history; edges in space are padded by cuDNN.
+            x = bench.randn(1, channels, frames + 2, h, w).contiguous(**last)
+            weight = (bench.randn(channels, channels, 3, 3, 3, seed=1) * 0.02).contiguous(**last)
+            bias = bench.randn(channels, seed=2)
+            bench.time(f"convolution {channels}->{channels} {frames}x{h}x{w}",
+                       lambda: F.conv3d(x, weight, bias, padding=(0, 1, 1)),
+                       flops=54 * frames * h * w * channels**2)
+    torch.backends.cudnn.benchmark = False
+
+
 def vae(bench, args):
     state, metadata = read(args.vae)
     config = json.loads(metadata["config"]) if "config" in metadata else VAE
@@ -355,7 +372,7 @@ def vae(bench, args):
         bench.time(f"vae encode {label(size)}", lambda: model.encode(video, return_dict=False), runs=1, warm=1)
 
 
-PHASES = {f.__name__: f for f in (roofline, attention, dit, warm, blocks, vae)}
+PHASES = {f.__name__: f for f in (roofline, attention, dit, warm, blocks, convolution, vae)}
 
 
 def size(text):

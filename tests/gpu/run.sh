@@ -8,8 +8,8 @@
 # that was cut off is begun anew. The most telling units come first.
 #
 # Environment: OUT results (8 files at most); WORK the model, 30 GB, caches and earlier results; LIMIT seconds for the whole
-# call; STEPS of a job. WAN_RUN_KERNELS=portable leaves out the kernels for Hopper alone; where one of them hangs or is wrong
-# that is set here, and what follows goes on without them. REHEARSE=1 runs all of it with small sizes on whatever libraries
+# call; STEPS of a job. WAN_RUN_KERNELS=portable leaves out the kernels for Hopper alone; where an op's hangs or is wrong that
+# is set here for the op, and what follows goes on without them. REHEARSE=1 runs all of it with small sizes on whatever libraries
 # LD_LIBRARY_PATH leads to (tests/gpu/emulator), PyTorch on the CPU: it shows that the script works and nothing else.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -49,7 +49,7 @@ done=$WORK/done kept=$WORK/results parts=$WORK/parts
 mkdir -p "$OUT" "$done" "$kept" "$parts"
 cp -n "$kept"/* "$OUT"/ 2>/dev/null
 rows=$OUT/selftest.jsonl times=$OUT/bench.jsonl peers=$OUT/peer.jsonl log=$OUT/run.log
-[ -e "$done/portable" ] && export WAN_RUN_KERNELS=portable
+[ -e "$done/portable" ] && export WAN_RUN_KERNELS=portable:$(paste -sd, "$done/portable")
 
 # Whatever is compiled or tuned once is found again by the next process.
 export XDG_CACHE_HOME=$WORK/cache CUDA_CACHE_PATH=$WORK/cache/nv PYTHONUNBUFFERED=1
@@ -124,18 +124,29 @@ collect() {
   done
 }
 
-# portable WHY: from here on without the kernels for Hopper alone.
+# portable OP WHY: from here on without the kernels for Hopper alone, of `attention` or `conv3d`; fails if that is so already.
 portable() {
   [ "${WAN_RUN_KERNELS:-}" != portable ] || return 1
-  export WAN_RUN_KERNELS=portable
-  touch "$done/portable"
-  say "ON WITHOUT HOPPER'S OWN KERNELS: $1"
-  row "$rows" kernels "for Hopper alone" failed "left out after: $1" ""
+  grep -qsx "$1" "$done/portable" && return 1
+  echo "$1" >> "$done/portable"
+  WAN_RUN_KERNELS=portable:$(paste -sd, "$done/portable")
+  export WAN_RUN_KERNELS
+  say "ON WITHOUT HOPPER'S OWN KERNELS FOR $1: $2"
+  row "$rows" kernels "$1 for Hopper alone" failed "left out after: $2" ""
 }
 
-# doubted NAME: whether a part of selftest has no end, or a row in which one of these kernels may be at fault.
+# The same of both; fails if neither had such kernels.
+portable_all() {
+  local any=1 op
+  for op in attention conv3d; do portable "$op" "$1" && any=0; done
+  return "$any"
+}
+
+# doubted OP NAME: a row of a part of selftest in which one of these kernels may be at fault, or that has no end.
 doubted() {
-  grep -E '"group":"process"|"name":"attention (exact |sage |\+|bf16|f16)' "$parts/$1.jsonl" 2>/dev/null |
+  local rows='"name":"attention (exact |sage |\+|bf16|f16)'
+  [ "$1" = attention ] || rows='"name":"conv3d'
+  grep -E "\"group\":\"process\"|$rows" "$parts/$2.jsonl" 2>/dev/null |
     grep -E '"outcome":"(failed|error)"' | head -1 | cut -c 1-160 | tr -d '"\\'
 }
 
@@ -176,20 +187,20 @@ info() {
 # Does it open the GPU and compute at all? Alone and first: it fills the cache of what the driver compiles.
 probe() {
   prepare
-  check probe 60 --only "130x200 2x128" --only "70x64 2x128" --only "257x1000" --only "linear e4m3 in fp8" --only jobs/denoising
-  local why
-  why=$(doubted probe)
-  collect probe
+  local attention=(--only "130x200 2x128" --only "70x64 2x128" --only "257x1000") conv3d=(--only "conv3d bf16 3x3x3 64->96") why
+  check probe 60 "${attention[@]}" --only "linear e4m3 in fp8" --only jobs/denoising
+  check probe_conv3d 40 "${conv3d[@]}"
+  collect probe probe_conv3d
   grep -q '"group":"ops"' "$parts/probe.jsonl" || {
     say "WAN-RUN DOES NOT GET TO ITS FIRST ROW"
     { ldconfig -p | grep -E 'cuda|cublas|cudnn|nvrtc'; find / -xdev \( -name 'libcublasLt.so*' -o -name 'libcuda.so*' \) 2>/dev/null
       echo "$LD_LIBRARY_PATH"; } >> "$log"
     return
   }
-  if [ -n "$why" ] && portable "$why"; then
-    check probe_portable 60 --only "130x200 2x128" --only "70x64 2x128" --only "257x1000"
-    collect probe_portable
-  fi
+  why=$(doubted attention probe)
+  [ -n "$why" ] && portable attention "$why" && check probe_portable 60 "${attention[@]}" && collect probe_portable
+  why=$(doubted conv3d probe_conv3d)
+  [ -n "$why" ] && portable conv3d "$why" && check probe_conv3d_portable 40 "${conv3d[@]}" && collect probe_conv3d_portable
 }
 
 # Nothing is timed here, and most of it is the host's work: all at once.
@@ -206,12 +217,14 @@ selftest() {
   check vae 150 "${FULL[@]}" --only components/vae & pids+=($!)
   check encoders 150 "${FULL[@]}" --only components/umt5 --only components/clip & pids+=($!)
   wait "${pids[@]}"
-  why=$(doubted attention)
   collect "${all[@]}"
-  if [ -n "$why" ] && portable "$why"; then
-    check attention_portable 90 "${FULL[@]}" --only ops/attention
-    collect attention_portable
-  fi
+  local op
+  for op in attention conv3d; do
+    why=$(doubted "$op" "$op")
+    [ -n "$why" ] && portable "$op" "$why" || continue
+    check "${op}_portable" 90 "${FULL[@]}" --only "ops/$op"
+    collect "${op}_portable"
+  done
 }
 
 # The GPU's memory in use, in MiB, sampled until the file appears.
@@ -258,7 +271,7 @@ d = open(sys.argv[1], "rb").read(); n = struct.unpack("<Q", d[:8])[0]; print(has
     row "$rows" generate "$name" skipped "no time left in this call" ""
   else
     row "$rows" generate "$name" failed "exit code $code, latents $sum, first $(cat "$first" 2>/dev/null): $(told "$parts/job.log")" "$checks"
-    case $code in 124 | 137) portable "a job with $swap swapped has no end" && job "$swap" ;; esac
+    case $code in 124 | 137) portable_all "a job with $swap swapped has no end" && job "$swap" ;; esac
   fi
   say "generate, $swap swapped: exit code $code, $seconds s, $bytes bytes, latents $sum"
 }
@@ -284,13 +297,19 @@ steps() {
   for numerics in bf16 fp8 fast; do
     only=(--size "$SIZE" --swap 0 --runs 1 --only "step/$numerics ")
     timing 60 "${only[@]}"
-    case $? in 124 | 137) [ "$(left)" -gt 5 ] && portable "a step in $numerics has no end" && timing 60 "${only[@]}" ;; esac
+    case $? in 124 | 137)
+      [ "$(left)" -gt 5 ] && portable attention "a step in $numerics has no end" && timing 60 "${only[@]}" ;;
+    esac
   done
 }
 swapped_steps() { ready && timing 60 --size "$SIZE" --swap "${SWAPS[1]},${SWAPS[2]}" --runs 1 --only "step/bf16 "; }
 smaller() { ready && timing 60 --size "$SMALLER" --swap 0 --runs 1 --only step/; }
 larger() { ready && timing 60 --size "$LARGER" --swap 0 --runs 1 --only "step/fast "; }
-vae() { ready && timing 40 --size "$SIZE" --only vae/ --runs 2; }
+vae() {
+  ready || return
+  timing 30 --size "$SIZE" --only convolution/ --runs 5
+  timing 40 --size "$SIZE" --only vae/ --runs 2
+}
 encoders() { ready && timing 40 --size "$SIZE" --only encoders/ --runs 2; }
 rates() {
   ready || return
@@ -309,7 +328,11 @@ pytorch() {
 torch_dit() { ready && pytorch 170 dit --size "$SIZE"; }
 # Shapes of the 14B model whatever the layout: too large for a rehearsal.
 torch_rates() { ready && [ "$TORCH" != cpu ] && pytorch 90 attention roofline --size "$SIZE" --runs 5; }
-torch_vae() { ready && pytorch 75 vae --size "$SIZE"; }
+torch_vae() {
+  ready || return
+  [ "$TORCH" = cpu ] || pytorch 40 convolution --size "$SIZE" --runs 5
+  pytorch 75 vae --size "$SIZE"
+}
 blocks() {
   ready || return
   pytorch 60 blocks --size 208x240x9 --layers 4 --reference "$WORK/reference.safetensors"
@@ -323,7 +346,7 @@ sanitize() {
   for tool in memcheck racecheck synccheck; do
     limited 60 compute-sanitizer --tool "$tool" --error-exitcode 9 "$wan_run" selftest --device cuda \
       --only "attention exact bf16 130x200" --only "attention sage bf16 130x200" --only "attention +33 bf16" \
-      --only "layer_norm bf16 33x256" --only "conv3d bf16 3x3x3 16" > "$parts/sanitize.txt" 2>&1
+      --only "layer_norm bf16 33x256" --only "conv3d bf16 3x3x3 16" --only "conv3d bf16 3x3x3 64->96" > "$parts/sanitize.txt" 2>&1
     code=$?
     tail -60 "$parts/sanitize.txt" >> "$log"
     case $code in
