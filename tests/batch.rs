@@ -62,7 +62,7 @@ fn a_video_that_was_stopped_is_not_made_twice() {
     let args =
         tiny_args(&["--count", "3", "--seed", "7", "--steps", "40", "--output", "a.mp4", "--overwrite"]);
     let last = interrupted(&sandbox, &args, "step 2 of 40", || {});
-    assert!(last.contains("--resume a-0001.resume.safetensors; then 2 of 3 are left: "), "{last}");
+    assert!(last.contains("--resume a-0001.resume.safetensors; then 2 of 3 to go: "), "{last}");
     follow(&sandbox, &args, &last);
     let made = ["a-0001.mp4", "a-0001.resume.safetensors", "a-0002.mp4", "a-0003.mp4"];
     assert_eq!(sandbox.names(), made);

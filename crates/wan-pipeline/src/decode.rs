@@ -8,7 +8,7 @@ use wan_core::progress::{CancelToken, Event, Observer, Stage};
 
 use crate::finite::check_finite;
 use crate::frames::{self, FrameSink, Frames};
-use crate::memory::decode_mode;
+use crate::memory::{DecodeWay, decode_way};
 use crate::{DecodeMode, Models, OutputRange, Plan, Result};
 
 /// Decodes `latents` `[1, 16, F, h, w]` and hands over each frame as soon as it is known: at once where the
@@ -37,7 +37,8 @@ fn decode_to(
     observer: &dyn Observer,
     cancel: &CancelToken,
 ) -> Result<()> {
-    let (mode, tiles) = decode_mode(&models.vae_sizes()?, plan, models.budget(), models.dtype())?;
+    let DecodeWay { mode, tiles, together } =
+        decode_way(&models.vae_sizes()?, plan, models.budget(), models.dtype())?;
     let total = match mode {
         DecodeMode::Whole | DecodeMode::TimeOuter => plan.latent.frames,
         DecodeMode::TileOuter => tiles * plan.latent.frames,
@@ -76,8 +77,8 @@ fn decode_to(
     };
     let (latents, tile) = (latents.to_device(models.device())?, &plan.request.tile);
     let outcome = match mode {
-        DecodeMode::Whole => vae.decode_stream(&latents, None, &mut sink_frames),
-        DecodeMode::TimeOuter => vae.decode_stream(&latents, Some(tile), &mut sink_frames),
+        DecodeMode::Whole => vae.decode_stream(&latents, None, together, &mut sink_frames),
+        DecodeMode::TimeOuter => vae.decode_stream(&latents, Some(tile), together, &mut sink_frames),
         DecodeMode::TileOuter => {
             let mut done = |step, _| {
                 stepped(step);

@@ -69,16 +69,18 @@ impl VaeDecoder {
     /// Errors: as of [`VaeDecoder::decode_stream`].
     pub fn decode(&self, latents: &Tensor, tiling: Option<&Tiling>) -> Result<Tensor> {
         let mut frames = Vec::new();
-        self.decode_stream(latents, tiling, &mut |chunk| {
+        self.decode_stream(latents, tiling, 1, &mut |chunk| {
             frames.push(chunk);
             Ok(())
         })?;
         Ok(Tensor::cat(&frames, 1)?.unsqueeze(0)?)
     }
 
-    /// Decodes latent frame by latent frame; the memory this takes does not depend on their number.
+    /// Decodes latent frame by latent frame, or several of them together; the memory this takes does not depend on the
+    /// number of all.
     ///
     /// - `latents`: `[1, z, F, h, w]` float, normalised
+    /// - `together`: latent frames that are decoded at a time, after the first (see [`VaeConfig::decode_together`])
     /// - `sink`: takes each chunk of frames in order, `[3, n, 8h, 8w]` f32 in [-1, 1], n = 1 and then 4; an error
     ///   of its stops the decoding
     ///
@@ -87,12 +89,18 @@ impl VaeDecoder {
         &self,
         latents: &Tensor,
         tiling: Option<&Tiling>,
+        together: usize,
         sink: &mut dyn FnMut(Tensor) -> Result<()>,
     ) -> Result<()> {
-        let [frames, ..] = self.latent_size(latents)?;
+        let ([frames, ..], factor) = (self.latent_size(latents)?, self.config.temporal_factor());
         let mut stream = self.stream(tiling);
-        for i in 0..frames {
-            sink(stream.next(&latents.narrow(2, i, 1)?)?)?;
+        sink(stream.next(&latents.narrow(2, 0, 1)?)?)?;
+        for start in (1..frames).step_by(together.max(1)) {
+            let count = together.max(1).min(frames - start);
+            let chunk = stream.next(&latents.narrow(2, start, count)?)?;
+            for latent in 0..count {
+                sink(chunk.narrow(1, latent * factor, factor)?)?;
+            }
         }
         Ok(())
     }
@@ -152,7 +160,8 @@ pub struct DecodeStream<'d> {
 type DecodePlane = (usize, usize, Blend, Vec<Cache>);
 
 impl DecodeStream<'_> {
-    /// Decodes the next latent frame `[1, z, 1, h, w]` to `[3, n, 8h, 8w]` f32 in [-1, 1], n = 1 and then 4.
+    /// Decodes the next latent frames `[1, z, T, h, w]`, T = 1 at first, to `[3, n, 8h, 8w]` f32 in [-1, 1], n = 1 and
+    /// then 4T.
     ///
     /// Errors: [`Error::Shape`], [`Error::Invalid`] for the tiling, [`Error::NonFinite`].
     pub fn next(&mut self, latent: &Tensor) -> Result<Tensor> {
@@ -168,10 +177,14 @@ impl DecodeStream<'_> {
     ) -> Result<Tensor> {
         let decoder = self.decoder;
         let misshapen = || Err(Error::shape("latents", latent.dims(), decoder.expected()));
-        let (height, width) = match *latent.dims() {
-            [1, c, 1, h, w] if c == decoder.config.z_dim && h > 0 && w > 0 => (h, w),
+        let (count, height, width) = match *latent.dims() {
+            [1, c, t, h, w] if c == decoder.config.z_dim && t * h * w > 0 => (t, h, w),
             _ => return misshapen(),
         };
+        if self.frames == 0 && count > 1 {
+            let expected = format!("[1, {}, 1, h, w]", decoder.config.z_dim);
+            return Err(Error::shape("first latents of a stream", latent.dims(), expected));
+        }
         let plane = match self.plane.take() {
             Some(plane) => plane,
             None => self.open_plane(height, width)?,
@@ -192,8 +205,11 @@ impl DecodeStream<'_> {
             done(i + 1, tiles)?;
             Ok(frames)
         })?;
-        self.frames += 1;
-        check_finite(&frames, self.frames)?; // before infinity is clamped away
+        let each = frames.dim(1)? / count;
+        for latent in 0..count {
+            self.frames += 1;
+            check_finite(&frames.narrow(1, latent * each, each)?, self.frames)?; // before infinity is clamped away
+        }
         Ok(frames.clamp(-1f32, 1f32)?)
     }
 

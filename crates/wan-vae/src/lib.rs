@@ -4,8 +4,8 @@
 //! W = 8w. Inside, tensors are `[T, H, W, C]`, channels last.
 //!
 //! Every convolution over time sees the present and the past only, and carries the two frames it must remember in
-//! an explicit cache; so a video can be processed chunk by chunk, one latent frame each, with the same result as
-//! at once and in memory that does not depend on its length.
+//! an explicit cache; so a video can be processed chunk by chunk, a latent frame each (or, where they are small, a few), with
+//! the same result as at once and in memory that does not depend on its length.
 //!
 //! Source: Wan2.1 `wan/modules/vae.py`.
 
@@ -94,8 +94,9 @@ impl Vae {
         &self,
         latents: &Tensor,
         tiling: Option<&Tiling>,
+        together: usize,
         sink: &mut dyn FnMut(Tensor) -> Result<()>,
     ) -> Result<()> {
-        self.decoder.decode_stream(latents, tiling, sink)
+        self.decoder.decode_stream(latents, tiling, together, sink)
     }
 }

@@ -23,7 +23,18 @@ impl MemoryEstimate {
     pub fn total(&self) -> u64 {
         self.cache + self.transient
     }
+
+    /// The same with `latent_frames` at a time.
+    #[must_use]
+    pub fn together(self, latent_frames: usize) -> Self {
+        Self { transient: self.transient * latent_frames as u64, ..self }
+    }
 }
+
+/// Latent pixels that give a GPU's multiprocessors enough to do at the decoder's lowest resolution, and most latent frames
+/// that are decoded at a time to come to so many.
+const ENOUGH_PIXELS: usize = 8192;
+const MOST_TOGETHER: usize = 4;
 
 impl VaeConfig {
     /// What decoding takes for `height` x `width` latent pixels, with activations in `dtype`.
@@ -39,6 +50,16 @@ impl VaeConfig {
         let scale = (self.spatial_factor() * self.spatial_factor()) as u64;
         let plane = 3 * scale * self.temporal_factor() as u64;
         self.estimate(height, width, tiling, dtype, Walk::decoder, plane)
+    }
+
+    /// How many latent frames of `height` x `width` latent pixels a GPU had best decode at a time: several where they, or
+    /// their tiles, are small. The values are the same.
+    ///
+    /// Errors: [`Error::Invalid`](wan_core::Error::Invalid) for the tiling.
+    pub fn decode_together(&self, height: usize, width: usize, tiling: Option<&Tiling>) -> Result<usize> {
+        let grid = Grid::new(tiling, height, width, self.spatial_factor())?;
+        let largest = grid.tiles.iter().map(|t| t.rows.len() * t.columns.len()).max().unwrap_or(0);
+        Ok((ENOUGH_PIXELS / largest.max(1)).clamp(1, MOST_TOGETHER))
     }
 
     /// What encoding takes for a video of `height` x `width` latent pixels, with activations in `dtype`.
@@ -219,6 +240,17 @@ mod tests {
         assert_eq!((whole.tiles, tiled.tiles), (1, 18));
         assert_eq!(whole.cache, 151_328 * 60 * 104 * 4);
         assert!(tiled.cache > 2 * whole.cache && tiled.transient < whole.transient);
+    }
+
+    #[test]
+    fn small_frames_and_tiles_are_decoded_together() {
+        let config = VaeConfig::default();
+        let together = |h, w, tiling: Option<&Tiling>| config.decode_together(h, w, tiling).unwrap();
+        assert_eq!([together(90, 160, None), together(60, 104, None), together(64, 64, None)], [1, 1, 2]);
+        assert_eq!((together(60, 104, Some(&Tiling::default())), together(2, 2, None)), (4, 4));
+        let one = config.decode_memory(34, 34, None, DType::BF16).unwrap();
+        let four = one.together(4);
+        assert_eq!((four.cache, four.transient, four.tiles), (one.cache, 4 * one.transient, 1));
     }
 
     #[test]

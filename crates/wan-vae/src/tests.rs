@@ -44,6 +44,32 @@ fn decoding_frame_by_frame_equals_all_later_frames_at_once() {
     assert_close("one, two and one", &run(&[(0, 1), (1, 2), (3, 1)]), &streamed, 1e-6);
 }
 
+/// However many are decoded at a time, frames come latent frame by latent frame, and errors name the one.
+#[test]
+fn latent_frames_decoded_together_come_one_by_one() {
+    let vae = vae();
+    let tiling = Tiling { tile_height: 24, tile_width: 32, stride_height: 16, stride_width: 16 };
+    let latents = field(&[1, 16, 6, 4, 5], 1.0);
+    for tiling in [None, Some(&tiling)] {
+        let want = vae.decode(&latents, tiling).unwrap();
+        for together in [2, 3, 9] {
+            let mut parts = Vec::new();
+            let mut sink = |frames: Tensor| {
+                parts.push(frames);
+                Ok(())
+            };
+            vae.decode_stream(&latents, tiling, together, &mut sink).unwrap();
+            assert_eq!(parts.iter().map(|p| p.dim(1).unwrap()).collect::<Vec<_>>(), [1, 4, 4, 4, 4, 4]);
+            let what = format!("{together} together, {tiling:?}");
+            assert_close(&what, &cat(&parts, 1).unsqueeze(0).unwrap(), &want, 1e-6);
+        }
+    }
+    let bad = (latents.narrow(2, 4, 1).unwrap() / 0.0).unwrap();
+    let bad = cat(&[latents.narrow(2, 0, 4).unwrap(), bad, latents.narrow(2, 5, 1).unwrap()], 2);
+    let error = vae.decode_stream(&bad, None, 3, &mut |_| Ok(())).unwrap_err().to_string();
+    assert!(error.contains("latent frame 5"), "{error}");
+}
+
 #[test]
 fn encoding_chunk_by_chunk_equals_all_later_frames_at_once() {
     let encoder = vae().encoder;

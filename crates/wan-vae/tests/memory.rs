@@ -22,7 +22,7 @@ fn eighty_one_frames_take_no_more_than_seventeen() {
             frames += chunk.dim(1)?;
             Ok(())
         };
-        let (peak, result) = MEMORY.of(|| vae.decode_stream(&latents, tiling, &mut sink));
+        let (peak, result) = MEMORY.of(|| vae.decode_stream(&latents, tiling, 1, &mut sink));
         result.unwrap();
         assert_eq!(frames, 4 * latent_frames - 3);
         peak as f64

@@ -104,8 +104,10 @@ fn a_stream_refuses_another_size_and_another_number_of_frames() {
     assert!(stream.next(&zeros(&[1, 3, 1, 16, 16])).is_err());
     assert!(stream.next(&zeros(&[1, 3, 4, 16, 24])).is_err());
     let mut stream = vae.decoder.stream(None);
+    assert!(stream.next(&zeros(&[1, 16, 2, 2, 2])).unwrap_err().to_string().contains("first latents"));
     assert_eq!(stream.next(&zeros(&[1, 16, 1, 2, 2])).unwrap().dims(), [3, 1, 16, 16]);
     assert_eq!(stream.next(&zeros(&[1, 16, 1, 2, 2])).unwrap().dims(), [3, 4, 16, 16]);
+    assert_eq!(stream.next(&zeros(&[1, 16, 3, 2, 2])).unwrap().dims(), [3, 12, 16, 16]);
     assert!(stream.next(&zeros(&[1, 16, 1, 2, 3])).is_err());
 }
 
@@ -116,7 +118,7 @@ fn values_that_are_not_finite_are_counted_before_clamping() {
     let latents = Tensor::from_vec(values, (1, 16, 2, 2, 2), &Device::Cpu).unwrap();
     let mut frames = 0;
     let error = vae()
-        .decode_stream(&latents, None, &mut |chunk| {
+        .decode_stream(&latents, None, 1, &mut |chunk| {
             frames += chunk.dim(1)?;
             Ok(())
         })
@@ -135,7 +137,7 @@ fn values_that_are_not_finite_are_counted_before_clamping() {
 fn an_error_of_the_callback_stops_the_work() {
     let vae = vae();
     let mut calls = 0;
-    let stopped = vae.decode_stream(&zeros(&[1, 16, 3, 1, 1]), None, &mut |_| {
+    let stopped = vae.decode_stream(&zeros(&[1, 16, 3, 1, 1]), None, 1, &mut |_| {
         calls += 1;
         if calls == 2 { Err(Error::Cancelled) } else { Ok(()) }
     });

@@ -6,7 +6,7 @@ use wan_dit::{DeviceMemoryEstimate, SWAP_SLOTS, estimate_device_memory};
 use wan_umt5::tokenizer::TEXT_LEN;
 
 use super::host::{dit_job, process_bytes, tokenizer_heap};
-use super::plan::{DecodeMode, MemoryItem, MemoryPlan};
+use super::plan::{DecodeMode, DecodeWay, MemoryItem, MemoryPlan};
 use super::{Budget, JobShape, ModelSizes, VaeSizes};
 use crate::{BlocksToSwap, Result};
 
@@ -43,7 +43,7 @@ pub(super) fn plan(sizes: &ModelSizes, job: &JobShape, budget: Budget) -> Result
     // It is filled while the encoders run.
     items.iter_mut().for_each(|encoder| encoder.host_bytes += pinned);
     items.push(denoise);
-    let (decode_item, mode, tiles) = decode(&sizes.vae, job, budget)?;
+    let (way, decode_item) = decode(&sizes.vae, job, budget)?;
     items.push(decode_item);
     let blocks = sizes.dit.weights.blocks.len();
     Ok(MemoryPlan {
@@ -52,8 +52,8 @@ pub(super) fn plan(sizes: &ModelSizes, job: &JobShape, budget: Budget) -> Result
         blocks,
         swapped_blocks,
         text_layers_streamed,
-        decode: mode,
-        tiles,
+        decode: way.mode,
+        tiles: way.tiles,
         advice: Vec::new(),
         notes: Vec::new(),
     })
@@ -120,23 +120,24 @@ fn denoise(sizes: &ModelSizes, job: &JobShape, usable: u64) -> (MemoryItem, usiz
     (MemoryItem { host_bytes: item.host_bytes + host, ..item }, swapped, host)
 }
 
-/// The first that fits of whole, tiles in step, and tile after tile; the last resort where none does.
-pub(super) fn decode(
-    vae: &VaeSizes,
-    job: &JobShape,
-    budget: Budget,
-) -> Result<(MemoryItem, DecodeMode, usize)> {
+/// The first that fits of whole, tiles in step, and tile after tile, with as many latent frames at a time as fit; the last
+/// resort where none does.
+pub(super) fn decode(vae: &VaeSizes, job: &JobShape, budget: Budget) -> Result<(DecodeWay, MemoryItem)> {
     let usable = budget.device_to_choose_by();
-    let mut choice = None;
-    for mode in DecodeMode::allowed_by(job.tiling) {
+    let mut last = None;
+    for &mode in DecodeMode::allowed_by(job.tiling) {
         let (estimate, kept) = (mode.estimate(vae, job, DTYPE)?, mode.waiting_bytes(job));
-        let item = item(Stage::Decode, job, vae.stored, vae.on_device, estimate.total() + CONV_WORKSPACE);
-        let item = MemoryItem { host_bytes: item.host_bytes + kept, ..item };
-        let fits = item.device_bytes() <= usable;
-        choice = Some((item, *mode, estimate.tiles));
-        if fits {
-            break;
+        for together in (1..=mode.most_together(vae, job)?).rev() {
+            let working = estimate.together(together).total() + CONV_WORKSPACE;
+            let item = item(Stage::Decode, job, vae.stored, vae.on_device, working);
+            let item = MemoryItem { host_bytes: item.host_bytes + kept, ..item };
+            let fits = item.device_bytes() <= usable;
+            let choice = (DecodeWay { mode, tiles: estimate.tiles, together }, item);
+            if fits {
+                return Ok(choice);
+            }
+            last = Some(choice);
         }
     }
-    choice.ok_or_else(|| wan_core::Error::invalid("decode modes", 0, "at least one").into())
+    last.ok_or_else(|| wan_core::Error::invalid("decode modes", 0, "at least one").into())
 }

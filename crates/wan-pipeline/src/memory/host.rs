@@ -6,7 +6,7 @@ use wan_core::progress::Stage;
 use wan_dit::{KeyCache, MemoryJob, estimate_memory};
 use wan_umt5::tokenizer::TEXT_LEN;
 
-use super::plan::{DecodeMode, MemoryItem, MemoryPlan};
+use super::plan::{DecodeMode, DecodeWay, MemoryItem, MemoryPlan};
 use super::{Budget, ImageEncoderSizes, JobShape, ModelSizes, VaeSizes};
 use crate::Result;
 
@@ -61,7 +61,7 @@ pub(super) fn plan(sizes: &ModelSizes, job: &JobShape, budget: Budget) -> Result
     let channels = DENOISE_CHANNELS + if job.keeps_residuals { REUSED_CHANNELS } else { 0 };
     let latents = channels * job.latent_plane_bytes();
     item(Stage::Denoise, dit.weights.stored + sizes.loras, denoise.total_bytes() + latents);
-    let (mode, tiles, decode_bytes) = decode(&sizes.vae, job, budget, dtype)?;
+    let (way, decode_bytes) = decode(&sizes.vae, job, budget, dtype)?;
     item(Stage::Decode, sizes.vae.stored, decode_bytes);
     Ok(MemoryPlan {
         budget,
@@ -69,8 +69,8 @@ pub(super) fn plan(sizes: &ModelSizes, job: &JobShape, budget: Budget) -> Result
         blocks: dit.weights.blocks.len(),
         swapped_blocks: 0,
         text_layers_streamed: false,
-        decode: mode,
-        tiles,
+        decode: way.mode,
+        tiles: way.tiles,
         advice: Vec::new(),
         notes: Vec::new(),
     })
@@ -148,18 +148,18 @@ pub(super) fn decode(
     job: &JobShape,
     budget: Budget,
     dtype: DType,
-) -> Result<(DecodeMode, usize, u64)> {
+) -> Result<(DecodeWay, u64)> {
     let beside = chunk_bytes(vae, job) + 16 * job.latent_plane_bytes();
     let process = process_bytes(Stage::Decode, job);
     let mut least = None;
-    for mode in DecodeMode::allowed_by(job.tiling) {
+    for &mode in DecodeMode::allowed_by(job.tiling) {
         let estimate = mode.estimate(vae, job, dtype)?;
         let bytes = with_scratch(estimate.total() + vae.decoder_widened) + mode.waiting_bytes(job) + beside;
-        let choice = (*mode, estimate.tiles, bytes);
+        let choice = (DecodeWay { mode, tiles: estimate.tiles, together: 1 }, bytes);
         if bytes + process <= budget.host_to_choose_by() {
             return Ok(choice);
         }
-        if least.is_none_or(|(_, _, least)| bytes < least) {
+        if least.is_none_or(|(_, least)| bytes < least) {
             least = Some(choice);
         }
     }

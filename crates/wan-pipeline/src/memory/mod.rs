@@ -19,7 +19,7 @@ mod tests;
 pub use blocks_to_swap::BlocksToSwap;
 pub use budget::{Budget, MemoryLimits, Processor};
 use job::JobShape;
-pub(crate) use plan::decode_mode;
 pub use plan::{DecodeMode, MemoryItem, MemoryPlan};
+pub(crate) use plan::{DecodeWay, decode_way};
 pub(crate) use sizes::stored_bytes;
 pub use sizes::{DitSizes, ImageEncoderSizes, ModelSizes, TextEncoderSizes, VaeSizes};

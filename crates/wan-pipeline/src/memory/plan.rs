@@ -2,7 +2,7 @@ use bytesize::ByteSize;
 use candle_core::DType;
 use serde::{Serialize, Serializer};
 use wan_core::progress::Stage;
-use wan_vae::MemoryEstimate;
+use wan_vae::{MemoryEstimate, Tiling};
 
 use super::{Budget, JobShape, ModelSizes, Processor, VaeSizes, advice, device, host};
 use crate::{PipelineError, Plan, Result, TilingChoice};
@@ -76,24 +76,22 @@ pub struct MemoryPlan {
     pub notes: Vec<String>,
 }
 
-/// How the VAE decodes `plan` within `budget`, and in how many tiles; for the stage itself, which needs nothing else of
-/// the plan.
-pub(crate) fn decode_mode(
-    vae: &VaeSizes,
-    plan: &Plan,
-    budget: Budget,
-    dtype: DType,
-) -> Result<(DecodeMode, usize)> {
+/// How the VAE decodes a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DecodeWay {
+    pub mode: DecodeMode,
+    /// Tiles of a frame.
+    pub tiles: usize,
+    /// Latent frames at a time.
+    pub together: usize,
+}
+
+/// How the VAE decodes `plan` within `budget`; for the stage itself, which needs nothing else of the plan.
+pub(crate) fn decode_way(vae: &VaeSizes, plan: &Plan, budget: Budget, dtype: DType) -> Result<DecodeWay> {
     let job = JobShape::of(plan, Stage::Decode).checked()?;
     Ok(match budget.processor {
-        Processor::Cpu => {
-            let (mode, tiles, _) = host::decode(vae, &job, budget, dtype)?;
-            (mode, tiles)
-        }
-        Processor::Gpu => {
-            let (_, mode, tiles) = device::decode(vae, &job, budget)?;
-            (mode, tiles)
-        }
+        Processor::Cpu => host::decode(vae, &job, budget, dtype)?.0,
+        Processor::Gpu => device::decode(vae, &job, budget)?.0,
     })
 }
 
@@ -115,6 +113,18 @@ impl DecodeMode {
             Self::Whole => config.decode_memory(h, w, None, dtype)?,
             Self::TimeOuter => config.decode_memory(h, w, Some(&job.tile), dtype)?,
             Self::TileOuter => config.decode_memory_tile_outer(h, w, &job.tile, dtype)?,
+        })
+    }
+
+    /// Most latent frames that a GPU had best decode at a time so.
+    pub(super) fn most_together(self, vae: &VaeSizes, job: &JobShape) -> Result<usize> {
+        let latent = job.latent();
+        let together =
+            |tiling: Option<&Tiling>| vae.config.decode_together(latent.height, latent.width, tiling);
+        Ok(match self {
+            Self::Whole => together(None)?,
+            Self::TimeOuter => together(Some(&job.tile))?,
+            Self::TileOuter => 1, // where memory is short
         })
     }
 

@@ -177,6 +177,28 @@ fn the_decode_goes_from_whole_to_tile_after_tile() {
 }
 
 #[test]
+fn a_gpu_decodes_as_many_small_latent_frames_together_as_fit() {
+    let together = |tiling, (width, height), budget| {
+        let plan = plan(Request { vae_tiling: tiling, ..request(width, height, 81) });
+        let way = decode_way(&i2v_14b().vae, &plan, budget, DType::BF16).unwrap();
+        (way.mode, way.together)
+    };
+    let (large, small) = ((832, 480), (512, 512));
+    assert_eq!(together(TilingChoice::On, large, gpu(24 * GB)), (DecodeMode::TimeOuter, 4));
+    assert_eq!(together(TilingChoice::Off, large, gpu(24 * GB)), (DecodeMode::Whole, 1));
+    assert_eq!(together(TilingChoice::Off, small, gpu(24 * GB)), (DecodeMode::Whole, 2));
+    // One frame less of memory and one frame less at a time.
+    let bytes = |budget| {
+        let request = Request { vae_tiling: TilingChoice::Off, ..request(512, 512, 81) };
+        MemoryPlan::new(&i2v_14b(), &plan(request), Stage::Decode, budget).unwrap().device_peak_bytes()
+    };
+    let both = bytes(gpu(24 * GB));
+    assert_eq!(together(TilingChoice::Auto, small, gpu(both - 1)), (DecodeMode::Whole, 1));
+    assert!(bytes(gpu(both - 1)) < both);
+    assert_eq!(together(TilingChoice::On, small, cpu(64 * GB)), (DecodeMode::TimeOuter, 1));
+}
+
+#[test]
 fn what_cannot_fit_names_settings_that_do() {
     // 5 GB: swapping all blocks is not enough for 480p at 81 frames.
     let tight = memory(request(832, 480, 81), gpu(5 * GB));

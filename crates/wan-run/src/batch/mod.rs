@@ -213,5 +213,5 @@ fn left(args: &GenerateArgs, all: usize, index: usize, seed: u64, resumed: bool)
     let first = args.count_from.unwrap_or(1) as usize + index;
     let first = if named { format!(" --count-from {first}") } else { String::new() };
     let then = if resumed { "then " } else { "" };
-    format!("; {then}{left} of {all} are left: the same command with --seed {seed} --count {left}{first}")
+    format!("; {then}{left} of {all} to go: the same command with --seed {seed} --count {left}{first}")
 }

@@ -1,6 +1,6 @@
 //! The VAE: whole, in tiles, and encoding.
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 use wan_core::device::compute_dtype;
 use wan_pipeline::Result;
 use wan_vae::{Tiling, Vae};
@@ -30,8 +30,13 @@ fn decode(bench: &Bench<'_>, video: VideoSize, tiling: Option<&Tiling>) -> Resul
     let (vae, size) = (open(bench)?, latent(video));
     let shape = [1, vae.config.z_dim, size.frames, size.height, size.width];
     let latents = normal(DType::F32, &shape, 1.0, bench.options.seed)?.to_device(bench.device())?;
+    // As a job with memory enough.
+    let together = match bench.device() {
+        Device::Cpu => 1,
+        _ => vae.config.decode_together(size.height, size.width, tiling)?,
+    };
     with_peak(bench, || {
-        vae.decode_stream(&latents, tiling, &mut |_| Ok(()))?;
+        vae.decode_stream(&latents, tiling, together, &mut |_| Ok(()))?;
         Ok(())
     })
 }
