@@ -343,7 +343,7 @@ def convolution(bench, args):
             x = bench.randn(1, channels, frames + 2, h, w).contiguous(**last)
             weight = (bench.randn(channels, channels, 3, 3, 3, seed=1) * 0.02).contiguous(**last)
             bias = bench.randn(channels, seed=2)
-            bench.time(f"convolution {channels}->{channels} {frames}x{h}x{w}",
+            bench.time(f"convolution {channels} channels {frames}x{h}x{w}",
                        lambda: F.conv3d(x, weight, bias, padding=(0, 1, 1)),
                        flops=54 * frames * h * w * channels**2)
     torch.backends.cudnn.benchmark = False

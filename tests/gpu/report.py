@@ -21,6 +21,7 @@ PAIRS = [
     ("step/bf16 swap 0 {}", ["dit step eager {}", "dit step eager, flash attention {}", "dit step compiled {}"]),
     ("step/fp8 swap 0 {}", ["dit step fp8, compiled {}", "dit step compiled {}", "dit step eager {}", "dit step eager, flash attention {}"]),
     ("step/fast swap 0 {}", ["dit step fp8, compiled {}", "dit step compiled {}", "dit step eager {}", "dit step eager, flash attention {}"]),
+    *((f"convolution/{c} channels {{}}", [f"convolution {c} channels {{}}"]) for c in (384, 192, 96)),
     ("vae/decode {}", ["vae decode {}"]),
     ("vae/decode tiled {}", ["vae decode tiled {}"]),
     ("vae/encode {}", ["vae encode {}"]),

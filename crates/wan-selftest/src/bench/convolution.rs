@@ -19,7 +19,7 @@ pub fn run(bench: &Bench<'_>, runner: &mut Runner<'_>) {
         let (mut frames, mut height, mut width) = (1, size.height, size.width);
         for level in (0..config.dim_mult.len()).rev() {
             let channels = config.base_dim * config.dim_mult[level];
-            let name = format!("{channels}->{channels} {frames}x{height}x{width}");
+            let name = format!("{channels} channels {frames}x{height}x{width}");
             runner.row(GROUP, name, || conv3d(bench, channels, [frames, height, width]));
             let Some(below) = level.checked_sub(1) else { break };
             frames *= if config.temporal_downsample[below] { 2 } else { 1 };
