@@ -55,6 +55,7 @@ const FAMILIES: &[Family] = &[
     ),
     family("attention_sm90_pack", 40, &[]),
     family("attention_mma_128", 240, &[("HMMA", 128..=128, EVERYWHERE), ("LDSM", 1..=72, EVERYWHERE)]),
+    family("attention_mma_384", 255, &[("HMMA", 128..=128, EVERYWHERE), ("LDSM", 1..=96, EVERYWHERE)]),
     family("attention_mma_64", 168, &[("HMMA", 64..=64, EVERYWHERE), ("LDSM", 1..=36, EVERYWHERE)]),
     family(
         "attention_sage_half",

@@ -91,7 +91,7 @@ pub fn attention(
 
 /// As [`attention`] without a bias, on the tensor cores: products of 16-bit values with f32 sums.
 ///
-/// `None` for other formats than bf16 and f16, other `head_dim`s than 64 and 128, and rows that do not start at
+/// `None` for other formats than bf16 and f16, other `head_dim`s than 64, 128 and 384, and rows that do not start at
 /// multiples of 16 bytes.
 pub fn attention_mma(
     float: Float,
@@ -100,23 +100,29 @@ pub fn attention_mma(
     scale: f32,
 ) -> Option<Launch> {
     /// As in `kernels/attention_mma.cu`.
-    const THREADS: u32 = 256;
-    const QUERIES: usize = 128;
-    const KEYS: usize = 64;
     const STAGES: usize = 2;
+    const WHOLE: Block = Block { parts: 1, keys: 64, warps: 8 };
+    const PARTS: Block = Block { parts: 3, keys: 32, warps: 4 };
+    struct Block {
+        parts: usize,
+        keys: usize,
+        warps: usize,
+    }
     let AttentionShape { queries, keys, heads, head_dim } = shape;
-    let kernel = match (head_dim, float) {
-        (64, Float::Bf16) => "attention_mma_64_bf16",
-        (64, Float::F16) => "attention_mma_64_f16",
-        (128, Float::Bf16) => "attention_mma_128_bf16",
-        (128, Float::F16) => "attention_mma_128_f16",
+    let (kernel, block) = match (head_dim, float) {
+        (64, Float::Bf16) => ("attention_mma_64_bf16", WHOLE),
+        (64, Float::F16) => ("attention_mma_64_f16", WHOLE),
+        (128, Float::Bf16) => ("attention_mma_128_bf16", WHOLE),
+        (128, Float::F16) => ("attention_mma_128_f16", WHOLE),
+        (384, Float::Bf16) => ("attention_mma_384_bf16", PARTS),
+        (384, Float::F16) => ("attention_mma_384_f16", PARTS),
         _ => return None,
     };
     let AttentionPlaces { q, k, v, y, add } = *places;
     if ![q, k, v].iter().all(|rows| rows.is_in_pieces(float)) || !y.is_aligned(4) {
         return None;
     }
-    let shared = (QUERIES + 2 * STAGES * KEYS) * head_dim * float.size();
+    let shared = STAGES * block.keys * (head_dim + head_dim / block.parts) * float.size();
     let args = args![
         q.at,
         k.at,
@@ -130,8 +136,8 @@ pub fn attention_mma(
         scale,
         i32::from(add)
     ];
-    let launch = Launch::new(kernel, 0, THREADS, args);
-    Some(launch.with_grid([queries.div_ceil(QUERIES), heads, 1]).with_shared(shared))
+    let launch = Launch::new(kernel, 0, 32 * block.warps as u32, args);
+    Some(launch.with_grid([queries.div_ceil(16 * block.warps), heads, block.parts]).with_shared(shared))
 }
 
 impl TokenRows {

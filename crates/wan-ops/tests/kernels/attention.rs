@@ -133,10 +133,18 @@ fn the_general_kernel_adds_a_bias_even_an_infinite_one() {
 #[test]
 fn the_tensor_core_kernel_equals_the_cpu() {
     for (float, dtype) in HALVES {
-        // One key, a tile less one, whole tiles, several blocks of queries, more keys than two stages.
-        for sizes in
-            [[1, 1, 1, 128], [17, 63, 2, 128], [128, 64, 1, 128], [130, 200, 1, 128], [40, 129, 3, 64]]
-        {
+        // One key, a tile less one, whole tiles, several blocks of queries, more keys than two stages; then the VAE's, in
+        // parts.
+        for sizes in [
+            [1, 1, 1, 128],
+            [17, 63, 2, 128],
+            [128, 64, 1, 128],
+            [130, 200, 1, 128],
+            [40, 129, 3, 64],
+            [1, 1, 1, 384],
+            [64, 32, 1, 384],
+            [70, 100, 2, 384],
+        ] {
             let inputs = Inputs::random(sizes, dtype);
             let scale = inputs.scale(3.0);
             assert_close(&mma(float, &inputs, scale), &want(&inputs, scale, None), half_tolerance(float));
@@ -284,6 +292,7 @@ fn the_tensor_core_kernels_say_what_they_cannot_take() {
     let aligned = places(at(0, 128));
     assert!(ops::attention_mma(Float::Bf16, shape(128), &aligned, 1.0).is_some());
     assert!(ops::attention_mma(Float::F32, shape(128), &aligned, 1.0).is_none());
+    assert!(ops::attention_mma(Float::Bf16, shape(384), &places(at(0, 384)), 1.0).is_some());
     assert!(ops::attention_mma(Float::Bf16, shape(80), &aligned, 1.0).is_none());
     assert!(ops::attention_mma(Float::Bf16, shape(128), &places(at(2, 128)), 1.0).is_none());
     assert!(ops::attention_mma(Float::Bf16, shape(128), &places(at(0, 132)), 1.0).is_none());
