@@ -3,6 +3,9 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+/// Where they are, from the crate.
+pub const FOLDER: &str = "../../kernels";
+
 /// The kernels' sources.
 pub struct Sources {
     /// The folder `kernels`.
@@ -19,8 +22,7 @@ impl Sources {
     pub fn find() -> Self {
         let crate_root =
             PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
-        let root =
-            crate_root.join("../../kernels").canonicalize().expect("the folder kernels of the repository");
+        let root = crate_root.join(FOLDER).canonicalize().expect("the folder kernels of the repository");
         let mut all = vec![root.clone()];
         collect(&root, &mut all);
         all.sort();
