@@ -195,24 +195,20 @@ __device__ __forceinline__ void pin(float (&d)[N]) {
 
 // Sums of a warpgroup's 64 x 128 (or 96) products: thread 32 w + 4 g + t holds in d[4 n + 2 h + i] row 16 w + g + 8 h,
 // column 8 n + 2 t + i. Operands 0 .. 63 (or 47) of each product.
-#define SUMS_TEXT_96                                                                                   \
-  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                            \
+#define SUMS_0_TO_47                                                                                   \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                             \
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "                   \
-  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47}"
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
+#define SUMS_TEXT_96 "{" SUMS_0_TO_47 "}"
 #define SUMS_TEXT                                                                                      \
-  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                            \
-  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "                   \
-  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "                   \
-  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}"
+  "{" SUMS_0_TO_47 ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}"
 #define EIGHT_SUMS(kind, d, i)                                                                         \
   kind(d[i]), kind(d[i + 1]), kind(d[i + 2]), kind(d[i + 3]), kind(d[i + 4]), kind(d[i + 5]), kind(d[i + 6]), \
       kind(d[i + 7])
-#define SUMS_OPERANDS(kind, d)                                                                                  \
-  EIGHT_SUMS(kind, d, 0), EIGHT_SUMS(kind, d, 8), EIGHT_SUMS(kind, d, 16), EIGHT_SUMS(kind, d, 24),    \
-      EIGHT_SUMS(kind, d, 32), EIGHT_SUMS(kind, d, 40), EIGHT_SUMS(kind, d, 48), EIGHT_SUMS(kind, d, 56)
 #define SUMS_OPERANDS_96(kind, d)                                                                               \
   EIGHT_SUMS(kind, d, 0), EIGHT_SUMS(kind, d, 8), EIGHT_SUMS(kind, d, 16), EIGHT_SUMS(kind, d, 24),    \
       EIGHT_SUMS(kind, d, 32), EIGHT_SUMS(kind, d, 40)
+#define SUMS_OPERANDS(kind, d) SUMS_OPERANDS_96(kind, d), EIGHT_SUMS(kind, d, 48), EIGHT_SUMS(kind, d, 56)
 
 // d = a bT, or d += a bT: 64 and 128 rows of 32 int8 in shared memory, sums int32.
 __device__ __forceinline__ void wgmma_s8(int (&d)[64], uint64_t a, uint64_t b, bool add) {

@@ -31,21 +31,29 @@ struct Tiles {
   }
 };
 
-// y[64][128] from a thread's sums.
-template <class Sum>
-__device__ __forceinline__ void store(Sum* y, const Sum (&d)[64]) {
+// y[64][2 SUMS] from a thread's sums.
+template <class Sum, int SUMS>
+__device__ __forceinline__ void store(Sum* y, const Sum (&d)[SUMS]) {
   const int row = int(threadIdx.x) / 32 * 16 + int(threadIdx.x) % 32 / 4;
-  for (int i = 0; i < 64; i++) {
-    y[(row + 8 * (i / 2 % 2)) * 128 + i / 4 * 8 + int(threadIdx.x) % 4 * 2 + i % 2] = d[i];
+  for (int i = 0; i < SUMS; i++) {
+    y[(row + 8 * (i / 2 % 2)) * 2 * SUMS + i / 4 * 8 + int(threadIdx.x) % 4 * 2 + i % 2] = d[i];
   }
 }
 
 // The same, once the products that were begun are in them.
-template <class Sum>
-__device__ __forceinline__ void store_products(Sum* y, const Sum (&d)[64]) {
+template <class Sum, int SUMS>
+__device__ __forceinline__ void store_products(Sum* y, const Sum (&d)[SUMS]) {
   wgmma_commit();
   wgmma_wait<0>();
   store(y, d);
+}
+
+// A thread's registers of 32 bytes from byte `first` on of each of 64 plain rows of `row_bytes`.
+__device__ __forceinline__ void load_fragment(uint32_t (&fragment)[4], const uint8_t* a, int row_bytes, int first) {
+  const int lane = threadIdx.x % 32, row = int(threadIdx.x) / 32 * 16 + lane / 4;
+  for (int i = 0; i < 4; i++) {
+    memcpy(&fragment[i], a + (row + i % 2 * 8) * row_bytes + first + i / 2 * 16 + lane % 4 * 4, 4);
+  }
 }
 
 KERNEL(selftest_wgmma_s8, 128, const uint8_t* a, const uint8_t* b, int* y) {
@@ -67,9 +75,8 @@ KERNEL(selftest_wgmma_e4m3, 128, const uint8_t* a, const uint8_t* b, float* y, i
   DYNAMIC_SHARED(start);
   const Tiles tiles(start);
   tiles.fill(a, b);
-  const int lane = threadIdx.x % 32, row = int(threadIdx.x) / 32 * 16 + lane / 4;
   uint32_t fragment[4];
-  for (int i = 0; i < 4; i++) memcpy(&fragment[i], a + (row + i % 2 * 8) * 32 + i / 2 * 16 + lane % 4 * 4, 4);
+  load_fragment(fragment, a, 32, 0);
   float d[64];
   for (int i = 0; i < 64; i++) d[i] = 0.5f;
   wgmma_fence();
@@ -96,13 +103,8 @@ KERNEL(selftest_wgmma_values, 128, const uint8_t* a, const uint8_t* b, float* y)
   DYNAMIC_SHARED(start);
   const Tiles tiles(start);
   tiles.fill(a, b);
-  const int lane = threadIdx.x % 32, row = int(threadIdx.x) / 32 * 16 + lane / 4;
   uint32_t fragment[4][4];
-  for (int step = 0; step < 4; step++) {
-    for (int i = 0; i < 4; i++) {
-      memcpy(&fragment[step][i], a + (row + i % 2 * 8) * 128 + step * 32 + i / 2 * 16 + lane % 4 * 4, 4);
-    }
-  }
+  for (int step = 0; step < 4; step++) load_fragment(fragment[step], a, 128, step * 32);
   float d[64];
   for (int i = 0; i < 64; i++) d[i] = 0.5f;
   wgmma_fence();
@@ -117,22 +119,15 @@ KERNEL(selftest_wgmma_outputs, 128, const uint8_t* a, const uint8_t* b, float* y
   DYNAMIC_SHARED(start);
   const Tiles tiles(start);
   tiles.fill(a, b);
-  const int lane = threadIdx.x % 32, row = int(threadIdx.x) / 32 * 16 + lane / 4;
   uint32_t fragment[2][4];
-  for (int step = 0; step < 2; step++) {
-    for (int i = 0; i < 4; i++) {
-      memcpy(&fragment[step][i], a + (row + i % 2 * 8) * 64 + step * 32 + i / 2 * 16 + lane % 4 * 4, 4);
-    }
-  }
+  for (int step = 0; step < 2; step++) load_fragment(fragment[step], a, 64, step * 32);
   float d[48];
   for (int i = 0; i < 48; i++) d[i] = 0.5f;
   wgmma_fence();
   for (int step = 0; step < 2; step++) {
     wgmma_outputs(bf16(), d, fragment[step], matrix_descriptor<64>(tiles.b) + step * DESCRIPTOR_STEP);
   }
-  wgmma_commit();
-  wgmma_wait<0>();
-  for (int i = 0; i < 48; i++) y[(row + 8 * (i / 2 % 2)) * 96 + i / 4 * 8 + lane % 4 * 2 + i % 2] = d[i];
+  store_products(y, d);
 }
 
 // Two warps in turns, as y says: warp 1 reads what warp 0 wrote before it came, and warp 0 what warp 1 did.

@@ -198,9 +198,15 @@ probe() {
     return
   }
   why=$(doubted attention probe)
-  [ -n "$why" ] && portable attention "$why" && check probe_portable 60 "${attention[@]}" && collect probe_portable
+  if [ -n "$why" ] && portable attention "$why"; then
+    check probe_portable 60 "${attention[@]}"
+    collect probe_portable
+  fi
   why=$(doubted conv3d probe_conv3d)
-  [ -n "$why" ] && portable conv3d "$why" && check probe_conv3d_portable 40 "${conv3d[@]}" && collect probe_conv3d_portable
+  if [ -n "$why" ] && portable conv3d "$why"; then
+    check probe_conv3d_portable 40 "${conv3d[@]}"
+    collect probe_conv3d_portable
+  fi
 }
 
 # Nothing is timed here, and most of it is the host's work: all at once.

@@ -1,5 +1,3 @@
-use wan_core::{Error, Result};
-
 /// Ops that have kernels for one kind of GPU alone: Hopper (H100, H200).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpecialKernels {
@@ -20,16 +18,10 @@ impl SpecialKernels {
             Self::Conv3d => "conv3d",
         }
     }
-}
 
-impl std::str::FromStr for SpecialKernels {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|op| op.name() == name)
-            .ok_or_else(|| Error::invalid("kernels", format!("`{name}`"), "attention or conv3d"))
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|op| op.name() == name)
     }
 }
 

@@ -92,7 +92,7 @@ fn choose_kernels() -> Outcome {
         "portable" => Some(wan_ops::SpecialKernels::ALL.into()),
         _ => chosen
             .strip_prefix("portable:")
-            .and_then(|ops| ops.split(',').map(str::parse).collect::<Result<_, _>>().ok()),
+            .and_then(|ops| ops.split(',').map(wan_ops::SpecialKernels::named).collect()),
     };
     let Some(ops) = ops else {
         return Err(Failure::usage(format!(

@@ -95,8 +95,9 @@ impl VaeDecoder {
         let ([frames, ..], factor) = (self.latent_size(latents)?, self.config.temporal_factor());
         let mut stream = self.stream(tiling);
         sink(stream.next(&latents.narrow(2, 0, 1)?)?)?;
-        for start in (1..frames).step_by(together.max(1)) {
-            let count = together.max(1).min(frames - start);
+        let together = together.max(1);
+        for start in (1..frames).step_by(together) {
+            let count = together.min(frames - start);
             let chunk = stream.next(&latents.narrow(2, start, count)?)?;
             for latent in 0..count {
                 sink(chunk.narrow(1, latent * factor, factor)?)?;

@@ -10,20 +10,12 @@ use crate::testing::random;
 /// Both matrices and a barrier.
 const SHARED: usize = (64 + 128) * 128 + 8;
 
-/// Rows of 128 bytes in the 128-byte swizzle: bits 4 to 6 of an address are exclusive-ored with bits 7 to 9.
-fn swizzled(rows: &[u8]) -> Vec<u8> {
+/// Rows of 128 or 64 bytes in the swizzle of as many: bits 4 to 6 of an address are exclusive-ored with bits 7 to 9, or bits 4
+/// and 5 with bits 7 and 8.
+fn swizzled(rows: &[u8], row_bytes: usize) -> Vec<u8> {
     let mut tile = vec![0; rows.len()];
     for (address, byte) in rows.iter().enumerate() {
-        tile[address ^ (address >> 7 & 7) << 4] = *byte;
-    }
-    tile
-}
-
-/// The same of rows of 64 bytes: bits 4 and 5 with bits 7 and 8.
-fn swizzled_64(rows: &[u8]) -> Vec<u8> {
-    let mut tile = vec![0; rows.len()];
-    for (address, byte) in rows.iter().enumerate() {
-        tile[address ^ (address >> 7 & 3) << 4] = *byte;
+        tile[address ^ (address >> 7 & (row_bytes / 16 - 1)) << 4] = *byte;
     }
     tile
 }
@@ -39,7 +31,7 @@ fn launch(kernel: &'static str, threads: u32, args: Vec<Arg>) -> Launch {
 #[test]
 fn warpgroups_multiply_integers() {
     let (a, b) = (codes(64 * 128, 1), codes(128 * 128, 5));
-    let (a_tile, b_tile) = (Buffer::of_bytes(&swizzled(&a)), Buffer::of_bytes(&swizzled(&b)));
+    let (a_tile, b_tile) = (Buffer::of_bytes(&swizzled(&a, 128)), Buffer::of_bytes(&swizzled(&b, 128)));
     let y = Buffer::poisoned(DType::U32, 64 * 128);
     let args = vec![a_tile.ptr().into(), b_tile.ptr().into(), y.ptr().into()];
     run(&launch("selftest_wgmma_s8", 128, args), &[&a_tile, &b_tile, &y]);
@@ -56,7 +48,7 @@ fn warpgroups_multiply_floats_in_registers() {
     let bytes =
         |count, seed| Buffer::of(&random(&[count], seed).to_dtype(DType::F8E4M3).unwrap()).bytes().to_vec();
     let (a, b) = (bytes(64 * 128, 1), bytes(128 * 128, 2));
-    let (a_rows, b_tile) = (Buffer::of_bytes(&a), Buffer::of_bytes(&swizzled(&b)));
+    let (a_rows, b_tile) = (Buffer::of_bytes(&a), Buffer::of_bytes(&swizzled(&b, 128)));
     let value = |code: u8| F8E4M3::from_bits(code).to_f32();
     for add in [false, true] {
         let y = Buffer::poisoned(DType::F32, 64 * 128);
@@ -89,7 +81,7 @@ fn assert_products(y: &Buffer, columns: usize, want: impl Fn(usize, usize) -> f3
 #[test]
 fn warpgroups_multiply_halves_by_columns() {
     let ((a_bytes, a), (b_bytes, b)) = (halves(64 * 64, 1), halves(128 * 64, 2));
-    let tiles = [&a_bytes, &b_bytes].map(|bytes| Buffer::of_bytes(&swizzled(bytes)));
+    let tiles = [&a_bytes, &b_bytes].map(|bytes| Buffer::of_bytes(&swizzled(bytes, 128)));
     let y = Buffer::poisoned(DType::F32, 64 * 128);
     let args = vec![tiles[0].ptr().into(), tiles[1].ptr().into(), y.ptr().into()];
     run(&launch("selftest_wgmma_scores", 128, args), &[&tiles[0], &tiles[1], &y]);
@@ -100,7 +92,7 @@ fn warpgroups_multiply_halves_by_columns() {
 #[test]
 fn warpgroups_multiply_halves_in_registers_by_rows() {
     let ((a_bytes, a), (b_bytes, b)) = (halves(64 * 64, 3), halves(2 * 64 * 64, 4));
-    let (a_rows, b_tile) = (Buffer::of_bytes(&a_bytes), Buffer::of_bytes(&swizzled(&b_bytes)));
+    let (a_rows, b_tile) = (Buffer::of_bytes(&a_bytes), Buffer::of_bytes(&swizzled(&b_bytes, 128)));
     let y = Buffer::poisoned(DType::F32, 64 * 128);
     let args = vec![a_rows.ptr().into(), b_tile.ptr().into(), y.ptr().into()];
     run(&launch("selftest_wgmma_values", 128, args), &[&a_rows, &b_tile, &y]);
@@ -114,7 +106,7 @@ fn warpgroups_multiply_halves_in_registers_by_rows() {
 fn warpgroups_multiply_96_rows_of_64_bytes() {
     // As many bytes as the kernel copies: only the first rows count.
     let ((a_bytes, a), (b_bytes, b)) = (halves(64 * 64, 5), halves(128 * 64, 6));
-    let (a_rows, b_tile) = (Buffer::of_bytes(&a_bytes), Buffer::of_bytes(&swizzled_64(&b_bytes)));
+    let (a_rows, b_tile) = (Buffer::of_bytes(&a_bytes), Buffer::of_bytes(&swizzled(&b_bytes, 64)));
     let y = Buffer::poisoned(DType::F32, 64 * 96);
     let args = vec![a_rows.ptr().into(), b_tile.ptr().into(), y.ptr().into()];
     run(&launch("selftest_wgmma_outputs", 128, args), &[&a_rows, &b_tile, &y]);

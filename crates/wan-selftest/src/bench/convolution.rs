@@ -35,10 +35,8 @@ fn conv3d(bench: &Bench<'_>, channels: usize, [t, h, w]: [usize; 3]) -> Result<V
     let weight = stored("weight", dtype, &[channels, channels, 3, 3, 3], 0.02, seed)?;
     let bias = normal(DType::F32, &[channels], 0.5, seed + 1)?.to_device(device)?;
     let layer = Conv3d::new(spec, weight, bias)?;
-    let [x, history] = [(t, 2), (spec.front, 3)].map(|(frames, n)| {
-        Ok::<_, wan_core::Error>(normal(dtype, &[frames, h, w, channels], 1.0, seed + n)?.to_device(device)?)
-    });
-    let (x, history) = (x?, history?);
+    let x = normal(dtype, &[t, h, w, channels], 1.0, seed + 2)?.to_device(device)?;
+    let history = normal(dtype, &[spec.front, h, w, channels], 1.0, seed + 3)?.to_device(device)?;
     let times = bench.time(|| {
         layer.forward(&x, Some(&history), None)?;
         Ok(())
