@@ -128,7 +128,7 @@ template <class T>
 __device__ __forceinline__ void consume(const Shared<SAGE_TILE>& shared, const float* q_scales, const float* k_scales,
                                         const float* v_scales, T* y, int64_t ld, int l, int s) {
   take_registers<CONSUMER_REGISTERS>();
-  const int first = (threadIdx.x / GROUP - 1) * ROWS;
+  const int first = (warpgroup() - 1) * ROWS;
   const int row = first + threadIdx.x % GROUP / WARP_SIZE * 16 + threadIdx.x % WARP_SIZE / 4;  // of the tile, and row + 8
   Consumer state(shared, first, q_scales, k_scales, row);
   attend(state, shared, s);

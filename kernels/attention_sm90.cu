@@ -163,7 +163,7 @@ template <class T>
 __device__ __forceinline__ void consume(const Shared<TILE>& shared, const T* q, int64_t ldq, int s, int s2, T* y, int l,
                                         float factor, bool add) {
   take_registers<CONSUMER_REGISTERS>();
-  const int first = (threadIdx.x / GROUP - 1) * ROWS;
+  const int first = (warpgroup() - 1) * ROWS;
   const int64_t ld = int64_t(gridDim.y) * DIM;
   Consumer<T> state(shared, first, factor);
   state.load_queries(q, ldq, first, l);

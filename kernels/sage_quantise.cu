@@ -1,73 +1,55 @@
 // Quantising for 8-bit attention; the layouts are in common/sage.cuh. The mean of the keys over all tokens is taken
 // off first: it adds the same to all scores of a query, which the softmax does not see, and with it go the channels
-// that are large in every key.
-//
-// A block has 16 threads a token, each with 8 channels. Maxima are taken over the bits of magnitudes, where NaN is above
-// all numbers: it then reaches the scale, and through it the result.
-#include "common/sage.cuh"
+// that are large in every key. The mean of every SAMPLE-th key does as well, and takes less to read.
+#include "common/sage_quantise.cuh"
 
 constexpr int THREADS = 256;
-constexpr int PER = 8;                  // channels of a thread
-constexpr int LANES = SAGE_DIM / PER;   // threads of a token
-constexpr int ROWS = THREADS / LANES;   // tokens at once
-constexpr int CHUNK = 512;              // tokens of a block of sage_statistics
-constexpr float SMALLEST = 1e-12f;      // magnitude that a scale is made for
-constexpr float INT8_MAX_VALUE = 127.0f;
+constexpr int PER = GROUP;             // channels of a thread
+constexpr int LANES = SAGE_LANES;      // threads of a token
+constexpr int ROWS = THREADS / LANES;  // tokens at once
+constexpr int CHUNK = 512;             // tokens of a block of sage_statistics
+constexpr int SAMPLE = 4;
+static_assert(CHUNK % SAMPLE == 0, "chunks begin with a key of the sample");
 
-__device__ __forceinline__ unsigned magnitude(float x) { return __float_as_uint(x) & 0x7fffffffu; }
-
-// The factor that brings values up to `most` (the bits of a magnitude) to `limit`, and its inverse.
-__device__ __forceinline__ float2 scales(unsigned most, float limit) {
-  const float largest = __uint_as_float(max(most, __float_as_uint(SMALLEST)));
-  return make_float2(limit / largest, largest / limit);
-}
-
-// 8 channels of a token; of tokens past the end zeros.
+// Tokens [count, heads, 128], each `ld` values behind the one before, that stand for row_scale x + bias (null: 1, 0).
 template <class T>
-__device__ __forceinline__ void load(float (&x)[PER], const T* from, int64_t ld, int token, int count, int channel) {
-  if (token >= count) {
+struct Tokens {
+  const T* x;
+  int64_t ld;
+  const float *row_scale, *bias;
+  int count;
+
+  // 8 channels of a token; of tokens past the end zeros.
+  __device__ __forceinline__ void load(float (&to)[PER], int token, int head, int channel) const {
+    if (token >= count) {
 #pragma unroll
-    for (int i = 0; i < PER; i++) x[i] = 0.0f;
-    return;
+      for (int i = 0; i < PER; i++) to[i] = 0.0f;
+      return;
+    }
+    const int at = head * SAGE_DIM + channel;
+    load_group(to, x + token * ld, at, ld, true);
+    scale_group(to, scale_of(row_scale, token), bias, at, int64_t(gridDim.y) * SAGE_DIM);
   }
-  const Pack<T, PER> pack = load_pack<T, PER>(from + token * ld + channel);
-#pragma unroll
-  for (int i = 0; i < PER; i++) x[i] = to_float(pack.values[i]);
-}
+};
 
-// 8 int8 values of row `row` of a tile.
-__device__ __forceinline__ void store(uint8_t* tile, const float (&x)[PER], float factor, int row, int channel) {
-  Pack<int8_t, PER> pack;
-#pragma unroll
-  for (int i = 0; i < PER; i++) pack.values[i] = int8_t(__float2int_rn(x[i] * factor));
-  int8_t* to = reinterpret_cast<int8_t*>(tile + sage_piece(row, channel / 16) + channel % 16);
-  store_pack(to, pack);
-}
-
-__device__ __forceinline__ unsigned largest(const float (&x)[PER]) {
-  unsigned most = 0;
-#pragma unroll
-  for (int i = 0; i < PER; i++) most = max(most, magnitude(x[i]));
-  return most;
-}
-
-// Sums of k and largest magnitudes of v over CHUNK tokens: [chunks, heads, 128] each.
+// Sums of the sample of k and largest magnitudes of v over CHUNK tokens: [chunks, heads, 128] each.
 template <class T>
-__device__ __forceinline__ void statistics(const T* k, const T* v, int64_t ldk, int64_t ldv, int s, float* sums,
-                                           unsigned* most) {
+__device__ __forceinline__ void statistics(const Tokens<T>& k, const Tokens<T>& v, float* sums, unsigned* most) {
   SHARED(float, sum_of, [ROWS][SAGE_DIM]);
   SHARED(unsigned, most_of, [ROWS][SAGE_DIM]);
   const int row = threadIdx.x / LANES, channel = threadIdx.x % LANES * PER;
-  const int64_t head = int64_t(blockIdx.y) * SAGE_DIM;
   float sum[PER] = {};
   unsigned large[PER] = {};
-  const int first = blockIdx.x * CHUNK, end = min(first + CHUNK, s);
-  for (int token = first + row; token < end; token += ROWS) {
+  const int first = blockIdx.x * CHUNK, end = min(first + CHUNK, k.count);
+  for (int token = first + row * SAMPLE; token < end; token += ROWS * SAMPLE) {
     float x[PER];
-    load(x, k + head, ldk, token, s, channel);
+    k.load(x, token, blockIdx.y, channel);
 #pragma unroll
     for (int i = 0; i < PER; i++) sum[i] += x[i];
-    load(x, v + head, ldv, token, s, channel);
+  }
+  for (int token = first + row; token < end; token += ROWS) {
+    float x[PER];
+    v.load(x, token, blockIdx.y, channel);
 #pragma unroll
     for (int i = 0; i < PER; i++) large[i] = max(large[i], magnitude(x[i]));
   }
@@ -89,8 +71,8 @@ __device__ __forceinline__ void statistics(const T* k, const T* v, int64_t ldk, 
   most[at] = highest;
 }
 
-// The mean of k for each head and channel, and the scale that brings v up to `limit`, from the chunks of sage_statistics.
-// One block a head.
+// The mean of k's sample for each head and channel, and the scale that brings v up to `limit`, from the chunks of
+// sage_statistics. One block a head.
 KERNEL(sage_channels, 128, const float* sums, const unsigned* most, int chunks, int s, float limit, float* k_mean,
        float* v_scale) {
   const int64_t heads = gridDim.x, channel = int64_t(blockIdx.x) * SAGE_DIM + threadIdx.x;
@@ -100,30 +82,25 @@ KERNEL(sage_channels, 128, const float* sums, const unsigned* most, int chunks, 
     sum += sums[i * heads * SAGE_DIM + channel];
     highest = max(highest, most[i * heads * SAGE_DIM + channel]);
   }
-  k_mean[channel] = sum / s;
+  k_mean[channel] = sum / ((s + SAMPLE - 1) / SAMPLE);
   v_scale[channel] = scales(highest, limit).y;
 }
 
 // A tile of q and its scales, times `factor`.
 template <class T>
-__device__ __forceinline__ void quantise_q(const T* q, int64_t ld, int l, float factor, uint8_t* q8, float* scale) {
+__device__ __forceinline__ void quantise_q(const Tokens<T>& q, float factor, uint8_t* q8, float* scale) {
   const int channel = threadIdx.x % LANES * PER;
   const int64_t tile = int64_t(blockIdx.y) * gridDim.x + blockIdx.x;
   for (int row = threadIdx.x / LANES; row < SAGE_TOKENS; row += ROWS) {
     float x[PER];
-    load(x, q + int64_t(blockIdx.y) * SAGE_DIM, ld, int(blockIdx.x) * SAGE_TOKENS + row, l, channel);
-    unsigned most = largest(x);
-#pragma unroll
-    for (int lane = LANES / 2; lane > 0; lane /= 2) most = max(most, __shfl_xor_sync(FULL_WARP, most, lane));
-    const float2 to = scales(most, INT8_MAX_VALUE);
-    store(q8 + tile * SAGE_TILE, x, to.x, row, channel);
-    if (channel == 0) scale[tile * SAGE_TOKENS + row] = to.y * factor;
+    q.load(x, int(blockIdx.x) * SAGE_TOKENS + row, blockIdx.y, channel);
+    store_query(q8 + tile * SAGE_TILE, scale + tile * SAGE_TOKENS, x, factor, row, channel, true);
   }
 }
 
 // A tile of k less its mean, and its four scales.
 template <class T>
-__device__ __forceinline__ void quantise_k(const T* k, int64_t ld, int s, const float* mean, uint8_t* k8, float* scale) {
+__device__ __forceinline__ void quantise_k(const Tokens<T>& k, const float* mean, uint8_t* k8, float* scale) {
   SHARED(unsigned, most, [SAGE_KEY_SCALES]);
   constexpr int STEPS = SAGE_TOKENS / ROWS;
   static_assert(ROWS % 8 == 0, "a thread's keys share a scale");
@@ -136,8 +113,8 @@ __device__ __forceinline__ void quantise_k(const T* k, int64_t ld, int s, const 
 #pragma unroll
   for (int i = 0; i < STEPS; i++) {
     const int token = int(blockIdx.x) * SAGE_TOKENS + first + i * ROWS;
-    load(x[i], k + head, ld, token, s, channel);
-    if (token >= s) continue;
+    k.load(x[i], token, blockIdx.y, channel);
+    if (token >= k.count) continue;
 #pragma unroll
     for (int j = 0; j < PER; j++) x[i][j] -= mean[head + channel + j];
     mine = max(mine, largest(x[i]));
@@ -146,7 +123,7 @@ __device__ __forceinline__ void quantise_k(const T* k, int64_t ld, int s, const 
   __syncthreads();
   const float2 to = scales(most[group], INT8_MAX_VALUE);
 #pragma unroll
-  for (int i = 0; i < STEPS; i++) store(k8 + tile * SAGE_TILE, x[i], to.x, first + i * ROWS, channel);
+  for (int i = 0; i < STEPS; i++) store_int8(k8 + tile * SAGE_TILE, x[i], to.x, first + i * ROWS, channel);
   if (threadIdx.x < SAGE_KEY_SCALES) {
     scale[tile * SAGE_KEY_SCALES + threadIdx.x] = scales(most[threadIdx.x], INT8_MAX_VALUE).y;
   }
@@ -160,7 +137,7 @@ __device__ __forceinline__ void inverse(float (&factor)[PER], const float* scale
 
 // A tile of v in e4m3, transposed, each channel over its scale.
 template <class T>
-__device__ __forceinline__ void quantise_v(const T* v, int64_t ld, int s, const float* scale, uint8_t* v8) {
+__device__ __forceinline__ void quantise_v(const Tokens<T>& v, const float* scale, uint8_t* v8) {
   constexpr int LD = SAGE_TOKENS + 4;
   SHARED(uint8_t, columns, [SAGE_DIM * LD]);
   const int channel = threadIdx.x % LANES * PER;
@@ -169,7 +146,7 @@ __device__ __forceinline__ void quantise_v(const T* v, int64_t ld, int s, const 
   inverse(factor, scale + head + channel);
   for (int row = threadIdx.x / LANES; row < SAGE_TOKENS; row += ROWS) {
     float x[PER];
-    load(x, v + head, ld, int(blockIdx.x) * SAGE_TOKENS + row, s, channel);
+    v.load(x, int(blockIdx.x) * SAGE_TOKENS + row, blockIdx.y, channel);
 #pragma unroll
     for (int i = 0; i < PER; i++) {
       columns[(channel + i) * LD + sage_column(row)] = from_float<e4m3>(x[i] * factor[i]).bits;
@@ -191,14 +168,14 @@ __device__ __forceinline__ void quantise_v(const T* v, int64_t ld, int s, const 
 
 // A tile of v in f16, each channel over its scale.
 template <class T>
-__device__ __forceinline__ void halve_v(const T* v, int64_t ld, int s, const float* scale, uint8_t* v16) {
+__device__ __forceinline__ void halve_v(const Tokens<T>& v, const float* scale, uint8_t* v16) {
   const int channel = threadIdx.x % LANES * PER;
   const int64_t head = int64_t(blockIdx.y) * SAGE_DIM, tile = int64_t(blockIdx.y) * gridDim.x + blockIdx.x;
   float factor[PER];
   inverse(factor, scale + head + channel);
   for (int row = threadIdx.x / LANES; row < SAGE_TOKENS; row += ROWS) {
     float x[PER];
-    load(x, v + head, ld, int(blockIdx.x) * SAGE_TOKENS + row, s, channel);
+    v.load(x, int(blockIdx.x) * SAGE_TOKENS + row, blockIdx.y, channel);
     Pack<f16, PER> pack;
 #pragma unroll
     for (int i = 0; i < PER; i++) pack.values[i] = from_float<f16>(x[i] * factor[i]);
@@ -207,21 +184,23 @@ __device__ __forceinline__ void halve_v(const T* v, int64_t ld, int s, const flo
 }
 
 #define SAGE_QUANTISE(T)                                                                                             \
-  KERNEL(sage_statistics_##T, THREADS, const T* k, const T* v, int64_t ldk, int64_t ldv, int s, float* sums,         \
-         unsigned* most) {                                                                                           \
-    statistics<T>(k, v, ldk, ldv, s, sums, most);                                                                    \
+  KERNEL(sage_statistics_##T, THREADS, const T* k, const T* v, int64_t ldk, int64_t ldv, const float* v_row_scale,   \
+         const float* v_bias, int s, float* sums, unsigned* most) {                                                  \
+    statistics<T>({k, ldk, nullptr, nullptr, s}, {v, ldv, v_row_scale, v_bias, s}, sums, most);                      \
   }                                                                                                                  \
   KERNEL(sage_quantise_q_##T, THREADS, const T* q, int64_t ld, int l, float factor, uint8_t* q8, float* scale) {     \
-    quantise_q<T>(q, ld, l, factor, q8, scale);                                                                      \
+    quantise_q<T>({q, ld, nullptr, nullptr, l}, factor, q8, scale);                                                  \
   }                                                                                                                  \
   KERNEL(sage_quantise_k_##T, THREADS, const T* k, int64_t ld, int s, const float* mean, uint8_t* k8, float* scale) { \
-    quantise_k<T>(k, ld, s, mean, k8, scale);                                                                        \
+    quantise_k<T>({k, ld, nullptr, nullptr, s}, mean, k8, scale);                                                    \
   }                                                                                                                  \
-  KERNEL(sage_quantise_v_##T, THREADS, const T* v, int64_t ld, int s, const float* scale, uint8_t* v8) {             \
-    quantise_v<T>(v, ld, s, scale, v8);                                                                              \
+  KERNEL(sage_quantise_v_##T, THREADS, const T* v, int64_t ld, const float* row_scale, const float* bias, int s,     \
+         const float* scale, uint8_t* v8) {                                                                          \
+    quantise_v<T>({v, ld, row_scale, bias, s}, scale, v8);                                                           \
   }                                                                                                                  \
-  KERNEL(sage_halve_v_##T, THREADS, const T* v, int64_t ld, int s, const float* scale, uint8_t* v16) {               \
-    halve_v<T>(v, ld, s, scale, v16);                                                                                \
+  KERNEL(sage_halve_v_##T, THREADS, const T* v, int64_t ld, const float* row_scale, const float* bias, int s,        \
+         const float* scale, uint8_t* v16) {                                                                         \
+    halve_v<T>({v, ld, row_scale, bias, s}, scale, v16);                                                             \
   }
 SAGE_QUANTISE(bf16)
 SAGE_QUANTISE(f16)

@@ -59,6 +59,10 @@ struct Shared {
 
 __device__ __forceinline__ int tiles_of(int tokens) { return (tokens + TOKENS - 1) / TOKENS; }
 
+// The warpgroup of this thread. By way of the first thread of a warp, so that the compiler knows that it is one for all:
+// descriptors then need no registers of each thread.
+__device__ __forceinline__ int warpgroup() { return __shfl_sync(FULL_WARP, int(threadIdx.x) / GROUP, 0); }
+
 // Warpgroup `group`'s turns at starting the products of tiles 1 .. tiles - 1. The first is group 0's.
 struct Turns {
   const int group, tiles;
@@ -82,7 +86,7 @@ struct Turns {
 template <int BYTES, class State>
 __device__ __forceinline__ void attend(State& state, const Shared<BYTES>& shared, int s, int first = 0) {
   const int tiles = tiles_of(s);
-  const Turns turns = {int(threadIdx.x) / GROUP - 1, tiles};
+  const Turns turns = {warpgroup() - 1, tiles};
   turns.begin();
   barrier_wait(shared.queries_full, 0);
   shared.keys.wait(first);

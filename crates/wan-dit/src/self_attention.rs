@@ -1,6 +1,6 @@
 use candle_core::{DType, Device, Tensor};
 use wan_core::{Loader, Result};
-use wan_ops::{AttentionChoice, Linear, Numerics, RowFormat, Rows, Sums, rms_norm_rope, self_attention};
+use wan_ops::{AttentionChoice, Linear, Numerics, QkNorm, RowFormat, Rows, Sums, self_attention_of_products};
 
 use crate::config::DitConfig;
 
@@ -61,14 +61,11 @@ impl SelfAttention {
     /// - returns `[L, dim]` in the compute dtype; softmax and norms in f32
     pub(crate) fn forward(&self, x: Rows, rope: &Tensor) -> Result<Sums> {
         let (l, dim) = (x.count()?, self.q.outputs());
-        let d = dim / self.heads;
-        let split = |t: Tensor| t.reshape((l, self.heads, d));
-        let q = split(rms_norm_rope(self.q.forward_sums(&x)?, &self.norm_q, self.eps, rope)?)?;
-        let k = split(rms_norm_rope(self.k.forward_sums(&x)?, &self.norm_k, self.eps, rope)?)?;
-        let v = split(self.v.forward_rows(&x)?)?;
+        let products = [self.q.forward_sums(&x)?, self.k.forward_sums(&x)?, self.v.forward_sums(&x)?];
         drop(x); // each is as large as the model's largest activations: none outlives its use
-        let y = self_attention(&q, &k, &v, softmax_scale(d), self.attention)?; // [L, heads, D]
-        drop((q, k, v));
+        let norm = QkNorm { query: &self.norm_q, key: &self.norm_k, eps: self.eps, rope };
+        let scale = softmax_scale(dim / self.heads);
+        let y = self_attention_of_products(products, self.heads, norm, scale, self.attention)?; // [L, heads, D]
         self.o.forward_sums(&Rows::Float(y.reshape((l, dim))?))
     }
 }

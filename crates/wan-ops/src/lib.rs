@@ -6,6 +6,7 @@
 //! | [`Linear`] | `act(x wᵀ s + b)`, weight in f32, f16, bf16 or f8_e4m3 as stored |
 //! | [`Embedding`] | `table[ids]` |
 //! | [`attention`], [`self_attention`] | `softmax(scale q kᵀ + bias) v`, online softmax, memory linear in the sequence |
+//! | [`self_attention_of_products`] | [`rms_norm_rope`] of queries and keys, then [`self_attention`] |
 //! | [`attention_sum`] | the sum of two of them for one query |
 //! | [`layer_norm`] | `(x - mean) rsqrt(var + eps)`, then affine or modulated |
 //! | [`residual_layer_norm`] | `x' = x + gate y`, and `layer_norm(x')` in the same pass |
@@ -42,7 +43,9 @@ mod testing;
 mod tuning;
 
 pub use activation::{Activation, activate, activate_reference};
-pub use attention::{attention, attention_reference, attention_sum, self_attention};
+pub use attention::{
+    QkNorm, attention, attention_reference, attention_sum, self_attention, self_attention_of_products,
+};
 pub use channel_norm::{channel_rms_norm, channel_rms_norm_reference};
 pub use conv3d::{Conv3d, ConvSpec};
 pub use embedding::Embedding;

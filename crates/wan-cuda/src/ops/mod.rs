@@ -28,5 +28,5 @@ pub use layer_norm::{Affine, layer_norm};
 pub use residual::{Addition, Normed, gated_residual, residual_layer_norm};
 pub use rms_norm::{Rotation, rms_norm};
 pub use rows::LONGEST_ROW;
-pub use sage::{SAGE_HEAD, Sage, SageKernel};
+pub use sage::{SAGE_HEAD, Sage, SageKernel, SagePlaces, SageQueries};
 pub use sums::Sums;

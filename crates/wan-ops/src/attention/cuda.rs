@@ -1,15 +1,18 @@
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::CudaStorage;
-use candle_core::{CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{CustomOp3, Device, Layout, Result, Shape, Storage, Tensor, bail};
 use wan_cuda::gpu::{Cudnn, CudnnError, Gpu, address};
 use wan_cuda::ops::{
-    self, AttentionPlaces, AttentionShape, KeySource, LARGEST_HEAD, Sage, SageKernel, TokenRows,
+    self, AttentionPlaces, AttentionShape, KeySource, LARGEST_HEAD, Rotation, Sage, SageKernel, SagePlaces,
+    SageQueries, TokenRows,
 };
 use wan_cuda::{DevPtr, Float};
 
-use super::Attention;
+use super::{Attention, QkNorm};
 use crate::AttentionChoice;
-use crate::cuda::{Input, Output, Side, float, launch, optional};
+use crate::Sums;
+use crate::cuda::{Input, Output, Side, check_row, float, launch, optional, with_tensor};
+use crate::sums::cuda::Pending;
 
 /// Queries times keys from which on cuDNN's plan, made once for each shape, is soon paid for.
 const WORTH_A_PLAN: usize = 1 << 20;
@@ -85,16 +88,10 @@ impl Job<'_> {
 
     /// 8-bit attention; `false` where it has no kernel.
     fn sage(&self) -> Result<bool> {
-        let kernel = sage_kernel(self.gpu);
-        let Some(sage) = Sage::new(self.shape, kernel) else { return Ok(false) };
-        let scratch = self.gpu.scratch(sage.scratch_bytes())?;
-        let Some(launches) = sage.launches(self.float, &self.places, self.scale, scratch.ptr()) else {
-            return Ok(false);
-        };
-        for kernel in &launches {
-            launch(self.gpu.device(), kernel)?;
+        match SagePlaces::of(&self.places) {
+            Some(places) => sage(self.gpu, self.float, self.shape, &places, self.scale),
+            None => Ok(false),
         }
-        Ok(true)
     }
 
     /// The exact kernel of compute capability 9.0, of another source as well; `false` where this GPU is another or the
@@ -128,6 +125,59 @@ impl Job<'_> {
 /// Whether cuDNN's attention is faster than the exact kernel.
 pub(crate) fn cudnn_by_default(gpu: &Gpu) -> bool {
     gpu.capability() >= (9, 0)
+}
+
+/// 8-bit attention; `false` where it has no kernel for this format, shape and place.
+fn sage(gpu: &Gpu, float: Float, shape: AttentionShape, places: &SagePlaces, scale: f32) -> Result<bool> {
+    let Some(sage) = Sage::new(shape, sage_kernel(gpu)) else { return Ok(false) };
+    let scratch = gpu.scratch(sage.scratch_bytes())?;
+    let launches = sage.launches(float, places, scale, scratch.ptr());
+    for kernel in launches.iter().flatten() {
+        launch(gpu.device(), kernel)?;
+    }
+    Ok(launches.is_some())
+}
+
+/// 8-bit attention of products, of which the keys are finished; `None` where it has no kernel.
+pub(super) fn sage_of_products(
+    q: &Sums,
+    k: &Tensor,
+    v: &Sums,
+    norm: QkNorm<'_>,
+    scale: f32,
+) -> Result<Option<Tensor>> {
+    const OP: &str = "self_attention_of_products";
+    let Device::Cuda(device) = q.bare().device() else { return Ok(None) };
+    let (tokens, heads, head_dim) = k.dims3()?;
+    let shape = AttentionShape { queries: tokens, keys: tokens, heads, head_dim };
+    check_row(OP, heads * head_dim)?;
+    let (gpu, format) = (Gpu::of(device)?, float(OP, k.dtype())?);
+    let (weight, rope) = (Side::new(OP, norm.query)?, Side::new(OP, norm.rope)?);
+    let (q_pending, v_pending) = (Pending::new(OP, q)?, Pending::new(OP, v)?);
+    let output = Output::new(device, k.shape(), k.dtype())?;
+    let rows = |input: &Input<'_>| TokenRows { at: input.ptr(), stride: heads * head_dim };
+    let computed = with_tensor(OP, q.bare(), |q| {
+        with_tensor(OP, k, |k| {
+            with_tensor(OP, v.bare(), |v| {
+                let values = v_pending.of(format, v.ptr());
+                let places = SagePlaces {
+                    q: SageQueries::Product {
+                        sums: q_pending.of(format, q.ptr()),
+                        weight: weight.ptr(),
+                        rotation: Rotation { table: rope.ptr(), head: head_dim },
+                        eps: norm.eps,
+                    },
+                    k: rows(k),
+                    v: rows(v),
+                    v_row_scale: values.row_scale,
+                    v_bias: values.bias,
+                    y: output.ptr(),
+                };
+                sage(&gpu, format, shape, &places, scale)
+            })
+        })
+    })?;
+    Ok(computed.then(|| output.into_tensor()))
 }
 
 /// The fastest 8-bit kernel that this GPU's images have.

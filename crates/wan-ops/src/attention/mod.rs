@@ -3,6 +3,7 @@
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod of_products;
 mod reference;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,7 @@ mod tests;
 use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor};
 #[cfg(feature = "cuda")]
 pub(crate) use cuda::{cudnn_by_default, sage_kernel};
+pub use of_products::{QkNorm, self_attention_of_products};
 pub use reference::attention_reference;
 use wan_core::{Error, Result};
 

@@ -2,6 +2,7 @@ use candle_core::{DType, Device};
 
 use super::*;
 use crate::testing::{assert_close, assert_thread_count_is_irrelevant, random, strided};
+use crate::{Sums, rms_norm_reference, rope_reference};
 
 fn inputs(l: usize, s: usize, heads: usize, d: usize) -> [Tensor; 3] {
     [random(&[l, heads, d], 1), random(&[s, heads, d], 2), random(&[s, heads, d], 3)]
@@ -73,6 +74,41 @@ fn the_choice_is_for_gpus_alone() {
     }
     let half = k.to_dtype(DType::BF16).unwrap();
     assert!(attention(&q, &half, &v, 0.3, None).is_err());
+}
+
+#[test]
+fn products_are_normalised_finished_and_attended() {
+    let (l, heads, d) = (40, 3, 16);
+    let products = [1, 2, 3].map(|seed| random(&[l, heads * d], seed));
+    let [row_scale, bias] = [random(&[l], 4), random(&[heads * d], 5)];
+    let (query, key, rope) = (random(&[heads * d], 6), random(&[heads * d], 7), random(&[l, d / 2, 2], 8));
+    let sums = products
+        .each_ref()
+        .map(|x| Sums::new(x.clone(), Some(row_scale.clone()), Some(bias.clone())).unwrap());
+    let norm = QkNorm { query: &query, key: &key, eps: 1e-6, rope: &rope };
+    let finished = |i: usize| {
+        let scaled = products[i].broadcast_mul(&row_scale.unsqueeze(1).unwrap()).unwrap();
+        scaled.broadcast_add(&bias).unwrap()
+    };
+    let normed = |i: usize, weight: &Tensor| {
+        rope_reference(&rms_norm_reference(&finished(i), weight, 1e-6).unwrap(), &rope).unwrap()
+    };
+    let split = |t: Tensor| t.reshape((l, heads, d)).unwrap();
+    let (q, k, v) = (split(normed(0, &query)), split(normed(1, &key)), split(finished(2)));
+    let want = attention_reference(&q, &k, &v, 0.3, None).unwrap();
+    for choice in [AttentionChoice::Auto, AttentionChoice::Sage] {
+        let found = self_attention_of_products(sums.clone(), heads, norm, 0.3, choice).unwrap();
+        assert_close(&found, &want, 3e-6);
+    }
+    let refused = |products: [Sums; 3], heads, what: &str| {
+        let error = self_attention_of_products(products, heads, norm, 0.3, AttentionChoice::Auto);
+        assert!(error.unwrap_err().to_string().contains(what), "{what}");
+    };
+    let [q, k, v] = sums;
+    refused([q.clone(), k.clone(), v.clone()], 5, "attention queries");
+    refused([q.clone(), k.narrow(0, 3).unwrap(), v.clone()], heads, "attention keys");
+    let half = v.bare().to_dtype(DType::BF16).unwrap();
+    refused([q, k, half.into()], heads, "attention values");
 }
 
 /// Scores of several hundred neither overflow nor lose the largest.

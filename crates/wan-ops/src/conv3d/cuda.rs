@@ -51,8 +51,18 @@ pub(super) fn forward(
                 geometry.past = past;
                 let (x, y) = (input.ptr(), output.ptr());
                 let places = ConvPlaces { x, history, weight: weight.ptr(), bias: bias.ptr(), residual, y };
-                let tiled = tiled.then(|| ops::conv3d_sm90(float, &geometry, &places)).flatten();
-                launch(device, &tiled.unwrap_or_else(|| ops::conv3d(float, &geometry, &places)))
+                // The weight is made for one of the kernels.
+                let kernel = match tiled {
+                    true => ops::conv3d_sm90(float, &geometry, &places),
+                    false => Some(ops::conv3d(float, &geometry, &places)),
+                };
+                match kernel {
+                    Some(kernel) => launch(device, &kernel),
+                    None => bail!(
+                        "{}: found values that do not start at multiples of 16 bytes, expected those of whole rows",
+                        op.name()
+                    ),
+                }
             })
         })
     })?;

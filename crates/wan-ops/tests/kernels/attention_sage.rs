@@ -1,7 +1,9 @@
 use candle_core::{DType, Tensor};
 use wan_cuda::Float;
-use wan_cuda::ops::{AttentionPlaces, AttentionShape, Sage, SageKernel, TokenRows};
-use wan_ops::attention;
+use wan_cuda::ops::{
+    AttentionPlaces, AttentionShape, Rotation, Sage, SageKernel, SagePlaces, SageQueries, Sums, TokenRows,
+};
+use wan_ops::{AttentionChoice, QkNorm, attention, rms_norm_rope, self_attention_of_products};
 
 use crate::attention::{Inputs, rows};
 use crate::host::{Buffer, run};
@@ -17,9 +19,13 @@ fn sage(kernel: SageKernel, inputs: &Inputs, scale: f32) -> Tensor {
     let [q, k, v] = [&inputs.q, &inputs.k, &inputs.v].map(Buffer::of);
     let y = Buffer::poisoned(dtype, inputs.dims().iter().product());
     let [qr, kr, vr] = [&q, &k, &v].map(|buffer| rows(buffer, inputs.shape));
-    let places = AttentionPlaces { q: qr, k: kr, v: vr, y: y.ptr(), add: false };
+    let places = plain(AttentionPlaces { q: qr, k: kr, v: vr, y: y.ptr(), add: false });
     launch(kernel, inputs.shape, float, &places, scale, &[&q, &k, &v, &y]);
     y.tensor(dtype, &inputs.dims())
+}
+
+fn plain(places: AttentionPlaces) -> SagePlaces {
+    SagePlaces::of(&places).expect("not added to the output")
 }
 
 #[track_caller]
@@ -27,7 +33,7 @@ fn launch(
     kernel: SageKernel,
     shape: AttentionShape,
     float: Float,
-    places: &AttentionPlaces,
+    places: &SagePlaces,
     scale: f32,
     buffers: &[&Buffer],
 ) {
@@ -172,9 +178,67 @@ fn a_fused_buffer() {
     let at = |i: usize| TokenRows { at: buffer.ptr().offset(i * 2 * 128 * 2), stride: 3 * 2 * 128 };
     for kernel in KERNELS {
         let y = Buffer::poisoned(dtype, 140 * 2 * 128);
-        let places = AttentionPlaces { q: at(0), k: at(1), v: at(2), y: y.ptr(), add: false };
+        let places = plain(AttentionPlaces { q: at(0), k: at(1), v: at(2), y: y.ptr(), add: false });
         launch(kernel, shape, Float::Bf16, &places, 0.2, &[&buffer, &y]);
         assert_eq!(values(&y.tensor(dtype, &apart.dims())), values(&sage(kernel, &apart, 0.2)));
+    }
+}
+
+/// Queries that are still to be normalised, and values that are still to be scaled: as good as what is made of the finished
+/// ones, which are rounded once more.
+#[test]
+fn products() {
+    for (tokens, heads, kernel) in
+        [(1, 1, SageKernel::Hopper), (130, 3, SageKernel::Fp8), (70, 5, SageKernel::Half)]
+    {
+        for (float, dtype) in [(Float::Bf16, DType::BF16), (Float::F16, DType::F16)] {
+            let dim = heads * 128;
+            let of = |shape: &[usize], seed| random(shape, seed);
+            let product = |seed| of(&[tokens, dim], seed).to_dtype(dtype).unwrap();
+            let (q, k, v) = (product(1), product(2), product(3));
+            let [weight, q_bias, v_bias] = [4, 5, 6].map(|seed| of(&[dim], seed));
+            let [q_scale, v_scale] = [7, 8].map(|seed| (of(&[tokens], seed) * 30.0).unwrap());
+            let rope = of(&[tokens, 64, 2], 9);
+            let sums = |x: &Tensor, scale: &Tensor, bias: &Tensor| {
+                wan_ops::Sums::new(x.clone(), Some(scale.clone()), Some(bias.clone())).unwrap()
+            };
+            let (q_sums, v_sums) = (sums(&q, &q_scale, &q_bias), sums(&v, &v_scale, &v_bias));
+            let scale = 2.0 / 128f32.sqrt();
+            let norm = QkNorm { query: &weight, key: &weight, eps: 1e-6, rope: &rope };
+            let products = [q_sums.clone(), (&k).into(), v_sums.clone()];
+            let want =
+                self_attention_of_products(products, heads, norm, scale, AttentionChoice::Sage).unwrap();
+
+            let shape = AttentionShape { queries: tokens, keys: tokens, heads, head_dim: 128 };
+            let k = rms_norm_rope(&k, &weight, 1e-6, &rope).unwrap();
+            let finished =
+                [rms_norm_rope(q_sums, &weight, 1e-6, &rope).unwrap(), k.clone(), v_sums.finish().unwrap()];
+            let [qf, kf, vf] = finished.map(|t| t.reshape((tokens, heads, 128)).unwrap());
+            let apart = sage(kernel, &Inputs { shape, q: qf, k: kf, v: vf }, scale);
+            let buffers = [&q, &k, &v, &q_scale, &q_bias, &v_scale, &v_bias, &weight, &rope].map(Buffer::of);
+            let [q, k, v, q_scale, q_bias, v_scale, v_bias, weight, rope] =
+                buffers.each_ref().map(Buffer::ptr);
+            let y = Buffer::poisoned(dtype, tokens * dim);
+            let rows = |at| TokenRows { at, stride: dim };
+            let places = SagePlaces {
+                q: SageQueries::Product {
+                    sums: Sums { float, x: q, row_scale: q_scale, bias: q_bias },
+                    weight,
+                    rotation: Rotation { table: rope, head: 128 },
+                    eps: 1e-6,
+                },
+                k: rows(k),
+                v: rows(v),
+                v_row_scale: v_scale,
+                v_bias,
+                y: y.ptr(),
+            };
+            let all: Vec<&Buffer> = buffers.iter().chain([&y]).collect();
+            launch(kernel, shape, float, &places, scale, &all);
+            let found = y.tensor(dtype, &[tokens, heads, 128]);
+            let (error, limit) = (relative_error(&found, &want), 1.05 * relative_error(&apart, &want) + 1e-3);
+            assert!(error <= limit, "{kernel:?}, {tokens} tokens, {dtype:?}: {error}, expected {limit}");
+        }
     }
 }
 
@@ -185,13 +249,11 @@ fn says_what_it_cannot_take() {
     let y = Buffer::poisoned(DType::BF16, 256);
     let at = |offset: usize, stride: usize| TokenRows { at: y.ptr().offset(offset), stride };
     let sage = Sage::new(shape, SageKernel::Half).unwrap();
-    let launches = |float, rows, add| {
-        let places = AttentionPlaces { q: rows, k: rows, v: rows, y: y.ptr(), add };
-        sage.launches(float, &places, 1.0, y.ptr())
-    };
-    assert!(launches(Float::Bf16, at(0, 128), false).is_some());
-    assert!(launches(Float::F32, at(0, 128), false).is_none());
-    assert!(launches(Float::Bf16, at(0, 128), true).is_none());
-    assert!(launches(Float::Bf16, at(2, 128), false).is_none());
-    assert!(launches(Float::Bf16, at(0, 132), false).is_none());
+    let places = |rows, add| AttentionPlaces { q: rows, k: rows, v: rows, y: y.ptr(), add };
+    let launches = |float, rows| sage.launches(float, &plain(places(rows, false)), 1.0, y.ptr());
+    assert!(launches(Float::Bf16, at(0, 128)).is_some());
+    assert!(launches(Float::F32, at(0, 128)).is_none());
+    assert!(launches(Float::Bf16, at(2, 128)).is_none());
+    assert!(launches(Float::Bf16, at(0, 132)).is_none());
+    assert!(SagePlaces::of(&places(at(0, 128), true)).is_none());
 }

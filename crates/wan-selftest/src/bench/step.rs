@@ -119,7 +119,7 @@ fn breakdown(bench: &Bench<'_>, dit: &Dit, inputs: &Inputs) -> Result<Vec<Check>
         answer?;
         let class = |kernel: &str| match kernel {
             "gemm" => 0,
-            k if k == "cudnn" || k.contains("attention") || k.contains("sage") => 1,
+            k if k == "cudnn" || k.starts_with("attention") || k.starts_with("sage") => 1,
             _ => 2,
         };
         let sum = |wanted| -> f64 {

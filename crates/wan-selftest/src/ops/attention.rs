@@ -10,7 +10,7 @@ use crate::{Check, Runner};
 /// Error of 8-bit attention that is allowed over a whole video's tokens, and over few. Weights and values in e4m3 are
 /// each 2.6 % off, root mean square; what tokens have in common averages that out, of few of them less.
 const SAGE: f64 = 3e-2;
-const SAGE_OF_FEW: f64 = 4e-2;
+pub(super) const SAGE_OF_FEW: f64 = 4e-2;
 const FEW: usize = 2000;
 
 /// Queries, keys, heads and channels of a head.
@@ -134,7 +134,7 @@ fn check(device: &Device, scale: Scale, sizes: Sizes, dtype: DType, op: Op) -> R
 }
 
 /// Added to every token: one channel in 64 stands out.
-fn outlying(dtype: DType, heads: usize, d: usize, seed: u64) -> Result<Tensor> {
+pub(super) fn outlying(dtype: DType, heads: usize, d: usize, seed: u64) -> Result<Tensor> {
     let channels = Tensor::arange(0u32, (heads * d) as u32, &Device::Cpu)?;
     let chosen = (channels.to_dtype(DType::F32)? / 64.0)?;
     let chosen = chosen.eq(&chosen.floor()?)?.to_dtype(DType::F32)?;

@@ -2,6 +2,7 @@
 //! CPU half.
 
 mod attention;
+mod attention_of_products;
 mod convolution;
 mod linear;
 mod rows;
@@ -34,6 +35,7 @@ pub(crate) struct Scale {
 pub(crate) fn run(runner: &mut Runner<'_>, device: &Device, scale: Scale) {
     linear::run(runner, device, scale);
     attention::run(runner, device, scale);
+    attention_of_products::run(runner, device, scale);
     rows::run(runner, device, scale);
     convolution::run(runner, device, scale);
 }
