@@ -7,9 +7,9 @@ Phases:
     roofline   matrix products at the DiT's shapes: bf16, FP8 tensor-wise and row-wise; copies, host link
     attention  scaled_dot_product_attention at the DiT's shapes, cuDNN and flash backends
     dit        a denoising step (two forwards) of diffusers' WanTransformer3DModel on the weights of --dit:
-               eager, torch.compile of the repeated block, and FP8 linears (torch._scaled_mm, row-wise dynamic
-               activations) compiled; attention is what PyTorch chooses by itself, which is told first, and eager
-               with flash attention beside that
+               eager, torch.compile of the repeated block, eager with flash attention at the first size, and FP8
+               linears (torch._scaled_mm, row-wise dynamic activations) compiled; attention is otherwise what PyTorch
+               chooses by itself, which is told first
     warm       compiles what `dit` will compile, on the first block: for the caches alone
     blocks     reference values: the first blocks of --dit in float32 (FP8 weights widened), inputs and outputs of
                each block and the velocity, to --reference FILE.safetensors
@@ -173,17 +173,22 @@ def roofline(bench, args):
 
 def attention(bench, args):
     backends = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
+    attend = F.scaled_dot_product_attention
     for size in args.size:
         length = tokens(size)
-        for keys in (length, TEXT[0] + IMAGE[0]):
-            q = bench.randn(1, HEADS, length, HEAD_DIM)
-            k, v = (bench.randn(1, HEADS, keys, HEAD_DIM, seed=s) for s in (1, 2))
-            flops = 4 * length * keys * HEADS * HEAD_DIM
-            scale = (3 if keys == length else 1) / HEAD_DIM**0.5  # as in wan-run bench
-            for name, backend in backends.items():
-                with sdpa_kernel(backend):
-                    bench.time(f"attention {name} {length}x{keys}",
-                               lambda: F.scaled_dot_product_attention(q, k, v, scale=scale), flops)
+        # A token's heads behind each other, as a model's products leave them.
+        rows = lambda count, seed: bench.randn(1, count, HEADS, HEAD_DIM, seed=seed).transpose(1, 2)
+        q, k, v = (rows(length, seed) for seed in (0, 1, 2))
+        text, image = ([rows(count, seed) for seed in (3, 4)] for count in (TEXT[0], IMAGE[0]))
+        flops = lambda keys: 4 * length * keys * HEADS * HEAD_DIM
+        scale = HEAD_DIM**-0.5
+        for name, backend in backends.items():
+            with sdpa_kernel(backend):
+                # Scaled as in wan-run bench.
+                bench.time(f"attention {name} {length}x{length}", lambda: attend(q, k, v, scale=3 * scale), flops(length))
+                keys = TEXT[0] + IMAGE[0]
+                bench.time(f"attention {name} {length}x{keys}",
+                           lambda: attend(q, *text, scale=scale) + attend(q, *image, scale=scale), flops(keys))
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -219,7 +224,7 @@ def load_dit(path, device, dtype, layers=None):
     with torch.device("meta"):
         model = reference.build_dit(config)
     # Buffers (rotary tables) are not in the checkpoint: they must not stay without storage.
-    rope = reference.build_dit({**config, "num_layers": 0}).rope
+    rope = type(model.rope)(config["dim"] // config["num_heads"], (1, 2, 2), model.rope.max_seq_len)
     model.load_state_dict(reference.to_hub("dit", state, config), strict=True, assign=True)
     model.rope = rope.to(device)
     return model.to(device).eval(), config
@@ -274,21 +279,20 @@ def dit(bench, args):
     bench.write("eager attention", backend=SDPBackend(torch._fused_sdp_choice(*probe)).name)
     del probe
 
-    def step(name):
-        for size in args.size:
+    def step(name, sizes=args.size):
+        for size in sizes:
             inputs = dit_inputs(bench, config, size, torch.bfloat16)
-            with bench.peak(f"dit {name} {label(size)}"):
+            with bench.peak(f"dit step {name} {label(size)}"):
                 bench.time(f"dit step {name} {label(size)}", lambda: (model(**inputs), model(**inputs)), runs=args.steps,
                            warm=1, first=lambda: model(**inputs))
 
     step("eager")
-    if bench.cuda:
-        # What PyTorch took by itself when most published figures were made.
-        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-            step("eager, flash attention")
     compiled(model)
     step("compiled")
     if bench.cuda:
+        # What PyTorch took by itself when most published figures were made.
+        with torch.compiler.set_stance("force_eager"), sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            step("eager, flash attention", args.size[:1])
         to_fp8(model)
         step("fp8, compiled")
 
@@ -355,9 +359,11 @@ def vae(bench, args):
     config = {key: config.get(key, VAE[key]) for key in VAE}
     model = reference.load("vae", config, {name: tensor.float() for name, tensor in state.items()})
     model = model.to(bench.device, torch.bfloat16)
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in model.parameters():
-        if parameter.dim() == 5:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+        if parameter.dim() in last:
+            parameter.data = parameter.data.contiguous(memory_format=last[parameter.dim()])
+    torch.backends.cudnn.benchmark = True  # the fastest that it has
     for size in args.size:
         width, height, frames = size
         latents = bench.randn(1, 16, (frames - 1) // 4 + 1, height // 8, width // 8)
@@ -370,6 +376,7 @@ def vae(bench, args):
             bench.time(f"vae decode tiled {label(size)}", lambda: model.decode(latents, return_dict=False), runs=1, warm=1)
         model.disable_tiling()
         bench.time(f"vae encode {label(size)}", lambda: model.encode(video, return_dict=False), runs=1, warm=1)
+    torch.backends.cudnn.benchmark = False
 
 
 PHASES = {f.__name__: f for f in (roofline, attention, dit, warm, blocks, convolution, vae)}

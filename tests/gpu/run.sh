@@ -7,22 +7,22 @@
 # Called again on the same machine it goes on with what is left: results and what is done are kept in $WORK, and a unit
 # that was cut off is begun anew. The most telling units come first.
 #
-# Environment: OUT results (8 files at most); WORK the model, 30 GB, caches and earlier results; LIMIT seconds for the whole
-# call; STEPS of a job. WAN_RUN_KERNELS=portable leaves out the kernels for Hopper alone; where an op's hangs or is wrong that
+# Environment: OUT results (8 files at most); WORK the model, 30 GB, and earlier results; CACHE what is compiled; LIMIT
+# seconds for the whole call. WAN_RUN_KERNELS=portable leaves out the kernels for Hopper alone; where an op's hangs or is wrong that
 # is set here for the op, and what follows goes on without them. REHEARSE=1 runs all of it with small sizes on whatever libraries
 # LD_LIBRARY_PATH leads to (tests/gpu/emulator), PyTorch on the CPU: it shows that the script works and nothing else.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 OUT=${OUT:-$PWD/out/gpu}
 LIMIT=${LIMIT:-570}
-STEPS=${STEPS:-10}
 LAYOUT=14b-fp8 SIZE=832x480x81 SMALLER=512x512x81 LARGER=1280x720x81 SWAPS=(0 10 40) FULL=(--full) TORCH=cuda SLOWER=1
 if [ -n "${REHEARSE:-}" ]; then
   LAYOUT=tiny SIZE=64x64x5 SMALLER=64x48x5 LARGER=80x64x5 SWAPS=(0 1 4) FULL=() TORCH=cpu SLOWER=10
 fi
 # Each with the seconds it needs at least: with less left it waits for the next call.
-UNITS=("info 5" "probe 20" "selftest 70" "steps 45" "torch_dit 60" "job0 55" "blocks 35" "rates 40" "torch_rates 30"
-  "vae 20" "encoders 20" "torch_vae 30" "job1 55" "job2 55" "smaller 35" "larger 50" "swapped_steps 45" "sanitize 45")
+UNITS=("info 5" "probe 20" "selftest 70" "steps 45" "torch_dit 60" "smaller 25" "swaps 60" "job_fast 60" "job_four 15"
+  "rates 40" "torch_rates 30" "vae 20" "torch_vae 30" "blocks 35" "encoders 20" "exact_step 25" "sanitize 45"
+  "job0 55" "job1 55" "job2 55" "swapped_steps 45" "larger 70")
 IFS=x read -r width height frames <<< "$SIZE"
 PYTHON=${PYTHON:-python3}
 began=$SECONDS
@@ -51,9 +51,12 @@ cp -n "$kept"/* "$OUT"/ 2>/dev/null
 rows=$OUT/selftest.jsonl times=$OUT/bench.jsonl peers=$OUT/peer.jsonl log=$OUT/run.log
 [ -e "$done/portable" ] && export WAN_RUN_KERNELS=portable:$(paste -sd, "$done/portable")
 
-# Whatever is compiled or tuned once is found again by the next process.
-export XDG_CACHE_HOME=$WORK/cache CUDA_CACHE_PATH=$WORK/cache/nv PYTHONUNBUFFERED=1
-export TORCHINDUCTOR_CACHE_DIR=$WORK/cache/inductor TRITON_CACHE_DIR=$WORK/cache/triton
+# Whatever is compiled or tuned once is found again by the next process. Not beside the model: some machines let nothing be
+# loaded from a folder in memory.
+CACHE=${CACHE:-/tmp/wan-run-gpu-cache}
+mkdir -p "$CACHE/nv"
+export XDG_CACHE_HOME=$CACHE CUDA_CACHE_PATH=$CACHE/nv CUDA_CACHE_DISABLE=0 CUDA_CACHE_MAXSIZE=1073741824 PYTHONUNBUFFERED=1
+export TORCHINDUCTOR_CACHE_DIR=$CACHE/inductor TRITON_CACHE_DIR=$CACHE/triton
 export PYTHONPATH=$WORK/site${PYTHONPATH:+:$PYTHONPATH}
 if ls "$here"/wheels/*.whl > /dev/null 2>&1 && [ ! -d "$WORK/site" ]; then
   $PYTHON -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$WORK/site" "$here"/wheels/*.whl
@@ -66,7 +69,12 @@ site = sysconfig.get_paths()["purelib"]
 print(":".join(sorted({os.path.dirname(p) for p in glob.glob(f"{site}/nvidia/**/lib*.so*", recursive=True)})))
 PY
 )
-export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}${wheels:+$wheels:}/usr/local/cuda/lib64:/usr/local/nvidia/lib64
+if [ -n "${REHEARSE:-}" ]; then
+  wheels=${LD_LIBRARY_PATH:-}${wheels:+:$wheels}
+else
+  wheels=${wheels:+$wheels:}${LD_LIBRARY_PATH:-}
+fi
+export LD_LIBRARY_PATH=${wheels:+$wheels:}/usr/local/cuda/lib64:/usr/local/nvidia/lib64
 
 say() { printf '%s\n' "$*" | tee -a "$log"; }
 left() { echo $((LIMIT - (SECONDS - began))); }
@@ -154,30 +162,53 @@ doubted() {
 synthesizing="" warming=""
 prepare() {
   if [ ! -f "$WORK/model.toml" ] && [ -z "$synthesizing" ]; then
-    timeout 240 "$wan_run" synthesize --layout "$LAYOUT" "$WORK" > "$parts/synthesize.log" 2>&1 &
+    timeout 240 "$wan_run" synthesize --layout "$LAYOUT" "$WORK" > "$parts/synthesizing.log" 2>&1 &
     synthesizing=$!
   fi
-  if [ "$TORCH" = cuda ] && [ ! -e "$done/torch_dit" ] && [ -z "$warming" ]; then
+  if [ "$TORCH" = cuda ] && [ ! -e "$done/warm" ] && [ -z "$warming" ]; then
     {
       until [ -f "$WORK/model.toml" ] || ! kill -0 "${synthesizing:-$$}" 2>/dev/null; do sleep 0.5; done
-      timeout 120 "$PYTHON" "$here/peer_torch.py" warm --out "$parts/warm.jsonl" --dit "$WORK/dit.safetensors" --size "$SIZE"
-    } > "$parts/warm.log" 2>&1 &
+      timeout 150 "$PYTHON" "$here/peer_torch.py" warm --out "$parts/warm.jsonl" --dit "$WORK/dit.safetensors" \
+        --size "$SIZE" "$SMALLER" && touch "$done/warm"
+    } > "$parts/warming.log" 2>&1 &
     warming=$!
   fi
 }
-# Waits until nothing else runs; fails without a model.
+# finished NAME: waits for one of them, once.
+finished() {
+  local -n pid=$1
+  [ -n "$pid" ] && [ "$pid" != done ] || return 0
+  wait "$pid"
+  pid=done
+  tail -5 "$parts/$1.log" >> "$log"
+}
+# Waits until nothing else runs; NO_MODEL without a model.
+NO_MODEL=75
 ready() {
   prepare
-  [ -z "$synthesizing" ] || wait "$synthesizing"
-  [ -z "$warming" ] || wait "$warming"
-  [ -f "$WORK/model.toml" ] || { say "no model: $(told "$parts/synthesize.log")"; return 1; }
+  finished synthesizing
+  finished warming
+  [ -f "$WORK/model.toml" ] || { say "no model: $(told "$parts/synthesizing.log")"; return $NO_MODEL; }
+}
+
+# found_in LIBRARY ...: where the loader finds them, as far as LD_LIBRARY_PATH says.
+found_in() {
+  local library folder
+  for library in "$@"; do
+    for folder in ${LD_LIBRARY_PATH//:/ }; do
+      [ ! -e "$folder/$library" ] || { echo "$folder/$library"; break; }
+    done
+  done
 }
 
 info() {
   {
     date -u
     nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm,clocks.max.sm,power.limit,temperature.gpu --format=csv
-    nproc; free -g | head -2; df -h /dev/shm "$WORK" | cat; command -v gcc cc clang
+    nproc; free -g | head -2; df -h /dev/shm "$WORK" "$CACHE" | cat; command -v gcc cc clang
+    found_in libcublasLt.so.13 libcudnn.so.9 libnvrtc.so.13
+    # Candle's kernels are compiled by the driver, with this; they are kept in the cache.
+    ldconfig -p | grep ptxjit || echo "no libnvidia-ptxjitcompiler in the loader's cache"
     "$wan_run" --version
     [ -f "$here/commit" ] && echo "commit $(cat "$here/commit")"
     "$wan_run" info --json --model tiny
@@ -191,6 +222,7 @@ probe() {
   check probe 60 "${attention[@]}" --only "linear e4m3 in fp8" --only jobs/denoising
   check probe_conv3d 40 "${conv3d[@]}"
   collect probe probe_conv3d
+  say "$(find "$CACHE/nv" -type f | wc -l) files that the driver has compiled and kept"
   grep -q '"group":"ops"' "$parts/probe.jsonl" || {
     say "WAN-RUN DOES NOT GET TO ITS FIRST ROW"
     { ldconfig -p | grep -E 'cuda|cublas|cudnn|nvrtc'; find / -xdev \( -name 'libcublasLt.so*' -o -name 'libcuda.so*' \) 2>/dev/null
@@ -244,19 +276,21 @@ watch_memory() {
   echo "$most" > "$1.most"
 }
 
-# job SWAPPED: a whole job; its latents must be those of the first one.
+# job KIND SWAPPED STEPS ARGUMENTS ...: a whole job; its latents must be those of the first of its kind.
 job() {
   ready || return
   [ -f "$WORK/sample.png" ] || "$wan_run" sample "$WORK/sample.png"
-  local swap=$1 name="$SIZE, $STEPS steps, $1 swapped" code start seconds bytes wanted=$((frames * height * width * 3)) sum first watcher checks
+  local kind=$1 swap=$2 steps=$3 name="$1, $SIZE, $3 steps, $2 swapped" code start seconds bytes
+  local wanted=$((frames * height * width * 3)) sum first watcher checks
+  shift 3
   rm -f "$WORK"/stopped*
   watch_memory "$WORK/stopped" & watcher=$!
   start=$(date +%s.%N)
-  limited 150 "$wan_run" generate --model "$WORK/model.toml" --models-dir "$WORK" --device cuda \
+  limited 200 "$wan_run" generate --model "$WORK/model.toml" --models-dir "$WORK" --device cuda \
     --image "$WORK/sample.png" --prompt "a red balloon drifts over the hills" --negative-prompt "static, blurry" \
-    --width "$width" --height "$height" --frames "$frames" --steps "$STEPS" --cfg 6 --seed 42 --no-adjust-resolution \
+    --width "$width" --height "$height" --frames "$frames" --steps "$steps" --cfg 6 --seed 42 --no-adjust-resolution \
     --blocks-to-swap "$swap" --format rgb --output "$WORK/video.rgb" --overwrite \
-    --save-latents "$WORK/latents.safetensors" --progress json > "$parts/job.log" 2>&1
+    --save-latents "$WORK/latents.safetensors" --progress json "$@" > "$parts/job.log" 2>&1
   code=$?
   seconds=$(echo "$(date +%s.%N) $start" | awk '{print $1 - $2}')
   touch "$WORK/stopped"; wait "$watcher"
@@ -266,10 +300,11 @@ job() {
   sum=$($PYTHON -c 'import hashlib, struct, sys
 d = open(sys.argv[1], "rb").read(); n = struct.unpack("<Q", d[:8])[0]; print(hashlib.sha256(d[8 + n:]).hexdigest()[:16])' \
     "$WORK/latents.safetensors" 2>/dev/null)
-  checks="{\"what\":\"s\",\"value\":$seconds},{\"what\":\"peak, MiB\",\"value\":$(cat "$WORK/stopped.most")},{\"what\":\"frames\",\"value\":$((bytes / (height * width * 3)))}"
+  checks="{\"what\":\"s\",\"value\":$seconds},{\"what\":\"most of the GPU in use, context included, MiB\",\"value\":$(cat "$WORK/stopped.most")},{\"what\":\"frames\",\"value\":$((bytes / (height * width * 3)))}"
+  checks+=$(sed -n 's/.*"event":"finished","stage":"\([^"]*\)","seconds":\([0-9.]*\).*/,{"what":"\1, s","value":\2}/p' "$parts/job.log" | tr -d '\n')
   rm -f "$WORK/video.rgb" "$WORK/latents.safetensors"
   # Kernels of another kind give other values.
-  first=$done/latents.${WAN_RUN_KERNELS:-all}
+  first=$done/latents.$kind.${WAN_RUN_KERNELS:-all}
   [ "$code" != 0 ] || [ -e "$first" ] || echo "$sum" > "$first"
   if [ "$code" = 0 ] && [ "$bytes" = "$wanted" ] && [ -n "$sum" ] && [ "$sum" = "$(cat "$first")" ]; then
     row "$rows" generate "$name" passed "latents $sum" "$checks"
@@ -277,13 +312,22 @@ d = open(sys.argv[1], "rb").read(); n = struct.unpack("<Q", d[:8])[0]; print(has
     row "$rows" generate "$name" skipped "no time left in this call" ""
   else
     row "$rows" generate "$name" failed "exit code $code, latents $sum, first $(cat "$first" 2>/dev/null): $(told "$parts/job.log")" "$checks"
-    case $code in 124 | 137) portable_all "a job with $swap swapped has no end" && job "$swap" ;; esac
+    case $code in 124 | 137) portable_all "a job with $swap swapped has no end" && job "$kind" "$swap" "$steps" "$@" ;; esac
   fi
-  say "generate, $swap swapped: exit code $code, $seconds s, $bytes bytes, latents $sum"
+  say "generate, $name: exit code $code, $seconds s, $bytes bytes, latents $sum"
 }
-job0() { job "${SWAPS[0]}"; }
-job1() { job "${SWAPS[1]}"; }
-job2() { job "${SWAPS[2]}"; }
+job_fast() { job fast "${SWAPS[0]}" 20 --fast; }
+job_four() { job "four steps" "${SWAPS[0]}" 4 --fast --cfg 1 --scheduler euler; }
+job0() { job default "${SWAPS[0]}" 10; }
+job1() { job default "${SWAPS[1]}" 10; }
+job2() { job default "${SWAPS[2]}" 10; }
+
+# Jobs of two steps with more and more swapped blocks, in one process: their latents, times and memory.
+swaps() {
+  ready || return
+  check swaps 150 --model "$WORK/model.toml" --size "$SIZE" --steps 2 --swap "$(IFS=,; echo "${SWAPS[*]}")" --only model/
+  collect swaps
+}
 
 # timing SECONDS ARGUMENTS ...
 timing() {
@@ -301,16 +345,18 @@ steps() {
   ready || return
   local numerics only
   for numerics in bf16 fp8 fast; do
-    only=(--size "$SIZE" --swap 0 --runs 1 --only "step/$numerics ")
+    only=(--size "$SIZE" --swap 0 --runs 2 --only "step/$numerics ")
     timing 60 "${only[@]}"
     case $? in 124 | 137)
       [ "$(left)" -gt 5 ] && portable attention "a step in $numerics has no end" && timing 60 "${only[@]}" ;;
     esac
   done
 }
+# The default without cuDNN.
+exact_step() { ready && timing 60 --size "$SIZE" --swap 0 --runs 2 --only "step/bf16-exact "; }
 swapped_steps() { ready && timing 60 --size "$SIZE" --swap "${SWAPS[1]},${SWAPS[2]}" --runs 1 --only "step/bf16 "; }
-smaller() { ready && timing 60 --size "$SMALLER" --swap 0 --runs 1 --only step/; }
-larger() { ready && timing 60 --size "$LARGER" --swap 0 --runs 1 --only "step/fast "; }
+smaller() { ready && timing 60 --size "$SMALLER" --swap 0 --runs 2 --only "step/bf16 " --only "step/fp8 " --only "step/fast "; }
+larger() { ready && timing 100 --size "$LARGER" --swap 0 --runs 1 --only "step/fast "; }
 vae() {
   ready || return
   timing 30 --size "$SIZE" --only convolution/ --runs 5
@@ -331,13 +377,21 @@ pytorch() {
     --vae "$WORK/vae.safetensors" --device "$TORCH" > "$parts/torch.txt" 2>&1 || say "peer_torch.py $1: exit code $?"
   tail -40 "$parts/torch.txt" | tee -a "$log" | grep -iE '^\{|error' | cut -c 1-300
 }
-torch_dit() { ready && pytorch 170 dit --size "$SIZE"; }
+torch_dit() {
+  ready || return
+  # What was chosen while other programs computed is chosen anew; what was compiled is kept.
+  find "$TORCHINDUCTOR_CACHE_DIR" -name '*.best_config' -delete 2>/dev/null
+  pytorch 190 dit --size "$SIZE" "$SMALLER" --steps 2
+}
 # Shapes of the 14B model whatever the layout: too large for a rehearsal.
 torch_rates() { ready && [ "$TORCH" != cpu ] && pytorch 90 attention roofline --size "$SIZE" --runs 5; }
 torch_vae() {
   ready || return
-  [ "$TORCH" = cpu ] || pytorch 40 convolution --size "$SIZE" --runs 5
-  pytorch 75 vae --size "$SIZE"
+  if [ "$TORCH" = cpu ]; then
+    pytorch 75 vae --size "$SIZE"
+  else
+    pytorch 110 convolution vae --size "$SIZE" --runs 5
+  fi
 }
 blocks() {
   ready || return
@@ -355,11 +409,15 @@ sanitize() {
       --only "layer_norm bf16 33x256" --only "conv3d bf16 3x3x3 16" --only "conv3d bf16 3x3x3 64->96" > "$parts/sanitize.txt" 2>&1
     code=$?
     tail -60 "$parts/sanitize.txt" >> "$log"
-    case $code in
-      0) row "$rows" sanitizer "$tool" passed "" "" ;;
-      124 | 125 | 137) row "$rows" sanitizer "$tool" skipped "no time left" "" ;;
-      *) row "$rows" sanitizer "$tool" failed "exit code $code, see run.log: $(told "$parts/sanitize.txt")" "" ;;
-    esac
+    if [ "$code" = 0 ]; then
+      row "$rows" sanitizer "$tool" passed "" ""
+    elif [ "$code" = 124 ] || [ "$code" = 125 ] || [ "$code" = 137 ]; then
+      row "$rows" sanitizer "$tool" skipped "no time left" ""
+    elif grep -qiE 'device not supported|error 999' "$parts/sanitize.txt"; then
+      row "$rows" sanitizer "$tool" skipped "not on this machine: $(told "$parts/sanitize.txt")" ""
+    else
+      row "$rows" sanitizer "$tool" failed "exit code $code, see run.log: $(told "$parts/sanitize.txt")" ""
+    fi
   done
 }
 
@@ -367,6 +425,11 @@ report() {
   $PYTHON "$here/report.py" "$OUT" > "$OUT/report.txt"
   cp -f "$OUT"/* "$kept"/ 2>/dev/null
 }
+
+# What the GPU was allowed and did meanwhile: a clock that sinks explains a slow row.
+nvidia-smi --query-gpu=timestamp,clocks.sm,clocks.mem,power.draw,temperature.gpu,clocks_event_reasons.active --format=csv,noheader \
+  -lms 1000 >> "$OUT/clocks.csv" 2> /dev/null &
+trap "kill $! 2> /dev/null" EXIT
 
 known=$(printf ' %s' "${UNITS[@]% *}")" "
 for name in "$@"; do
@@ -382,8 +445,9 @@ for unit in "${UNITS[@]}"; do
   fi
   say "== $name, $(left) s left"
   "$name"
-  # What was cut off is begun anew in the next call.
-  [ "$(left)" -le 5 ] || touch "$done/$name"
+  code=$?
+  # What was cut off is begun anew in the next call, and what had no model.
+  [ "$(left)" -le 5 ] || [ "$code" = "$NO_MODEL" ] || touch "$done/$name"
   report
 done
 report

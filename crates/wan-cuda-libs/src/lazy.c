@@ -71,14 +71,22 @@ static void *library(size_t index) {
   return handle;
 }
 
-// Stands for a function of a library that is not there. Every status type of these libraries reads it as an error.
+// Stand for a function of a library that is not there: an error of its status type, "unknown" or "internal".
 static int unavailable(void) { return 999; }
+static int unavailable_blas(void) { return 14; }
+static int unavailable_compiler(void) { return 11; }
+
+static void *error_of(const char *soname) {
+  if (strncmp(soname, "libcublas", 9) == 0) return (void *)unavailable_blas;
+  if (strncmp(soname, "libnvrtc", 8) == 0) return (void *)unavailable_compiler;
+  return (void *)unavailable;
+}
 
 void *wan_cuda_find(struct record *record);
 void *wan_cuda_find(struct record *record) {
   void *handle = library(record->library);
   void *function = handle ? dlsym(handle, record->name) : NULL;
-  if (!function) return (void *)unavailable;
+  if (!function) return error_of(sonames[record->library]);
   __atomic_store_n(&record->target, function, __ATOMIC_RELEASE);
   return function;
 }

@@ -14,6 +14,7 @@ mod timer;
 mod transfer;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -48,10 +49,16 @@ pub struct Gpu {
     capability: (u32, u32),
     /// The module of each kernel that this GPU's images have.
     modules: HashMap<&'static str, Arc<CudaModule>>,
-    functions: Mutex<HashMap<&'static str, CudaFunction>>,
+    functions: Mutex<HashMap<&'static str, Function>>,
     blas: gemm::Blas,
     scratch: scratch::Scratch,
     profile: profile::Recorder,
+}
+
+/// A loaded kernel, and the dynamic shared memory that its launches may have.
+struct Function {
+    loaded: CudaFunction,
+    shared_bytes: u32,
 }
 
 impl Gpu {
@@ -132,10 +139,7 @@ impl Gpu {
         let fail = GpuError::driver(launch.kernel);
         let stream = self.device.cuda_stream();
         stream.context().bind_to_thread().map_err(&fail)?;
-        let function = self.function(launch.kernel)?;
-        if launch.shared_bytes > PLAIN_SHARED {
-            function.set_attribute(MAX_DYNAMIC_SHARED, launch.shared_bytes as i32).map_err(&fail)?;
-        }
+        let function = self.function(launch.kernel, launch.shared_bytes)?;
         let cu_stream: CUstream = stream.cu_stream();
         let mut params: Vec<*mut c_void> = launch.args.iter().map(address_of).collect();
         let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, launch.block);
@@ -156,17 +160,25 @@ impl Gpu {
         })
     }
 
-    /// The calling thread must have bound the context.
-    fn function(&self, kernel: &'static str) -> Result<CudaFunction, GpuError> {
+    /// A kernel that may use `shared_bytes`. The calling thread must have bound the context.
+    fn function(&self, kernel: &'static str, shared_bytes: u32) -> Result<CudaFunction, GpuError> {
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(function) = functions.get(kernel) {
-            return Ok(function.clone());
+        let function = match functions.entry(kernel) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let absent = GpuError::Kernel { kernel, capability: self.capability };
+                let module = self.modules.get(kernel).ok_or(absent)?;
+                let loaded = module.load_function(kernel).map_err(GpuError::driver(kernel))?;
+                entry.insert(Function { loaded, shared_bytes: PLAIN_SHARED })
+            }
+        };
+        // Only ever raised: it is the function's, whoever launches it.
+        if shared_bytes > function.shared_bytes {
+            let bytes = shared_bytes as i32;
+            function.loaded.set_attribute(MAX_DYNAMIC_SHARED, bytes).map_err(GpuError::driver(kernel))?;
+            function.shared_bytes = shared_bytes;
         }
-        let absent = GpuError::Kernel { kernel, capability: self.capability };
-        let module = self.modules.get(kernel).ok_or(absent)?;
-        let function = module.load_function(kernel).map_err(GpuError::driver(kernel))?;
-        functions.insert(kernel, function.clone());
-        Ok(function)
+        Ok(function.loaded.clone())
     }
 }
 

@@ -1,7 +1,7 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use candle_core::cuda_backend::cudarc::driver::sys::CU_MEMHOSTALLOC_WRITECOMBINED;
+use candle_core::cuda_backend::cudarc::driver::sys::{CU_MEMHOSTALLOC_WRITECOMBINED, CUresult};
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, result};
 
 use super::{Gpu, GpuError};
@@ -25,15 +25,22 @@ unsafe impl Sync for Pinned {}
 impl Pinned {
     /// `bytes` bytes of any content.
     ///
-    /// Errors: [`GpuError::Pinned`] where the system does not give them.
+    /// Errors: [`GpuError::Pinned`] where the system does not give them; [`GpuError::Driver`].
     pub fn new(gpu: &Gpu, bytes: usize) -> Result<Self, GpuError> {
         let context = gpu.device().cuda_stream().context().clone();
-        let fail = |answer| GpuError::Pinned { bytes, answer };
-        context.bind_to_thread().map_err(fail)?;
+        let fail = GpuError::driver("pinned main memory");
+        context.bind_to_thread().map_err(&fail)?;
         // SAFETY: a context is bound to this thread.
         #[allow(unsafe_code)]
         let start = unsafe { result::malloc_host(bytes.max(1), CU_MEMHOSTALLOC_WRITECOMBINED) };
-        Ok(Self { start: start.map_err(fail)?.cast(), bytes, context })
+        let start = start.map_err(|answer| match answer.0 {
+            CUresult::CUDA_ERROR_OUT_OF_MEMORY
+            | CUresult::CUDA_ERROR_OPERATING_SYSTEM
+            | CUresult::CUDA_ERROR_INVALID_VALUE => GpuError::Pinned { bytes, answer },
+            // Left behind by something else, such as a kernel that failed.
+            _ => fail(answer),
+        })?;
+        Ok(Self { start: start.cast(), bytes, context })
     }
 
     /// Number of bytes.

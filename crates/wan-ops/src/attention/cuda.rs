@@ -61,7 +61,9 @@ impl Job<'_> {
             // Where it is the faster one, and only where the time to prepare it is no matter.
             AttentionChoice::Auto => {
                 let work = self.shape.queries * self.shape.keys;
-                cudnn_by_default(self.gpu) && work >= WORTH_A_PLAN && self.cudnn().unwrap_or(false)
+                cudnn_by_default(self.gpu)
+                    && work >= WORTH_A_PLAN
+                    && self.cudnn().or_else(|error| error.is_absence().then_some(false).ok_or(error))?
             }
         };
         if done || self.sm90(None)? {

@@ -1,5 +1,5 @@
 use candle_core::cuda_backend::{CudaDevice, CudaStorage};
-use candle_core::{CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
+use candle_core::{CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
 use wan_cuda::DevPtr;
 use wan_cuda::gpu::Gpu;
 use wan_cuda::ops::{self, ConvGeometry, ConvPlaces};

@@ -17,9 +17,10 @@ use crate::{Check, Runner};
 
 const GROUP: &str = "step";
 
-/// The numerics that users choose from.
-const NUMERICS: [(&str, Numerics); 3] = [
+/// The numerics that users choose from, and the default without cuDNN.
+const NUMERICS: [(&str, Numerics); 4] = [
     ("bf16", Numerics { precision: Precision::Bf16, attention: AttentionChoice::Auto }),
+    ("bf16-exact", Numerics { precision: Precision::Bf16, attention: AttentionChoice::Exact }),
     ("fp8", Numerics { precision: Precision::Fp8, attention: AttentionChoice::Auto }),
     ("fast", Numerics::FAST),
 ];
@@ -29,7 +30,17 @@ pub fn run(bench: &Bench<'_>, runner: &mut Runner<'_>) {
         for (name, numerics) in NUMERICS {
             for swapped in &bench.options.swapped {
                 let row = format!("{name} swap {swapped} {}", label(*video));
-                runner.row(GROUP, row, || step(bench, *video, numerics, *swapped));
+                let mut timed = None;
+                runner.row(GROUP, row.as_str(), || {
+                    let step = Step::open(bench, *video, numerics, *swapped)?;
+                    let (checks, milliseconds) = step.time(bench, numerics)?;
+                    timed = Some((step, milliseconds));
+                    Ok(checks)
+                });
+                // A row of its own: what was timed is kept whatever happens to this.
+                if let Some((step, milliseconds)) = timed.filter(|_| bench.device().is_cuda()) {
+                    runner.row(GROUP, format!("{row}, by kernel"), || step.by_kernel(bench, milliseconds));
+                }
             }
         }
     }
@@ -78,25 +89,88 @@ impl Inputs {
     }
 }
 
-fn step(bench: &Bench<'_>, video: VideoSize, numerics: Numerics, swapped: usize) -> Result<Vec<Check>> {
-    let (device, begun) = (bench.device(), Instant::now());
-    forget_peak(device)?;
-    let weights = bench.files.dit.weights()?;
-    let mut dit = Dit::open(&weights, None, device, compute_dtype(device))?.with_numerics(numerics);
-    dit.place_blocks(&swapped_blocks(dit.blocks(), swapped))?;
-    let inputs = Inputs::new(bench, &dit, video)?;
-    inputs.step(&dit)?;
-    device.synchronize()?;
-    let loading = begun.elapsed().as_secs_f64();
+/// A model and what it reads, once it has made a step.
+struct Step {
+    dit: Dit,
+    inputs: Inputs,
+    tokens: usize,
+    /// Seconds until the model was there, and from then on until a step was made, tuning and plans included.
+    seconds: [f64; 2],
+}
 
-    let times = bench.stopwatch()?.measure(0, bench.options.runs.min(3), || inputs.step(&dit))?;
-    let work = StepWork::of(dit.config(), latent(video).tokens(), 2);
-    let mut checks = Bench::figures(times, work.flops(), floor(bench, numerics, work));
-    checks.push(Check::info("from opening to the first step's end, s", loading));
-    checks.extend(device_peak(device)?.map(|peak| Check::info("peak, GB", peak as f64 / 1e9)));
-    checks.extend(breakdown(bench, &dit, &inputs)?);
-    wan_ops::release_unused(device)?;
-    Ok(checks)
+impl Step {
+    fn open(bench: &Bench<'_>, video: VideoSize, numerics: Numerics, swapped: usize) -> Result<Self> {
+        let device = bench.device();
+        wan_ops::release_unused(device)?; // what the step before kept
+        forget_peak(device)?;
+        let begun = Instant::now();
+        let weights = bench.files.dit.weights()?;
+        let mut dit = Dit::open(&weights, None, device, compute_dtype(device))?.with_numerics(numerics);
+        dit.place_blocks(&swapped_blocks(dit.blocks(), swapped))?;
+        device.synchronize()?;
+        let opened = begun.elapsed().as_secs_f64();
+        let inputs = Inputs::new(bench, &dit, video)?;
+        inputs.step(&dit)?;
+        device.synchronize()?;
+        let stepped = begun.elapsed().as_secs_f64() - opened;
+        Ok(Self { dit, inputs, tokens: latent(video).tokens(), seconds: [opened, stepped] })
+    }
+
+    /// The figures of a row, and the median in milliseconds.
+    fn time(&self, bench: &Bench<'_>, numerics: Numerics) -> Result<(Vec<Check>, f64)> {
+        let runs = bench.options.runs.min(3);
+        let times = bench.stopwatch()?.measure(0, runs, || self.inputs.step(&self.dit))?;
+        let milliseconds = times.median;
+        let work = StepWork::of(self.dit.config(), self.tokens, 2);
+        let mut checks = Bench::figures(times, work.flops(), floor(bench, numerics, work));
+        let [opened, stepped] = self.seconds;
+        checks.push(Check::info("opening, s", opened));
+        checks.push(Check::info("first step, s", stepped));
+        checks.extend(device_peak(bench.device())?.map(|peak| Check::info("peak, GB", peak as f64 / 1e9)));
+        Ok((checks, milliseconds))
+    }
+
+    /// Where the `milliseconds` of a step go, on a GPU: products, attention, and all else. Kernels are timed in a step
+    /// of their own; what is neither product nor attention is what is left, so that candle's own kernels, copies and gaps
+    /// are in it.
+    fn by_kernel(&self, bench: &Bench<'_>, milliseconds: f64) -> Result<Vec<Check>> {
+        #[cfg(feature = "cuda")]
+        if let candle_core::Device::Cuda(device) = bench.device() {
+            let gpu = wan_cuda::gpu::Gpu::of(device).map_err(candle_core::Error::from)?;
+            let profile = gpu.profile(|| self.inputs.step(&self.dit)).map_err(candle_core::Error::from)?;
+            let (answer, kernels) = profile;
+            answer?;
+            let sum = |is: fn(&str) -> bool| -> f64 {
+                kernels.iter().filter(|k| is(k.kernel)).map(|k| k.milliseconds).sum()
+            };
+            let (products, attention) = (sum(is_product), sum(is_attention));
+            let rest = milliseconds - products - attention;
+            let mut checks = vec![
+                Check::info("products, ms", products),
+                Check::info("attention, ms", attention),
+                Check::info("all else, ms", rest),
+                Check::info("all else, %", 100.0 * rest / milliseconds),
+            ];
+            let named = kernels.iter().filter(|k| !is_product(k.kernel)).take(12);
+            checks.extend(
+                named.map(|k| Check::info(format!("{} x{}, ms", k.kernel, k.launches), k.milliseconds)),
+            );
+            return Ok(checks);
+        }
+        let _ = (bench, milliseconds);
+        Ok(Vec::new())
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn is_product(kernel: &str) -> bool {
+    kernel == "gemm"
+}
+
+/// With what makes 8-bit values for it, but for the pass that also normalises the queries.
+#[cfg(feature = "cuda")]
+fn is_attention(kernel: &str) -> bool {
+    kernel == "cudnn" || kernel.starts_with("attention") || kernel.starts_with("sage")
 }
 
 /// Seconds that the step takes at the device's rates.
@@ -108,34 +182,4 @@ fn floor(bench: &Bench<'_>, numerics: Numerics, work: StepWork) -> Option<f64> {
             + work.self_attention / eight_bit(numerics.attention == AttentionChoice::Sage)
             + work.cross_attention / rates.bf16,
     )
-}
-
-/// Where a step's time goes, on a GPU: products, attention, and the kernels of all else.
-fn breakdown(bench: &Bench<'_>, dit: &Dit, inputs: &Inputs) -> Result<Vec<Check>> {
-    #[cfg(feature = "cuda")]
-    if let candle_core::Device::Cuda(device) = bench.device() {
-        let gpu = wan_cuda::gpu::Gpu::of(device).map_err(candle_core::Error::from)?;
-        let (answer, kernels) = gpu.profile(|| inputs.step(dit)).map_err(candle_core::Error::from)?;
-        answer?;
-        let class = |kernel: &str| match kernel {
-            "gemm" => 0,
-            k if k == "cudnn" || k.starts_with("attention") || k.starts_with("sage") => 1,
-            _ => 2,
-        };
-        let sum = |wanted| -> f64 {
-            kernels.iter().filter(|k| class(k.kernel) == wanted).map(|k| k.milliseconds).sum()
-        };
-        let mut checks = vec![
-            Check::info("products, ms", sum(0)),
-            Check::info("attention, ms", sum(1)),
-            Check::info("other kernels, ms", sum(2)),
-        ];
-        let largest = kernels.iter().filter(|k| class(k.kernel) == 2).take(6);
-        checks.extend(
-            largest.map(|k| Check::info(format!("{} x{}, ms", k.kernel, k.launches), k.milliseconds)),
-        );
-        return Ok(checks);
-    }
-    let _ = (bench, dit, inputs);
-    Ok(Vec::new())
 }

@@ -3,7 +3,9 @@ use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
 
-use super::CudnnError;
+use candle_core::cuda_backend::cudarc::driver::{DriverError, sys::CUresult};
+
+use super::{CudnnError, GpuError};
 
 /// The first version with the fused attention operation in the form that cudnn-frontend asks for.
 const OLDEST: usize = 91301;
@@ -12,6 +14,9 @@ const NAME: &str = "libcudnn.so.9";
 
 /// Where else than the loader does it is looked for: beside the program, bare or as `pip install --target lib` leaves it.
 const BESIDE: [&str; 2] = ["lib", "lib/nvidia/cudnn/lib"];
+
+/// `CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED`.
+const NO_DEVICE_MEMORY: c_int = 4004;
 
 pub(super) type Raw = *mut c_void;
 
@@ -73,6 +78,9 @@ impl Library {
     pub fn check(&self, what: &'static str, status: c_int) -> Result<(), CudnnError> {
         if status == 0 {
             return Ok(());
+        }
+        if status == NO_DEVICE_MEMORY {
+            return Err(GpuError::driver(what)(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)).into());
         }
         // SAFETY: returns a string of the library's own for any number.
         #[allow(unsafe_code)]

@@ -5,6 +5,8 @@ mod library;
 mod plan;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::cuda_backend::DeviceId;
@@ -33,8 +35,10 @@ pub enum CudnnError {
         found: usize,
     },
     /// It has no engine for this attention.
-    #[error("cudnn: no engine for heads of {head_dim} channels, {queries} queries and {keys} keys")]
+    #[error("cudnn: no engine for heads of {head_dim} channels, {queries} queries and {keys} keys: {reason}")]
     Engine {
+        /// cuDNN's words about the best one it has, if it has any.
+        reason: String,
         /// Channels of a head.
         head_dim: usize,
         /// Queries.
@@ -42,7 +46,7 @@ pub enum CudnnError {
         /// Keys.
         keys: usize,
     },
-    /// It has no engine for any attention: it compiles them on this machine, and something it needs for that is missing.
+    /// It computes no attention on this machine: it compiles them here, and something it needs for that is missing.
     #[error(
         "cudnn: it cannot compile attention here: {reason}: put CUDA's libnvrtc where the loader finds it, or choose \
          another attention"
@@ -62,6 +66,16 @@ pub enum CudnnError {
     /// The GPU's answer.
     #[error("cudnn: {0}")]
     Gpu(#[source] GpuError),
+}
+
+impl CudnnError {
+    /// Whether cuDNN does not have what was asked for, so that another kernel has to compute it; the rest are failures.
+    pub fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            Self::Absent { .. } | Self::Version { .. } | Self::Engine { .. } | Self::Unusable { .. }
+        )
+    }
 }
 
 impl From<CudnnError> for candle_core::Error {
@@ -89,21 +103,21 @@ struct State {
 }
 
 impl Cudnn {
-    /// cuDNN for a GPU, opened at its first use; so is the reason why it cannot be.
+    /// cuDNN for a GPU, opened at its first use; that it cannot be used is kept as well.
     ///
-    /// Errors: [`CudnnError::Absent`], [`CudnnError::Version`], [`CudnnError::Unusable`], [`CudnnError::Status`].
+    /// Errors: those of [`CudnnError::is_absence`] but [`CudnnError::Engine`]; [`CudnnError::Gpu`], which may pass.
     pub fn of(gpu: &Gpu) -> Result<Arc<Self>, CudnnError> {
         type Opened = HashMap<DeviceId, Result<Arc<Cudnn>, CudnnError>>;
         static OPENED: OnceLock<Mutex<Opened>> = OnceLock::new();
         let mut opened = OPENED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-        opened.entry(gpu.device().id()).or_insert_with(|| Self::open(gpu).map(Arc::new)).clone()
+        kept(&mut opened, gpu.device().id(), || Self::open(gpu).map(Arc::new))?.clone()
     }
 
     fn open(gpu: &Gpu) -> Result<Self, CudnnError> {
         let library = Arc::new(Library::open()?);
         let stream = gpu.device().cuda_stream();
         stream.context().bind_to_thread().map_err(GpuError::driver("context"))?;
-        let handle = Handle::new(library.clone(), stream.cu_stream().cast())?;
+        let handle = Handle::new(library.clone(), stream.cu_stream().cast()).map_err(unusable)?;
         check_usable(&library, &Target::Handle(&handle))?;
         Ok(Self { library, state: Mutex::new(State { handle, plans: HashMap::new() }) })
     }
@@ -124,13 +138,17 @@ impl Cudnn {
         places: &AttentionPlaces,
         scale: f32,
     ) -> Result<(), CudnnError> {
-        let key = PlanKey::new(float, shape, places).ok_or_else(|| no_engine(shape))?;
+        let key = PlanKey::new(float, shape, places).ok_or_else(|| no_engine(shape, NOT_TAKEN))?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { handle, plans } = &mut *state;
         let stream = gpu.device().cuda_stream();
         stream.context().bind_to_thread().map_err(GpuError::driver("context"))?;
-        let plan =
-            plans.entry(key).or_insert_with(|| Plan::make(&self.library, &Target::Handle(handle), key));
+        let plan = kept(plans, key, || {
+            Plan::make(&self.library, &Target::Handle(handle), key).map_err(|error| match error {
+                CudnnError::Status { answer, .. } => no_engine(shape, answer),
+                other => other,
+            })
+        })?;
         let plan = plan.as_ref().map_err(Clone::clone)?;
         let workspace = gpu.scratch(plan.workspace_bytes().max(1))?;
         gpu.timed("cudnn", || {
@@ -151,7 +169,7 @@ pub fn compiles_for(
     places: &AttentionPlaces,
 ) -> Result<(), CudnnError> {
     let library = Arc::new(Library::open()?);
-    let key = PlanKey::new(float, shape, places).ok_or_else(|| no_engine(shape))?;
+    let key = PlanKey::new(float, shape, places).ok_or_else(|| no_engine(shape, NOT_TAKEN))?;
     let properties = Target::described(&library, properties)?;
     let target = Target::Properties(&properties);
     check_usable(&library, &target)?;
@@ -162,16 +180,61 @@ pub fn compiles_for(
 /// That cuDNN has what it needs, said once with its reason and not as if it had no engine for one shape and the next. By
 /// compiling the most usual attention: some versions offer engines that they then cannot compile.
 fn check_usable(library: &Arc<Library>, target: &Target<'_>) -> Result<(), CudnnError> {
-    let reason = match Plan::make(library, target, PlanKey::usual()) {
-        Ok(_) => return Ok(()),
-        Err(CudnnError::Engine { .. }) => library.reason().unwrap_or_else(|| "it does not say why".into()),
-        Err(CudnnError::Status { answer, .. }) => answer,
-        Err(error) => return Err(error),
-    };
-    Err(CudnnError::Unusable { reason })
+    match Plan::make(library, target, PlanKey::usual()) {
+        Ok(_) => Ok(()),
+        Err(CudnnError::Engine { .. }) => {
+            let reason = library.reason().unwrap_or_else(|| "it does not say why".into());
+            Err(CudnnError::Unusable { reason })
+        }
+        Err(error) => Err(unusable(error)),
+    }
 }
 
-fn no_engine(shape: AttentionShape) -> CudnnError {
+/// An answer at its opening, as a reason why it cannot be used.
+fn unusable(error: CudnnError) -> CudnnError {
+    match error {
+        CudnnError::Status { answer, .. } => CudnnError::Unusable { reason: answer },
+        other => other,
+    }
+}
+
+/// What is kept under `key`, else what is made now, kept as well: also that it cannot be had, unless the GPU says so, which
+/// may have the memory for it another time.
+fn kept<K: Eq + Hash, T>(
+    map: &mut HashMap<K, Result<T, CudnnError>>,
+    key: K,
+    make: impl FnOnce() -> Result<T, CudnnError>,
+) -> Result<&Result<T, CudnnError>, CudnnError> {
+    match map.entry(key) {
+        Entry::Occupied(entry) => Ok(entry.into_mut()),
+        Entry::Vacant(entry) => match make() {
+            Err(error @ CudnnError::Gpu(_)) => Err(error),
+            made => Ok(entry.insert(made)),
+        },
+    }
+}
+
+const NOT_TAKEN: &str =
+    "it takes bf16 and f16, heads of multiples of 8 channels up to 256, and rows at multiples of 16 bytes";
+
+fn no_engine(shape: AttentionShape, reason: impl Into<String>) -> CudnnError {
     let AttentionShape { queries, keys, head_dim, .. } = shape;
-    CudnnError::Engine { head_dim, queries, keys }
+    CudnnError::Engine { head_dim, queries, keys, reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::cuda_backend::cudarc::driver::{DriverError, sys::CUresult};
+
+    #[test]
+    fn what_may_pass_is_asked_for_again() {
+        let mut map = HashMap::new();
+        let full = GpuError::driver("cudnn")(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY));
+        assert!(kept(&mut map, 1, || Err::<(), _>(full.into())).is_err());
+        assert!(kept(&mut map, 1, || Ok(())).unwrap().is_ok());
+        let shape = AttentionShape { queries: 1, keys: 1, heads: 1, head_dim: 8 };
+        assert!(kept(&mut map, 2, || Err(no_engine(shape, NOT_TAKEN))).unwrap().is_err());
+        assert!(kept(&mut map, 2, || panic!("asked again")).unwrap().is_err());
+    }
 }

@@ -110,7 +110,7 @@ impl Plan {
                 Err(error) => refused = refused.or(Some(error)),
             }
         }
-        Err(refused.unwrap_or_else(|| no_engine(key.shape)))
+        Err(refused.unwrap_or_else(|| no_engine(key.shape, "it offers none")))
     }
 
     pub fn workspace_bytes(&self) -> usize {

@@ -76,8 +76,8 @@ impl Tuning {
 /// Whether cublasLt takes an algorithm read from a file.
 fn is_usable(call: &Call<'_>, algorithm: &Algorithm) -> bool {
     let d = call.descriptors;
-    let mut answer = MaybeUninit::<Candidate>::uninit();
-    // SAFETY: handle and descriptors are alive; the answer is only read where the call succeeded.
+    let mut answer = MaybeUninit::<Candidate>::zeroed(); // which is a value of it: not all of it is written
+    // SAFETY: handle and descriptors are alive; zeros and what is written over them are an answer.
     #[allow(unsafe_code)]
     unsafe {
         let handle = call.gpu.blas.handle;
@@ -150,7 +150,7 @@ fn candidates(call: &Call<'_>, alignment: u32) -> Result<Vec<Candidate>, CublasE
         // SAFETY: everything described is alive, and there is room for as many answers as are asked for.
         #[allow(unsafe_code)]
         unsafe {
-            let (handle, first) = (call.gpu.blas.handle, found[0].as_mut_ptr());
+            let (handle, first) = (call.gpu.blas.handle, found.as_mut_ptr().cast());
             sys::cublasLtMatmulAlgoGetHeuristic(
                 handle,
                 d.product,
