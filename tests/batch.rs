@@ -21,7 +21,7 @@ fn write(sandbox: &Sandbox, lines: &[&str]) {
 }
 
 /// Runs until a line with `text` is said, does something meanwhile, interrupts, and returns the last line.
-fn interrupted(sandbox: &Sandbox, args: &[String], text: &str, meanwhile: impl FnOnce()) -> String {
+pub fn interrupted(sandbox: &Sandbox, args: &[String], text: &str, meanwhile: impl FnOnce()) -> String {
     let mut child = sandbox
         .command()
         .args(args)
@@ -47,7 +47,7 @@ fn seeds_that_are_left_are_named() {
     let last = interrupted(&sandbox, &args, "video 2", || {});
     follow(&sandbox, &args, &last);
     // On a busy machine the second video has come to its first step, and then has a resume file.
-    let resume = last.contains("--resume").then_some("a-0002.resume.safetensors");
+    let resume = last.contains("--resume").then_some("a-0002.mp4.resume.safetensors");
     let mut made = vec!["a-0001.mp4", "a-0002.mp4", "a-0003.mp4"];
     made.extend(resume);
     made.sort_unstable();
@@ -62,9 +62,9 @@ fn a_video_that_was_stopped_is_not_made_twice() {
     let args =
         tiny_args(&["--count", "3", "--seed", "7", "--steps", "40", "--output", "a.mp4", "--overwrite"]);
     let last = interrupted(&sandbox, &args, "step 2 of 40", || {});
-    assert!(last.contains("--resume a-0001.resume.safetensors; then 2 of 3 to go: "), "{last}");
+    assert!(last.contains("--resume a-0001.mp4.resume.safetensors; then 2 of 3 to go: "), "{last}");
     follow(&sandbox, &args, &last);
-    let made = ["a-0001.mp4", "a-0001.resume.safetensors", "a-0002.mp4", "a-0003.mp4"];
+    let made = ["a-0001.mp4", "a-0001.mp4.resume.safetensors", "a-0002.mp4", "a-0003.mp4"];
     assert_eq!(sandbox.names(), made);
     single(&sandbox, &["7", "8", "9"], 1);
     let refused = sandbox.tiny(&["--count", "2", "--count-from", "4294967295"]);
@@ -264,7 +264,7 @@ fn a_batch_that_was_stopped_goes_on_within_the_line() {
             && last.contains("the same command again goes on"),
         "{last}"
     );
-    assert_eq!(sandbox.names(), ["jobs.jsonl", "jobs.state.jsonl", "one.mp4", "two.resume.safetensors"]);
+    assert_eq!(sandbox.names(), ["jobs.jsonl", "jobs.state.jsonl", "one.mp4", "two.mp4.resume.safetensors"]);
 
     let output = sandbox.ok(&batch("jobs.jsonl", &[]));
     let text = stderr(&output);
@@ -274,6 +274,92 @@ fn a_batch_that_was_stopped_goes_on_within_the_line() {
     sandbox.ok(&tiny_args(&whole));
     assert!(read(&sandbox, "two.mp4") == read(&sandbox, "whole.mp4"));
     assert_eq!(stdout(&sandbox.ok(&batch("jobs.jsonl", &["--quiet"]))), "", "all is done");
+}
+
+/// What was kept of a line as it was before is neither used nor destroyed.
+#[test]
+fn a_corrected_line_begins_anew() {
+    let sandbox = Sandbox::new();
+    let line = |prompt: &str| {
+        write(&sandbox, &[&format!(r#"{{"prompt": "{prompt}", "output": "a.mp4", "steps": 60}}"#)]);
+    };
+    line("the red circle moves right");
+    interrupted(&sandbox, &batch("jobs.jsonl", &[]), "step 3 of 60", || {});
+    let old = read(&sandbox, "a.mp4.resume.safetensors");
+    line("the blue square moves left");
+    let failed = sandbox.run(&batch("jobs.jsonl", &["--max-ram", "2MiB"]));
+    assert!(stderr(&failed).contains("line 1: not enough memory"), "{}", stderr(&failed));
+    // Stopped itself, it is kept beside the other.
+    interrupted(&sandbox, &batch("jobs.jsonl", &[]), "step 3 of 60", || {});
+    let kept = ["a.mp4.resume-2.safetensors", "a.mp4.resume.safetensors"];
+    assert_eq!(sandbox.names()[..2], kept);
+    let text = stderr(&sandbox.ok(&batch("jobs.jsonl", &[])));
+    assert!(text.contains("resuming after step"), "{text}");
+    assert_eq!(sandbox.names(), ["a.mp4", kept[1], "jobs.jsonl", "jobs.state.jsonl"]);
+    assert!(read(&sandbox, kept[1]) == old);
+    sandbox.ok(&tiny_args(&["--prompt", "the blue square moves left", "--steps", "60"]));
+    assert!(read(&sandbox, "a.mp4") == read(&sandbox, "out.mp4"));
+    let text = stderr(&sandbox.ok(&batch("jobs.jsonl", &[])));
+    assert!(text.contains("line 1: done before"), "{text}");
+
+    // The old line's own file still goes on with it.
+    line("the red circle moves right");
+    let text = stderr(&sandbox.ok(&batch("jobs.jsonl", &["--overwrite"])));
+    assert!(text.contains("resuming after step"), "{text}");
+    let red = ["--prompt", "the red circle moves right", "--steps", "60", "--output", "red.mp4"];
+    sandbox.ok(&tiny_args(&red));
+    assert!(read(&sandbox, "a.mp4") == read(&sandbox, "red.mp4"));
+}
+
+#[test]
+fn a_corrected_line_that_fails_early_is_still_its_own() {
+    let sandbox = Sandbox::new();
+    let line = |prompt: &str| {
+        write(&sandbox, &[&format!(r#"{{"prompt": "{prompt}", "output": "a.mp4", "steps": 60}}"#)]);
+    };
+    line("the red circle moves right");
+    interrupted(&sandbox, &batch("jobs.jsonl", &[]), "step 3 of 60", || {});
+    line("the blue square moves left");
+    assert_eq!(sandbox.run(&batch("jobs.jsonl", &["--max-ram", "2MiB"])).status.code(), Some(1));
+    let text = stderr(&sandbox.ok(&batch("jobs.jsonl", &[])));
+    sandbox.ok(&tiny_args(&["--prompt", "the blue square moves left", "--steps", "60"]));
+    assert!(read(&sandbox, "a.mp4") == read(&sandbox, "out.mp4"), "the old line's video");
+    assert!(text.contains("a.mp4.resume.safetensors keeps another job that was stopped"), "{text}");
+}
+
+/// One preview for all videos, and for the same command again; another picture is never replaced.
+#[test]
+fn a_preview_takes_the_place_of_a_preview() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&tiny_args(&["--count", "2", "--output", "a.mp4", "--preview", "p.png"]));
+    let first = read(&sandbox, "p.png");
+    write(&sandbox, &[r#"{"prompt": "one"}"#, r#"{"prompt": "two", "steps": 3}"#]);
+    let args = batch("jobs.jsonl", &["--preview", "p.png", "--output-prefix", "b", "--quiet"]);
+    assert_eq!(stdout(&sandbox.ok(&args)), "b_00001.mp4\nb_00002.mp4\n");
+    assert!(read(&sandbox, "p.png") != first);
+    sandbox.ok(&tiny_args(&["--contact-sheet", "sheet.png"]));
+    let refused = sandbox.tiny(&["--output", "c.mp4", "--preview", "sheet.png"]);
+    assert_fails(&refused, 2, "sheet.png: exists already");
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_first_line() {
+    let sandbox = Sandbox::new();
+    write(&sandbox, &["\u{feff}{\"prompt\": \"one\"}", r#"{"prompt": "two"}"#]);
+    let args = batch("jobs.jsonl", &["--output-prefix", "b", "--quiet"]);
+    assert_eq!(stdout(&sandbox.ok(&args)), "b_00001.mp4\nb_00002.mp4\n");
+}
+
+/// Noise from a file leaves the seed nothing to do, but for what draws noise of its own.
+#[test]
+fn count_makes_no_video_twice() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["probe", "noise", "--seed", "1", "--shape", "16,2,8,8", "--output", "n.safetensors"]);
+    let count = ["--count", "2", "--noise", "n.safetensors", "--output", "a.mp4"];
+    assert_fails(&sandbox.tiny(&count), 2, "--noise: found one beside --count");
+    assert_eq!(sandbox.names(), ["n.safetensors"]);
+    sandbox.ok(&tiny_args(&[&count[..], &["--scheduler", "dpm++_sde"]].concat()));
+    assert!(read(&sandbox, "a-0001.mp4") != read(&sandbox, "a-0002.mp4"));
 }
 
 #[test]

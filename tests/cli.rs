@@ -107,7 +107,7 @@ fn usage_errors_write_nothing() {
         (&["--output", "folder/"], "found a folder's name"),
         (&["--contact-sheet", "./out.mp4"], "which is also --output"),
         (&["--preview", "p.png", "--contact-sheet", "p.png"], "which is also --contact-sheet"),
-        (&["--save-latents", "out.resume.safetensors"], "which is also the resume file"),
+        (&["--save-latents", "out.mp4.resume.safetensors"], "which is also the resume file"),
         (&["--config", "absent.toml"], "defaults file absent.toml"),
         (&["--model", "absent.toml"], "absent.toml"),
     ];
@@ -239,6 +239,18 @@ fn a_defaults_file_fills_what_is_left_out() {
     let args = crate::support::tiny_args(&["!--steps"]);
     let text = stderr(&sandbox.ok(&args));
     assert!(text.contains("3 steps") && text.contains("euler"), "{text}");
+    // Of the model there is a variable, too; what is typed counts more than both.
+    let with_variable = |model: &str, args: &[&str]| {
+        let output = sandbox.command().args(args).env("WAN_RUN_MODEL", model).output().unwrap();
+        format!("{}{}", stdout(&output), stderr(&output))
+    };
+    let absent = with_variable("absent", &["info"]);
+    assert!(absent.contains("absent"), "{absent}");
+    for model in ["", "absent"] {
+        let text = with_variable(model, &["info", "--model", "tiny"]);
+        assert!(text.contains("128x128"), "{text}");
+    }
+    assert!(with_variable("", &["info"]).contains("128x128"), "an empty variable is none");
     std::fs::write(&config, "stepz = 3\n").unwrap();
     assert_fails(&sandbox.tiny(&["--overwrite"]), 2, "unknown key `stepz` (did you mean `steps`?)");
     std::fs::write(&config, "steps = \"3\"\n").unwrap();

@@ -111,6 +111,48 @@ fn what_was_whole_is_kept_when_it_stops() {
     assert_eq!(sandbox.names(), ["clip.mp4", "long.mp4"]);
 }
 
+/// Where the output says nothing of itself, the command that goes on does.
+#[test]
+fn the_command_that_goes_on_stands_for_itself() {
+    let sandbox = Sandbox::new();
+    let made = ["--output", "my  clip.mp4", "--prompt", "it's calm", "--cfg", "2.5"];
+    sandbox.ok(&tiny_args(&made));
+    std::fs::create_dir(sandbox.path("models")).unwrap();
+    let args = ["--extend", "my  clip.mp4", "--segments", "2", "--steps", "40", "--seed", "5"];
+    let args =
+        [&args[..], &["--models-dir", "./models", "--output", "my  long.mp4", "--no-metadata"]].concat();
+    let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+    let last = crate::batch::interrupted(&sandbox, &args, "segment 2 of 2", || {});
+    let (_, command) = last.split_once("go on with ").unwrap_or_else(|| panic!("{last}"));
+    for part in [
+        "wan-run --extend 'my  long.mp4' --segments 1 --seed 6 ",
+        " --model tiny",
+        " --models-dir ./models",
+        r" --prompt 'it'\''s calm'",
+        " --steps 40",
+        " --cfg 2.5",
+        " --no-metadata",
+    ] {
+        assert!(command.contains(part), "{part} in {command}");
+    }
+    assert!(!command.contains("--tile") && !command.contains("--width"), "{command}");
+    sandbox.shell(&format!("{command} --output rest.rgb"));
+    // With the record it is short.
+    let args: Vec<String> = args.iter().filter(|a| *a != "--no-metadata").cloned().collect();
+    let last = crate::batch::interrupted(
+        &sandbox,
+        &[args, vec!["--output".into(), "short.mp4".into()]].concat(),
+        "segment 2 of 2",
+        || {},
+    );
+    assert!(
+        last.ends_with("go on with wan-run --extend short.mp4 --segments 1 --seed 6 --models-dir ./models"),
+        "{last}"
+    );
+    sandbox.shell(&format!("{} --output more.rgb", last.split_once("go on with ").unwrap().1));
+    assert!(read(&sandbox, "rest.rgb").len() == read(&sandbox, "more.rgb").len());
+}
+
 #[test]
 fn what_cannot_be_continued_is_refused() {
     let sandbox = with_clip();

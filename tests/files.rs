@@ -148,15 +148,46 @@ fn nan_names_the_step_and_keeps_the_latents() {
     });
     let output = run_altered(&sandbox);
     assert_fails(&output, 1, "denoise step 1 of 2: velocity");
-    assert_fails(&output, 1, "--resume out.resume.safetensors");
-    assert_eq!(sandbox.names(), ["dit.safetensors", "model.toml", "out.resume.safetensors"]);
+    assert_fails(&output, 1, "--resume out.mp4.resume.safetensors");
+    assert_eq!(sandbox.names(), ["dit.safetensors", "model.toml", "out.mp4.resume.safetensors"]);
+    // The model is found again where it was described.
+    let again = sandbox.run(&["--resume", "out.mp4.resume.safetensors"]);
+    assert_fails(&again, 1, "denoise step 1 of 2: velocity");
 
     let sandbox = Sandbox::new();
     altered(&sandbox, "vae.safetensors", |t| {
         t.get_mut("decoder.conv1.bias").unwrap().2[..4].copy_from_slice(&f32::NAN.to_le_bytes());
     });
     assert_fails(&run_altered(&sandbox), 1, "decode of latent frame 1");
-    assert_eq!(sandbox.names(), ["model.toml", "out.resume.safetensors", "vae.safetensors"]);
+    assert_eq!(sandbox.names(), ["model.toml", "out.mp4.resume.safetensors", "vae.safetensors"]);
+}
+
+#[test]
+fn each_job_that_fails_keeps_a_file_of_its_own() {
+    let sandbox = Sandbox::new();
+    altered(&sandbox, "dit.safetensors", |t| {
+        t.get_mut("head.head.bias").unwrap().2[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    });
+    let fails = |more: &[&str], kept: &str| {
+        let model = ["--model", "model.toml", "--models-dir", "."];
+        let output = sandbox.tiny(&[&model, more].concat());
+        assert_fails(&output, 1, &format!("go on with wan-run --resume {kept}"));
+        let text = crate::support::stderr(&output);
+        assert!(text.trim_end().ends_with(kept), "{text}");
+    };
+    fails(&["--format", "png", "--output", "shot.001"], "shot.001.resume.safetensors");
+    fails(&["--format", "png", "--output", "shot.002"], "shot.002.resume.safetensors");
+    fails(&["--output", "clip.gif"], "clip.gif.resume.safetensors");
+    fails(&["--output", "clip.mp4"], "clip.mp4.resume.safetensors");
+    fails(&["--output", "clip.mp4"], "clip.mp4.resume-2.safetensors");
+    std::fs::write(sandbox.path("clip.mp4"), "").unwrap();
+    // The rest of a job that may replace its output may do so too.
+    fails(&["--output", "clip.mp4", "--overwrite"], "clip.mp4.resume-3.safetensors --overwrite");
+    // Two spaces in a name are two.
+    fails(&["--output", "my  clip.mp4"], "'my  clip.mp4.resume.safetensors'");
+    let resumed = sandbox.run(&["--resume", "clip.gif.resume.safetensors"]);
+    assert_fails(&resumed, 1, "--resume clip.gif.resume.safetensors");
+    assert!(!sandbox.path("clip.gif.resume-2.safetensors").exists(), "its own is renewed");
 }
 
 #[test]

@@ -25,9 +25,29 @@ fn interrupted(more: &[&str]) -> Sandbox {
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(130), "{rest:?}");
     let last = rest.last().unwrap();
-    assert!(last.contains("--resume out.resume.safetensors"), "{last}");
-    assert_eq!(sandbox.names(), ["out.resume.safetensors"], "no half video");
+    assert!(last.contains("--resume out.mp4.resume.safetensors"), "{last}");
+    assert_eq!(sandbox.names(), ["out.mp4.resume.safetensors"], "no half video");
     sandbox
+}
+
+/// What the stopped command also was to write is written.
+#[test]
+fn further_outputs_are_kept_in_mind() {
+    let sandbox = interrupted(&["--contact-sheet", "sheet.png"]);
+    // As from another shell; the variable is no option.
+    let output = sandbox
+        .command()
+        .args(["--resume", "out.mp4.resume.safetensors"])
+        .env("WAN_RUN_MODEL", "absent")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let whole = Sandbox::new();
+    whole.ok(&job(&["--contact-sheet", "sheet.png"]));
+    for file in ["latents.safetensors", "sheet.png", "out.mp4"] {
+        let read = |s: &Sandbox| std::fs::read(s.path(file)).unwrap();
+        assert!(read(&sandbox) == read(&whole), "{file} differs");
+    }
 }
 
 fn job(more: &[&str]) -> Vec<String> {
@@ -48,7 +68,7 @@ fn a_resumed_run_equals_an_uninterrupted_one_byte_for_byte() {
     ];
     for more in jobs {
         let sandbox = interrupted(more);
-        let args = ["--resume", "out.resume.safetensors", "--save-latents", "latents.safetensors"];
+        let args = ["--resume", "out.mp4.resume.safetensors", "--save-latents", "latents.safetensors"];
         sandbox.ok(&args);
         let whole = Sandbox::new();
         whole.ok(&job(more));
@@ -95,7 +115,7 @@ fn stopping_leaves_nothing_half_written() {
     let (code, line) = stopped(&sandbox, &large, "decode", 1);
     assert_eq!(code, Some(130), "{line}");
     assert!(line.contains("stopped after step 1 of 1; the latents are kept"), "{line}");
-    assert_eq!(sandbox.names(), ["out.resume.safetensors"]);
+    assert_eq!(sandbox.names(), ["out.mp4.resume.safetensors"]);
 
     // The second signal does not wait for anything.
     for format in [["--format", "mp4", "--output", "b.mp4"], ["--format", "png", "--output", "b"]] {
@@ -132,6 +152,51 @@ fn saved_latents_decode_to_the_same_video() {
     assert_eq!(read("a.rgb"), read("b.rgb"));
 }
 
+/// What is decoded later says of itself what it would have said at once, and nothing that nobody knows.
+#[test]
+fn saved_latents_say_how_they_were_made() {
+    let sandbox = Sandbox::new();
+    let read = |name: &str| std::fs::read(sandbox.path(name)).unwrap();
+    let record = |name: &str| wan_media::read_metadata(&sandbox.path(name)).unwrap();
+    let made = ["--save-latents", "l.safetensors", "!--seed", "--fps", "8", "--alpha", "black"];
+    sandbox.ok(&tiny_args(&[&made[..], &["--output", "a.mp4"]].concat()));
+    sandbox.ok(&["--from-latents", "l.safetensors", "--output", "b.mp4"]);
+    assert!(record("b.mp4").is_some());
+    assert_eq!(record("a.mp4"), record("b.mp4"));
+    assert!(read("a.mp4") == read("b.mp4"));
+
+    sandbox.ok(&["probe", "noise", "--shape", "16,2,8,8", "--output", "bare.safetensors"]);
+    let bare = ["--from-latents", "bare.safetensors", "--model", "tiny", "--output"];
+    let text = stderr(&sandbox.ok(&[&bare[..], &["c.mp4"]].concat()));
+    assert!(text.contains("bare.safetensors: says nothing about how it was made"), "{text}");
+    assert_eq!(record("c.mp4"), None);
+    sandbox.ok(&[&bare[..], &["d.mp4", "--from-video", "a.mp4"]].concat());
+    assert!(record("d.mp4").is_some());
+
+    sandbox.ok(&tiny_args(&["--save-latents", "n.safetensors", "--no-metadata", "--output", "e.mp4"]));
+    sandbox.ok(&["--from-latents", "n.safetensors", "--model", "tiny", "--output", "f.mp4"]);
+    assert!(read("e.mp4") == read("f.mp4"));
+}
+
+#[test]
+fn a_transparent_image_is_filled_again_as_it_was() {
+    let sandbox = Sandbox::new();
+    let clear = image::RgbaImage::from_pixel(64, 64, image::Rgba([200, 20, 20, 0]));
+    clear.save(sandbox.path("clear.png")).unwrap();
+    let image = ["--image", "clear.png"];
+    sandbox.ok(&tiny_args(&[&image[..], &["--alpha", "white"]].concat()));
+    sandbox.ok(&tiny_args(&[&image[..], &["--output", "drop.mp4"]].concat()));
+    sandbox.ok(&[&image[..], &["--from-video", "out.mp4", "--output", "again.mp4"]].concat());
+    let read = |name: &str| std::fs::read(sandbox.path(name)).unwrap();
+    assert!(read("out.mp4") != read("drop.mp4"));
+    assert!(read("out.mp4") == read("again.mp4"));
+    // Of a default, too, the record is the master.
+    std::fs::write(sandbox.path("c.toml"), "alpha = \"white\"\n").unwrap();
+    let again = ["--from-video", "drop.mp4", "--output", "drop-again.mp4", "--config", "c.toml"];
+    sandbox.ok(&[&image[..], &again].concat());
+    assert!(read("drop.mp4") == read("drop-again.mp4"));
+}
+
 #[test]
 fn a_video_can_be_made_again_from_its_own_record() {
     let sandbox = Sandbox::new();
@@ -141,6 +206,11 @@ fn a_video_can_be_made_again_from_its_own_record() {
     sandbox.ok(&["--from-video", "out.mp4", "--image", sample, "--output", "again.mp4"]);
     let read = |name: &str| std::fs::read(sandbox.path(name)).unwrap();
     assert!(read("out.mp4") == read("again.mp4"));
+    // The variable is a default, and the video is not.
+    let args = ["--from-video", "out.mp4", "--image", sample, "--output", "third.mp4"];
+    let third = sandbox.command().args(args).env("WAN_RUN_MODEL", "absent").output().unwrap();
+    assert!(third.status.success(), "{}", stderr(&third));
+    assert!(read("out.mp4") == read("third.mp4"));
 
     sandbox.ok(&tiny_args(&["--no-metadata", "--output", "bare.mp4"]));
     let output = sandbox.run(&["--from-video", "bare.mp4", "--image", sample, "--output", "x.mp4"]);

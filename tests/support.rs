@@ -25,7 +25,20 @@ impl Sandbox {
 
     /// The command, ready for arguments; the user's own defaults and models are out of reach.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wan-run"));
+        self.prepared(Command::new(env!("CARGO_BIN_EXE_wan-run")))
+    }
+
+    /// Runs a line that the program printed, as a shell takes it; it must succeed.
+    pub fn shell(&self, line: &str) -> Output {
+        let line = line.replacen("wan-run", env!("CARGO_BIN_EXE_wan-run"), 1);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &line]);
+        let output = self.prepared(shell).output().expect("a shell");
+        assert!(output.status.success(), "{line}: {}", stderr(&output));
+        output
+    }
+
+    fn prepared(&self, mut command: Command) -> Command {
         command
             .current_dir(self.dir.path())
             .env("XDG_CONFIG_HOME", self.dir.path().join("config"))

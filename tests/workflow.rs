@@ -73,3 +73,82 @@ fn what_is_wrong_is_told_with_the_node() {
         assert!(!message.contains("Prompt outputs failed"), "{message}");
     }
 }
+
+const SMALL: [&str; 12] = [
+    "generate",
+    "--workflow",
+    "w.json",
+    "--model",
+    "tiny",
+    "--width",
+    "64",
+    "--height",
+    "64",
+    "--frames",
+    "5",
+    "-q",
+];
+
+/// The guide's graph with a preview before its video and two more outputs.
+fn many_outputs() -> Value {
+    let mut graph = shipped("tests/comfyui/wanx-21.api.json");
+    graph["10"] = json!({"class_type": "PreviewImage", "inputs": {"images": ["53", 0]}});
+    graph["55"] = graph["54"].clone();
+    graph["55"]["inputs"]["format"] = json!("image/gif");
+    graph["55"]["inputs"]["frame_rate"] = json!(8);
+    graph["56"] = json!({"class_type": "SaveAnimatedWEBP", "inputs":
+        {"images": ["53", 0], "filename_prefix": "clips/x_%width%x%height%", "fps": 4.0, "lossless": true, "quality": 80,
+         "method": "default"}});
+    graph
+}
+
+const ALL: [&str; 3] = ["WanVideo2_1_00001.gif", "WanVideo2_1_00001.mp4", "x_64x64_00001.webp"];
+
+#[test]
+fn all_outputs_are_written_and_previews_are_not() {
+    let sandbox = sandbox(&many_outputs());
+    let output = sandbox.ok(&[&SMALL[..11], &["--steps", "1"]].concat());
+    let mut made: Vec<String> = crate::support::stdout(&output).lines().map(str::to_owned).collect();
+    made.sort();
+    assert_eq!(made, ALL);
+    assert_eq!(sandbox.names(), [&ALL[..2], &["girl.png", "w.json"], &ALL[2..]].concat());
+    let text = stderr(&output);
+    assert!(text.contains("left out of the workflow, as previews are not kept: PreviewImage 10"), "{text}");
+    let speed = |name: &str| {
+        let record = wan_media::read_metadata(&sandbox.path(name)).unwrap().unwrap();
+        serde_json::from_str::<Value>(&record).unwrap()["fps"].clone()
+    };
+    assert_eq!(ALL.map(speed), ["8", "16", "4"]);
+
+    // A name is that of one video.
+    let output = sandbox.ok(&[&SMALL[..11], &["--steps", "1", "--output", "one.mp4"]].concat());
+    let text = stderr(&output);
+    assert!(text.contains("mean one video: VHS_VideoCombine 55, SaveAnimatedWEBP 56"), "{text}");
+    assert_eq!(crate::support::stdout(&output), "one.mp4\n");
+    // The variable says which model it is only where nothing else does.
+    let args = ["generate", "--workflow", "w.json"];
+    let output = sandbox.command().args(args).env("WAN_RUN_MODEL", "tiny").output().unwrap();
+    assert!(stderr(&output).contains("wan2.1-i2v-14b-480p-fp8"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_workflow_that_was_stopped_writes_all_its_outputs() {
+    let sandbox = sandbox(&many_outputs());
+    let args: Vec<String> = SMALL[..11].iter().chain(&["--steps", "60"]).map(ToString::to_string).collect();
+    let last = crate::batch::interrupted(&sandbox, &args, "step 2 of 60", || {});
+    let (_, command) = last.split_once("go on with ").unwrap_or_else(|| panic!("{last}"));
+    sandbox.shell(command);
+    let names = sandbox.names();
+    assert!(ALL.iter().all(|name| names.contains(&(*name).to_owned())), "{names:?}");
+}
+
+#[test]
+fn a_workflow_with_nothing_but_a_preview_writes_that() {
+    let mut graph = many_outputs();
+    for output in ["54", "55", "56"] {
+        graph.as_object_mut().unwrap().remove(output);
+    }
+    let sandbox = sandbox(&graph);
+    sandbox.ok(&[&SMALL[..], &["--steps", "1"]].concat());
+    assert_eq!(sandbox.names(), ["ComfyUI_temp_00001", "girl.png", "w.json"]);
+}

@@ -68,6 +68,19 @@ struct Header {
 
 const VERSION: u32 = 1;
 
+impl Header {
+    /// That of an open file; `path` is for messages.
+    fn of(set: &WeightSet, path: &Path) -> Result<Self> {
+        let text =
+            set.metadata().get(KEY).ok_or_else(|| resume_error(path, format!("no `{KEY}` in its header")))?;
+        let header: Self = serde_json::from_str(text).map_err(|e| resume_error(path, e))?;
+        if header.version != VERSION {
+            return Err(resume_error(path, format!("version {}, expected {VERSION}", header.version)));
+        }
+        Ok(header)
+    }
+}
+
 impl SavedJob {
     /// Writes the job to `path`, whole or not at all; an earlier file there is replaced.
     ///
@@ -99,17 +112,19 @@ impl SavedJob {
         save_tensors(path, &tensors, HashMap::from([(KEY.to_string(), header)]))
     }
 
+    /// The caller's own data alone; tensors are not read.
+    ///
+    /// Errors: [`PipelineError::Resume`] if the file is something else.
+    pub fn read_extra(path: &Path) -> Result<serde_json::Value> {
+        Ok(Header::of(&WeightSet::open(path)?, path)?.extra)
+    }
+
     /// Reads a job back.
     ///
     /// Errors: [`PipelineError::Resume`] if the file is something else or lacks a tensor; the request's own.
     pub fn open(path: &Path) -> Result<Self> {
         let set = WeightSet::open(path)?;
-        let text =
-            set.metadata().get(KEY).ok_or_else(|| resume_error(path, format!("no `{KEY}` in its header")))?;
-        let header: Header = serde_json::from_str(text).map_err(|e| resume_error(path, e))?;
-        if header.version != VERSION {
-            return Err(resume_error(path, format!("version {}, expected {VERSION}", header.version)));
-        }
+        let header = Header::of(&set, path)?;
         let tensors: BTreeMap<String, Tensor> = set
             .iter()
             .map(|t| Ok((t.name().to_string(), t.to_f32_tensor(&Device::Cpu)?)))

@@ -184,7 +184,7 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
     pub from_video: Option<PathBuf>,
     /// Take all parameters from a ComfyUI workflow in API or UI format; other options override them.
-    /// Images are looked up next to the workflow file.
+    /// Images are looked up next to the workflow file. All its outputs are written, unless --output or --format asks for one.
     #[arg(long, value_name = "FILE.json", conflicts_with_all = ["from_video", "resume", "from_latents"])]
     pub workflow: Option<PathBuf>,
     /// What the workflow does with its image.
@@ -193,6 +193,9 @@ pub struct GenerateArgs {
     /// What the workflow does with its end image.
     #[arg(skip)]
     pub end_image_input: Option<wan_workflow::ImageInput>,
+    /// Further videos that the workflow makes of the frames.
+    #[arg(skip)]
+    pub further: Vec<crate::target::Further>,
     /// Make N videos, each with the next seed; --output NAME.mp4 becomes NAME-0001.mp4 and so on.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["batch", "extend", "resume", "from_latents"])]
     pub count: Option<u32>,
@@ -203,6 +206,9 @@ pub struct GenerateArgs {
     /// failing line is reported and the others go on; when run again, finished lines are skipped.
     #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = ["output", "extend", "resume", "from_latents", "save_latents", "contact_sheet"])]
     pub batch: Option<PathBuf>,
+    /// Digest of the line of a batch that this is.
+    #[arg(skip)]
+    pub batch_key: Option<String>,
     /// Continue a video from its last frame; the output contains both. Parameters stored in it are the defaults.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "end_image", "workflow", "from_video", "resume", "from_latents", "noise", "save_latents", "looped", "width", "height", "no_adjust_resolution"])]
     pub extend: Option<PathBuf>,
@@ -218,7 +224,7 @@ pub struct GenerateArgs {
     /// Also write the final latents (safetensors).
     #[arg(long, value_name = "FILE")]
     pub save_latents: Option<PathBuf>,
-    /// Decode latents written with --save-latents; nothing is denoised.
+    /// Decode latents written with --save-latents, with the parameters stored in them; nothing is denoised.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "noise", "image", "save_latents", "preview"])]
     pub from_latents: Option<PathBuf>,
     /// Resume a stopped job.
@@ -227,7 +233,7 @@ pub struct GenerateArgs {
     /// Also write a PNG that shows frames from the whole video.
     #[arg(long, value_name = "FILE.png")]
     pub contact_sheet: Option<PathBuf>,
-    /// Write a rough preview of the video as PNG, updated after each step.
+    /// Write a rough preview of the video as PNG, updated after each step; an earlier preview is replaced.
     #[arg(long, value_name = "FILE.png")]
     pub preview: Option<PathBuf>,
     /// Print nothing but errors and the path of the video.

@@ -68,7 +68,8 @@ impl Failure {
 
     /// The message on one line, whatever a library put into it.
     pub fn line(&self) -> String {
-        self.message.split_whitespace().collect::<Vec<_>>().join(" ")
+        let parts = self.message.split(char::is_control).map(str::trim).filter(|part| !part.is_empty());
+        parts.collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -158,3 +159,14 @@ through_pipeline!(
     wan_sampler::SamplerError,
     candle_core::Error
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_keeps_the_spaces_of_names() {
+        let failure = Failure::run("go on with 'my  clip.mp4'\n  caused by:\r\n\tthe disk\x1b");
+        assert_eq!(failure.line(), "go on with 'my  clip.mp4' caused by: the disk");
+    }
+}

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use wan_core::geometry::TOKEN_PIXELS;
 use wan_core::progress::{Event, Observer, Stage};
 use wan_media::probe::{VideoInfo, decode_frames, probe};
@@ -12,10 +12,13 @@ use wan_pipeline::{Pipeline, Plan, Request};
 
 use crate::cli::GenerateArgs;
 use crate::error::{Failure, INTERRUPTED, Outcome, RUN, USAGE};
-use crate::generate::{self, Target};
-use crate::options::{Options, Record, check_loras, random_seed, resolve};
+use crate::generate;
+use crate::options::{Options, check_loras, random_seed, resolve, user_defaults};
+use crate::output::quoted;
+use crate::record::Record;
 use crate::session::Session;
 use crate::settings::Settings;
+use crate::target::Target;
 
 /// Writes the video and what follows it. Each segment begins with the last frame before it, which is not shown twice.
 /// After an error or Ctrl-C the output has the segments that were whole.
@@ -26,17 +29,19 @@ pub fn run(args: &GenerateArgs, clip: &Path, session: &Session<'_>) -> Outcome {
     let info = probe(clip)?;
     check_size(clip, &info)?;
     let args = &with_parameters_of(args, clip, &info)?;
-    let options = resolve(generate::settings(args)?, &session.registry)?;
-    let target = generate::target(args, &options, session, started)?;
+    let settings = generate::settings(args)?;
+    let options = resolve(settings.clone(), &session.registry)?;
+    let target = Target::new(args, &options, session, started)?;
     check_loras(&options)?;
     let size = (info.width as usize, info.height as usize);
     let plan = Plan::new(options.request.clone(), options.model.model_type, Some(size))?;
     if plan.frames == 1 {
         return Err(Failure::usage("frames: found 1, expected at least 5 for a video that is continued"));
     }
+    let more = more_options(&settings, &options, &target, session)?;
     let pipeline = session.open(&options)?;
     let frames = decode_frames(clip)?;
-    let mut writer = writer(&target, &options, clip, &info)?;
+    let mut writer = writer(&target, clip, &info)?;
     for frame in &frames {
         writer.push(frame.data())?;
     }
@@ -63,7 +68,10 @@ pub fn run(args: &GenerateArgs, clip: &Path, session: &Session<'_>) -> Outcome {
                     None => last,
                 };
             }
-            Err(failure) => return Err(stopped(failure, index, segments, seed, writer, &target)),
+            Err(failure) => {
+                let left = Left { segments: segments - index, seed, of: segments };
+                return Err(stopped(failure, &left, &more, writer, &target));
+            }
         }
     }
     session.reporter.set_scope(Map::new());
@@ -137,12 +145,11 @@ fn check_size(clip: &Path, info: &VideoInfo) -> Outcome {
     )))
 }
 
-fn writer(target: &Target<'_>, options: &Options, clip: &Path, info: &VideoInfo) -> Outcome<VideoWriter> {
+fn writer(target: &Target<'_>, clip: &Path, info: &VideoInfo) -> Outcome<VideoWriter> {
     let name = clip.file_name().map(|name| name.to_string_lossy().into_owned());
-    let record = options.metadata.then(|| Record { extends: name, ..Record::new(options) });
-    let metadata = record.as_ref().map(serde_json::to_string).transpose().map_err(Failure::run)?;
-    let video = target.options_with(metadata);
-    Ok(VideoWriter::create(&target.output, info.width, info.height, video)?)
+    let record = target.record.clone().map(|record| Record { extends: name, ..record });
+    let video = target.main.options_with(record.as_ref())?;
+    Ok(VideoWriter::create(&target.main.path, info.width, info.height, video)?)
 }
 
 fn finish(writer: VideoWriter, target: &Target<'_>) -> Outcome {
@@ -154,29 +161,119 @@ fn finish(writer: VideoWriter, target: &Target<'_>) -> Outcome {
     Ok(())
 }
 
-/// Keeps the segments before the one that ended with `failure`.
-fn stopped(
-    failure: Failure,
-    index: usize,
+/// What is left to make.
+struct Left {
     segments: usize,
+    /// Of the first of them.
     seed: u64,
-    writer: VideoWriter,
-    target: &Target<'_>,
-) -> Failure {
+    /// How many there were to make.
+    of: usize,
+}
+
+/// Keeps the segments before the one that ended with `failure`. `more`: options that the rest needs.
+fn stopped(failure: Failure, left: &Left, more: &str, writer: VideoWriter, target: &Target<'_>) -> Failure {
     let why = if failure.code == INTERRUPTED { "stopped".into() } else { failure.line() };
-    let place = format!("segment {} of {segments}: {why}", index + 1);
-    if index == 0 {
+    let Left { segments, seed, of } = left;
+    let place = format!("segment {} of {of}: {why}", of - segments + 1);
+    if segments == of {
         return Failure { message: format!("{place}; nothing was made"), ..failure };
     }
-    let left = segments - index;
     let message = match finish(writer, target) {
         Ok(()) => format!(
-            "{place}; the segments before it are kept: go on with wan-run --extend {} --segments {left} --seed {seed}",
-            crate::output::quoted(&target.output)
+            "{place}; the segments before it are kept: go on with wan-run --extend {} --segments {segments} --seed \
+             {seed}{more}",
+            quoted(&target.main.path)
         ),
         Err(error) => format!("{place}; the segments before it could not be written: {}", error.line()),
     };
     // What has begun was no usage error.
     let code = if failure.code == USAGE { RUN } else { failure.code };
     Failure { message, code, kept: false }
+}
+
+/// The options that neither the output's record nor the defaults give the command that goes on.
+fn more_options(
+    settings: &Settings,
+    options: &Options,
+    target: &Target<'_>,
+    session: &Session<'_>,
+) -> Outcome<String> {
+    let args = target.args;
+    let model = Settings { model: settings.model.clone(), ..Settings::default() };
+    let defaults = user_defaults(args.config.as_deref())?;
+    let known = match options.metadata {
+        true => Record::new(options).settings()?,
+        false => Record::new(&resolve(model.or(defaults), &session.registry)?).settings()?,
+    };
+    let known = Settings { model: known.model.filter(|_| options.metadata), ..known };
+    let needed = Settings {
+        // The video has its size and speed, and the seed is named anyway.
+        width: None,
+        height: None,
+        no_adjust_resolution: None,
+        looped: None,
+        fps: None,
+        seed: None,
+        // What the output's extension says, unless it was an option.
+        format: args.settings.format.clone(),
+        ..settings.clone()
+    };
+    let (known, mut needed) = (known.entries(), needed.entries());
+    needed.retain(|name, value| known.get(name) != Some(value));
+    let config = args.config.as_ref().map(|path| format!(" --config {}", quoted(path)));
+    Ok(command_options(&needed) + &config.unwrap_or_default())
+}
+
+/// Settings by name as a shell takes them, each with a space before it.
+fn command_options(settings: &Map<String, Value>) -> String {
+    let option = |(name, value): (&String, &Value)| match value {
+        Value::Bool(true) => format!(" --{name}"),
+        Value::Bool(false) => format!(" --{name}=false"),
+        Value::Array(values) if values.is_empty() => format!(" --{name} none"),
+        Value::Array(values) => values.iter().map(|value| format!(" --{name} {}", word(value))).collect(),
+        value => format!(" --{name} {}", word(value)),
+    };
+    settings.iter().map(option).collect()
+}
+
+fn word(value: &Value) -> String {
+    match value {
+        Value::String(text) => quoted(Path::new(text)),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_written_as_options() {
+        let settings = Settings {
+            prompt: Some("it's  calm".into()),
+            model: Some("tiny".into()),
+            lora: Some(vec!["a.safetensors:0.5".into(), "b c".into()]),
+            cfg: Some(2.5),
+            fast: Some(true),
+            pingpong: Some(false),
+            negative_prompt: Some(String::new()),
+            ..Settings::default()
+        };
+        let options = command_options(&settings.entries());
+        let expected = [
+            r" --prompt 'it'\''s  calm'",
+            " --negative-prompt ''",
+            " --model tiny",
+            " --lora a.safetensors:0.5 --lora 'b c'",
+            " --cfg 2.5",
+            " --fast",
+            " --pingpong=false",
+        ];
+        assert!(expected.iter().all(|part| options.contains(part)), "{options}");
+        assert_eq!(options.len(), expected.iter().map(|part| part.len()).sum::<usize>());
+        assert_eq!(
+            command_options(&Settings { lora: Some(Vec::new()), ..Settings::default() }.entries()),
+            " --lora none"
+        );
+    }
 }

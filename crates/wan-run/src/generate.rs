@@ -3,42 +3,26 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
 use wan_core::progress::{CancelToken, Stage};
-use wan_media::{
-    OutputFormat, Reservation, RgbImage, VideoOptions, load_image_and_transparency, read_metadata,
-};
-use wan_pipeline::{Images, MemoryPlan, Pipeline, Plan, Processor, SavedJob, load_tensor};
+use wan_media::{RgbImage, load_image_and_transparency, read_metadata};
+use wan_pipeline::{Images, MemoryPlan, Pipeline, Plan, Processor, load_tensor};
 use wan_workflow::ImageInput;
 
 use crate::cli::GenerateArgs;
 use crate::error::{Failure, Outcome};
-use crate::finish::{finish, write_video};
-use crate::options::{Options, Record, check_loras, resolve, user_defaults};
+use crate::finish::finish;
+use crate::options::{Options, check_loras, resolve, user_defaults};
 use crate::progress::Reporter;
+use crate::record::Record;
 use crate::session::Session;
 use crate::settings::Settings;
-use crate::{batch, extend, output};
-
-/// What a resume file remembers besides the job itself.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ResumeExtra {
-    /// Where the video goes.
-    #[serde(serialize_with = "crate::settings::path_as_text")]
-    pub output: PathBuf,
-    /// Parameters as they were settled.
-    pub settings: Settings,
-    /// Name of the image.
-    pub image: Option<String>,
-    /// Name of the end image.
-    #[serde(default)]
-    pub end_image: Option<String>,
-}
+use crate::target::Target;
+use crate::{batch, extend, latents, output, resume};
 
 /// Runs the command.
 pub fn run(args: GenerateArgs, cancel: &CancelToken) -> Outcome {
-    let args = crate::workflow::apply(args)?;
     let reporter = Reporter::new(args.progress, args.quiet, args.preview.clone());
+    let args = crate::workflow::apply(args, &reporter)?;
     let several = args.batch.is_some() || args.count.is_some() || args.extend.is_some();
     let session = Session::new(&reporter, cancel, several)?;
     // The parser no longer asks for what another option rules out, such as --image.
@@ -59,52 +43,14 @@ pub fn run(args: GenerateArgs, cancel: &CancelToken) -> Outcome {
 /// Runs one job. `begun` is told the output before any work is done; its error stops the job.
 pub fn one(args: &GenerateArgs, session: &Session<'_>, begun: Begun<'_>) -> Outcome {
     match (&args.resume, &args.from_latents) {
-        (Some(file), _) => resume(args, file, session, begun),
-        (None, Some(file)) => decode_only(args, file, session, begun),
+        (Some(file), _) => resume::run(args, file, session, begun),
+        (None, Some(file)) => latents::decode_only(args, file, session, begun),
         (None, None) => generate(args, session, begun),
     }
 }
 
 /// Learns where the output of a job goes.
 pub type Begun<'a> = &'a dyn Fn(&Path) -> Outcome;
-
-/// Everything the last stages need to know about the output.
-pub struct Target<'a> {
-    /// The command.
-    pub args: &'a GenerateArgs,
-    /// The video.
-    pub output: PathBuf,
-    _reserved: Reservation,
-    /// How it is stored.
-    pub video: VideoOptions,
-    /// Whether it ends before its last frame, which is the first one again.
-    pub looped: bool,
-    /// Name of the image, without its folder.
-    pub image: Option<String>,
-    /// Name of the end image.
-    pub end_image: Option<String>,
-    /// What the video says about how it was made, the images aside.
-    pub record: Option<Record>,
-    /// Shows progress.
-    pub reporter: &'a Reporter,
-    /// The user's wish to stop.
-    pub cancel: &'a CancelToken,
-    /// When the job began.
-    pub started: Instant,
-}
-
-impl Target<'_> {
-    /// How the video is stored, with `metadata` where the format has a place for it.
-    pub fn options_with(&self, metadata: Option<String>) -> VideoOptions {
-        let bare = self.video.format == OutputFormat::Rgb;
-        VideoOptions { metadata: metadata.filter(|_| !bare), ..self.video.clone() }
-    }
-
-    /// Checks the video's options together with its size, before any work is done.
-    fn check_size(&self, plan: &Plan) -> Outcome {
-        Ok(self.video.check(plan.width as u32, plan.height as u32)?)
-    }
-}
 
 fn generate(args: &GenerateArgs, session: &Session<'_>, begun: Begun<'_>) -> Outcome {
     let started = Instant::now();
@@ -116,7 +62,7 @@ fn generate(args: &GenerateArgs, session: &Session<'_>, begun: Begun<'_>) -> Out
             "--end-image: found one beside --loop, whose end image is the image: expected one of the two",
         ));
     }
-    let target = target(args, &options, session, started)?;
+    let target = Target::new(args, &options, session, started)?;
     options.request.check()?;
     check_loras(&options)?;
     let model_type = options.model.model_type;
@@ -147,7 +93,8 @@ fn generate(args: &GenerateArgs, session: &Session<'_>, begun: Begun<'_>) -> Out
     if let (Some(first), Some(last)) = (&image, &end_image) {
         note_shapes(first, last, reporter);
     }
-    begun(&target.output)?;
+    begun(&target.main.path)?;
+    note_kept(&target);
     announce(&plan, &options, &pipeline, reporter)?;
     let images = Images { first: image.as_ref(), last };
     let job =
@@ -158,6 +105,16 @@ fn generate(args: &GenerateArgs, session: &Session<'_>, begun: Begun<'_>) -> Out
             }
         })?;
     finish(&pipeline, job, target, settings)
+}
+
+/// Says that jobs which were to make the same output, and were stopped, are still kept.
+fn note_kept(target: &Target<'_>) {
+    for path in output::resume_files(&target.main.path) {
+        let path = output::quoted(&path);
+        target.reporter.note(&format!(
+            "{path} keeps another job that was stopped, and is left alone: wan-run --resume {path} goes on with it"
+        ));
+    }
 }
 
 /// Says that the end image will be stretched, where it has another shape than the image.
@@ -190,84 +147,17 @@ fn check_end_image(options: &Options, pipeline: &Pipeline, end_image: bool) -> O
     )))
 }
 
-fn resume(args: &GenerateArgs, file: &Path, session: &Session<'_>, begun: Begun<'_>) -> Outcome {
-    let started = Instant::now();
-    let reporter = session.reporter;
-    let here = Settings {
-        device: None,
-        blocks_to_swap: None,
-        max_vram: None,
-        max_ram: None,
-        models_dir: None,
-        extra_model_paths: None,
-        ..args.settings.clone()
-    };
-    if here != Settings::default() {
-        let names = serde_json::to_value(&here).ok();
-        let names = names.as_ref().and_then(|v| v.as_object()).map(|o| o.keys().cloned().collect::<Vec<_>>());
-        return Err(Failure::usage(format!(
-            "--resume takes the parameters from the file: found {}, expected none",
-            names.unwrap_or_default().iter().map(|n| format!("--{n}")).collect::<Vec<_>>().join(", ")
-        )));
-    }
-    let mut saved = SavedJob::open(file)?;
-    let extra: ResumeExtra = serde_json::from_value(saved.extra.clone())
-        .map_err(|e| Failure::run(format!("{}: not a usable resume file: {e}", file.display())))?;
-    let settings = args.settings.clone().or(Settings {
-        model: Some(saved.model.clone()),
-        seed: Some(saved.job.plan.request.seed),
-        format: Some(output::format(args.output.as_deref(), None, extra.settings.format.as_deref())?),
-        ..extra.settings
-    });
-    if let Some(blocks) = args.settings.blocks_to_swap {
-        saved.job.plan.request.blocks_to_swap = blocks;
-    }
-    let options = resolve(settings.clone(), &session.registry)?;
-    let args = &GenerateArgs {
-        output: Some(args.output.clone().unwrap_or(extra.output)),
-        overwrite: args.overwrite,
-        contact_sheet: args.contact_sheet.clone(),
-        save_latents: args.save_latents.clone(),
-        preview: args.preview.clone(),
-        resume: args.resume.clone(),
-        quiet: args.quiet,
-        ..GenerateArgs::default()
-    };
-    let mut target = target(args, &options, session, started)?;
-    if let Some(record) = target.record.as_mut() {
-        record.request = saved.job.plan.request.clone();
-    }
-    (target.image, target.end_image) = (extra.image, extra.end_image);
-    let pipeline = session.open(&options)?;
-    begun(&target.output)?;
-    note_loras(&pipeline, &saved.job.plan, reporter)?;
-    check_memory(&pipeline, &saved.job.plan, Stage::Denoise, &options, reporter)?;
-    reporter.note(&format!(
-        "resuming after step {} of {}",
-        saved.job.state.sampler.step,
-        saved.job.plan.schedule.steps()
-    ));
-    finish(&pipeline, saved.job, target, settings)
-}
-
-fn decode_only(args: &GenerateArgs, file: &Path, session: &Session<'_>, begun: Begun<'_>) -> Outcome {
-    let started = Instant::now();
-    let options = resolve(settings(args)?, &session.registry)?;
-    let target = target(args, &options, session, started)?;
-    let latents = load_tensor(file, "latents")?;
-    let latents = if latents.dims().len() == 4 { latents.unsqueeze(0)? } else { latents };
-    let plan = Plan::for_latents(options.request.clone(), &latents)
-        .map_err(|e| Failure::run(format!("{}: {e}", file.display())))?;
-    target.check_size(&plan)?;
-    let pipeline = session.open(&options)?;
-    begun(&target.output)?;
-    check_memory(&pipeline, &plan, Stage::Decode, &options, session.reporter)?;
-    write_video(&pipeline, &plan, &latents, &target)
-}
-
 /// Flags over the parameters of `--from-video` over the user's defaults.
 pub fn settings(args: &GenerateArgs) -> Outcome<Settings> {
+    settings_over(args, None)
+}
+
+/// The same, with `record` between the parameters of `--from-video` and the defaults.
+pub fn settings_over(args: &GenerateArgs, record: Option<Record>) -> Outcome<Settings> {
     let mut base = user_defaults(args.config.as_deref())?;
+    if let Some(record) = record {
+        base = record.settings()?.or(base);
+    }
     if let Some(path) = &args.from_video {
         let text = read_metadata(path)?.ok_or_else(|| {
             Failure::run(format!(
@@ -275,66 +165,11 @@ pub fn settings(args: &GenerateArgs) -> Outcome<Settings> {
                 path.display()
             ))
         })?;
-        let record: Record = serde_json::from_str(&text)
-            .map_err(|e| Failure::run(format!("{}: unreadable wan-run parameters: {e}", path.display())))?;
-        base = record.settings()?.or(base);
+        base = Record::parse(&text, path)?.settings()?.or(base);
     }
     let format =
         output::format(args.output.as_deref(), args.settings.format.as_deref(), base.format.as_deref())?;
     Ok(Settings { format: Some(format), ..args.settings.clone() }.or(base))
-}
-
-/// Chooses and checks every output before any work is done.
-pub fn target<'a>(
-    args: &'a GenerateArgs,
-    options: &Options,
-    session: &Session<'a>,
-    started: Instant,
-) -> Outcome<Target<'a>> {
-    let video = VideoOptions { overwrite: args.overwrite, ..options.video.clone() };
-    let (output, reserved) =
-        output::choose(args.output.as_deref(), &options.output_prefix, &video, args.overwrite)?;
-    output::check_file(args.save_latents.as_deref(), args.overwrite)?;
-    output::check_file(args.contact_sheet.as_deref(), args.overwrite)?;
-    // The preview of the run that is resumed lies there already.
-    output::check_file(args.preview.as_deref(), args.overwrite || args.resume.is_some())?;
-    let kept = output::resume_file(&output);
-    output::check_distinct(
-        &[
-            ("--output", Some(output.as_path())),
-            ("--save-latents", args.save_latents.as_deref()),
-            ("--contact-sheet", args.contact_sheet.as_deref()),
-            ("--preview", args.preview.as_deref()),
-        ],
-        &[
-            ("the resume file", Some(kept.as_path())),
-            ("--resume", args.resume.as_deref()),
-            ("--image", args.image.as_deref()),
-            ("--end-image", args.end_image.as_deref()),
-            ("--noise", args.noise.as_deref()),
-            ("--from-latents", args.from_latents.as_deref()),
-            ("--extend", args.extend.as_deref()),
-            ("--config", args.config.as_deref()),
-        ],
-    )?;
-    let record = options.metadata.then(|| Record::new(options));
-    Ok(Target {
-        args,
-        output,
-        _reserved: reserved,
-        video,
-        looped: options.looped,
-        image: file_name(args.image.as_deref()),
-        end_image: file_name(args.end_image.as_deref()),
-        record,
-        reporter: session.reporter,
-        cancel: session.cancel,
-        started,
-    })
-}
-
-fn file_name(path: Option<&Path>) -> Option<String> {
-    Some(path?.file_name()?.to_string_lossy().into_owned())
 }
 
 /// Says what will be made and what it takes, and refuses what does not fit.
@@ -367,7 +202,7 @@ pub fn announce(plan: &Plan, options: &Options, pipeline: &Pipeline, reporter: &
 }
 
 /// Refuses a job whose stages from `first` on do not fit into memory, before anything is loaded.
-fn check_memory(
+pub fn check_memory(
     pipeline: &Pipeline,
     plan: &Plan,
     first: Stage,
@@ -386,7 +221,7 @@ fn check_memory(
 }
 
 /// Says what becomes of each LoRA file, before anything is computed.
-fn note_loras(pipeline: &Pipeline, plan: &Plan, reporter: &Reporter) -> Outcome {
+pub fn note_loras(pipeline: &Pipeline, plan: &Plan, reporter: &Reporter) -> Outcome {
     for report in pipeline.loras(plan)? {
         reporter.note(&report.to_string());
     }

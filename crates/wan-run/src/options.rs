@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use bytesize::ByteSize;
 use candle_core::Device;
-use serde::{Deserialize, Serialize};
 use wan_core::device::DeviceChoice;
 use wan_media::{Alpha, FrameRate, OutputFormat, PixelFormat, VideoOptions};
 use wan_models::{ModelDescription, Places, Registry};
@@ -74,119 +73,28 @@ impl Options {
     }
 }
 
-/// What a video says about how it was made.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Record {
-    /// Version of the program.
-    pub version: String,
-    /// Model name.
-    pub model: String,
-    /// File name of the input image, without its folder.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// File name of the end image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub end_image: Option<String>,
-    /// File name of the video that it continues.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub extends: Option<String>,
-    /// Whether the end image is the first one again.
-    #[serde(default, rename = "loop", skip_serializing_if = "std::ops::Not::not")]
-    pub looped: bool,
-    /// What was asked.
-    #[serde(flatten)]
-    pub request: Request,
-    /// Frames per second.
-    pub fps: String,
-    /// x264 quality.
-    pub crf: u8,
-    /// Pixel format.
-    pub pix_fmt: String,
-    /// Played back and forth.
-    pub pingpong: bool,
-    /// Repetitions.
-    pub loop_count: u32,
+/// The user's defaults: `WAN_RUN_MODEL` and `WAN_RUN_MODELS_DIR` over a defaults file.
+///
+/// Errors: as [`defaults_file`].
+pub fn user_defaults(named: Option<&Path>) -> Outcome<Settings> {
+    Ok(environment().or(defaults_file(named)?))
 }
 
-impl Record {
-    /// What a video made with `options` says, the names of its images aside.
-    pub fn new(options: &Options) -> Self {
-        Self {
-            version: env!("CARGO_PKG_VERSION").into(),
-            model: options.model.name.clone(),
-            image: None,
-            end_image: None,
-            extends: None,
-            looped: options.looped,
-            request: options.request.clone(),
-            fps: options.video.fps.to_string(),
-            crf: options.video.crf,
-            pix_fmt: options.video.pixel_format.to_string(),
-            pingpong: options.video.pingpong,
-            loop_count: options.video.loop_count,
-        }
-    }
-
-    /// The settings that make this video again.
-    pub fn settings(self) -> Outcome<Settings> {
-        let r = self.request;
-        let name =
-            |v: serde_json::Result<serde_json::Value>| v.ok().and_then(|v| v.as_str().map(str::to_string));
-        let fps = self.fps.parse::<FrameRate>()?;
-        Ok(Settings {
-            prompt: Some(r.prompt),
-            negative_prompt: Some(r.negative_prompt),
-            model: Some(self.model),
-            lora: Some(r.loras.iter().map(ToString::to_string).collect()),
-            width: Some(r.width),
-            height: Some(r.height),
-            frames: Some(r.frames),
-            no_adjust_resolution: Some(!r.adjust_resolution),
-            steps: Some(r.steps),
-            cfg: Some(r.cfg),
-            shift: Some(r.shift),
-            seed: Some(r.seed),
-            scheduler: Some(r.scheduler.to_string()),
-            denoise_strength: Some(r.denoise_strength),
-            riflex_freq_index: Some(r.riflex_freq_index),
-            noise_aug_strength: Some(r.noise_aug_strength),
-            latent_strength: Some(r.latent_strength),
-            clip_embed_strength: Some(r.clip_embed_strength),
-            blocks_to_swap: Some(r.blocks_to_swap),
-            precision: Some(r.precision.to_string()),
-            attention: Some(r.attention.to_string()),
-            vae_tiling: name(serde_json::to_value(r.vae_tiling)),
-            tile_height: Some(r.tile.tile_height),
-            tile_width: Some(r.tile.tile_width),
-            tile_stride_height: Some(r.tile.stride_height),
-            tile_stride_width: Some(r.tile.stride_width),
-            output_range: name(serde_json::to_value(r.output_range)),
-            guidance_interval: Some(r.guidance_interval.to_string()),
-            teacache: Some(r.teacache.map_or(0.0, |t| t.threshold)),
-            teacache_mode: r.teacache.map(|t| t.mode.to_string()),
-            teacache_start: r.teacache.and_then(|t| t.start),
-            teacache_end: r.teacache.and_then(|t| t.end),
-            context_schedule: r.context.map(|c| c.schedule.to_string()),
-            context_frames: r.context.map(|c| c.frames),
-            context_stride: r.context.map(|c| c.stride),
-            context_overlap: r.context.map(|c| c.overlap),
-            context_freenoise: r.context.map(|c| c.freenoise),
-            looped: self.looped.then_some(true),
-            fps: Some(fps.as_f64()),
-            crf: Some(self.crf),
-            pix_fmt: Some(self.pix_fmt),
-            pingpong: Some(self.pingpong),
-            loop_count: Some(self.loop_count),
-            ..Settings::default()
-        })
+/// The settings of environment variables that have a value.
+pub fn environment() -> Settings {
+    let value = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    Settings {
+        model: value("WAN_RUN_MODEL").map(|name| name.to_string_lossy().into_owned()),
+        models_dir: value("WAN_RUN_MODELS_DIR").map(PathBuf::from),
+        ..Settings::default()
     }
 }
 
-/// Reads the user's defaults: `named`, else `$XDG_CONFIG_HOME/wan-run/config.toml` or
+/// Reads a defaults file: `named`, else `$XDG_CONFIG_HOME/wan-run/config.toml` or
 /// `$HOME/.config/wan-run/config.toml` if there is one.
 ///
 /// Errors: exit 2 if the file cannot be read, or has a key that is no option.
-pub fn user_defaults(named: Option<&Path>) -> Outcome<Settings> {
+fn defaults_file(named: Option<&Path>) -> Outcome<Settings> {
     let path = match named {
         Some(path) => path.to_path_buf(),
         None => {
@@ -247,6 +155,7 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
     if let Some(interval) = &s.guidance_interval {
         request.guidance_interval = interval.parse().map_err(PipelineError::from)?;
     }
+    let video = video_options(&s, &model)?;
     request.prompt = s.prompt.unwrap_or_default();
     request.negative_prompt = s.negative_prompt.unwrap_or_default();
     request.adjust_resolution = !s.no_adjust_resolution.unwrap_or(false);
@@ -280,18 +189,6 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
         Some("black") => Alpha::Black,
         Some(other) => return Err(PipelineError::request("alpha", other, "drop, white or black").into()),
     };
-    let video = VideoOptions {
-        format: s.format.as_deref().unwrap_or("mp4").parse::<OutputFormat>()?,
-        fps: match s.fps {
-            Some(fps) => FrameRate::try_from(fps)?,
-            None => FrameRate::new(model.defaults.fps, 1)?,
-        },
-        crf: s.crf.unwrap_or(19),
-        pixel_format: s.pix_fmt.as_deref().unwrap_or("yuv420p").parse::<PixelFormat>()?,
-        loop_count: s.loop_count.unwrap_or(0),
-        pingpong: s.pingpong.unwrap_or(false),
-        ..VideoOptions::default()
-    };
     Ok(Options {
         limits: MemoryLimits {
             vram: size("max-vram", s.max_vram.as_deref())?,
@@ -308,6 +205,24 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
         model,
         video,
         alpha,
+    })
+}
+
+/// How a video of `model` is stored, metadata aside.
+///
+/// Errors: exit 2 for names that are unknown and a frame rate that is none.
+pub fn video_options(s: &Settings, model: &ModelDescription) -> Outcome<VideoOptions> {
+    Ok(VideoOptions {
+        format: s.format.as_deref().unwrap_or("mp4").parse::<OutputFormat>()?,
+        fps: match s.fps {
+            Some(fps) => FrameRate::try_from(fps)?,
+            None => FrameRate::new(model.defaults.fps, 1)?,
+        },
+        crf: s.crf.unwrap_or(19),
+        pixel_format: s.pix_fmt.as_deref().unwrap_or("yuv420p").parse::<PixelFormat>()?,
+        loop_count: s.loop_count.unwrap_or(0),
+        pingpong: s.pingpong.unwrap_or(false),
+        ..VideoOptions::default()
     })
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use wan_media::{MediaError, OutputFormat, Reservation, VideoOptions, check_destination};
+use wan_media::{MediaError, OutputFormat, Reservation, VideoOptions, check_destination, read_metadata};
 
 use crate::error::{Failure, Outcome};
 
@@ -40,12 +40,23 @@ pub fn choose(
     Ok((path, reserved))
 }
 
-/// Checks a further output file (latents, contact sheet, preview): its folder must exist, and the file must not,
+/// Checks a further output file (latents, contact sheet): its folder must exist, and the file must not,
 /// unless `overwrite`.
 ///
 /// Errors: exit 2.
 pub fn check_file(path: Option<&Path>, overwrite: bool) -> Outcome {
     path.map_or(Ok(()), |path| Ok(check_destination(path, OutputFormat::Rgb, overwrite)?))
+}
+
+/// What a preview says of itself, where other pictures say how they were made.
+pub const PREVIEW_RECORD: &str = r#"{"preview":true}"#;
+
+/// Checks the preview: as [`check_file`], but it may take the place of an earlier preview.
+pub fn check_preview(path: Option<&Path>, overwrite: bool) -> Outcome {
+    let is_preview = |path: &Path| {
+        path.is_file() && matches!(read_metadata(path), Ok(Some(text)) if text == PREVIEW_RECORD)
+    };
+    check_file(path, overwrite || path.is_some_and(is_preview))
 }
 
 fn ends_with_slash(path: &OsStr) -> bool {
@@ -110,10 +121,7 @@ pub fn check_distinct(outputs: &[NamedFile], inputs: &[NamedFile]) -> Outcome {
 
 /// The same for two names of one file.
 fn identity(path: &Path) -> PathBuf {
-    let in_folder = || {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Some(std::fs::canonicalize(folder).ok()?.join(path.file_name()?))
-    };
+    let in_folder = || Some(std::fs::canonicalize(folder_of(path)).ok()?.join(path.file_name()?));
     std::fs::canonicalize(path).ok().or_else(in_folder).unwrap_or_else(|| path.to_path_buf())
 }
 
@@ -121,7 +129,7 @@ fn numbered(prefix: &str, format: OutputFormat) -> Outcome<(PathBuf, Reservation
     // A folder's name alone: the usual names in that folder.
     let inside = format!("{prefix}{DEFAULT_PREFIX}");
     let prefix = Path::new(if ends_with_slash(prefix.as_ref()) { inside.as_str() } else { prefix });
-    let folder = prefix.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(prefix);
     let stem = prefix
         .file_name()
         .ok_or_else(|| {
@@ -152,21 +160,76 @@ fn numbered(prefix: &str, format: OutputFormat) -> Outcome<(PathBuf, Reservation
     Err(Failure::usage(format!("output prefix {}: all {MAX_NUMBER} numbers are in use", prefix.display())))
 }
 
-/// The resume file of an output: `NAME.resume.safetensors` beside it.
-pub fn resume_file(output: &Path) -> PathBuf {
-    output.with_extension("resume.safetensors")
+/// Where a job that makes `output` is kept if it stops: the first of `NAME.EXT.resume.safetensors`,
+/// `NAME.EXT.resume-2.safetensors` and so on that no other job has. `resumed` is the job's own.
+pub fn resume_file(output: &Path, resumed: Option<&Path>) -> PathBuf {
+    let resumed = resumed.map(identity);
+    let name = |number: u64| {
+        let number = if number == 1 { String::new() } else { format!("-{number}") };
+        let mut name = output.file_name().unwrap_or_default().to_os_string();
+        name.push(format!(".resume{number}.safetensors"));
+        output.with_file_name(name)
+    };
+    let usable = |path: &PathBuf| !path.exists() || Some(identity(path)) == resumed;
+    (1..).map(name).find(usable).unwrap_or_else(|| name(1))
+}
+
+/// The resume files beside `output` that are there.
+pub fn resume_files(output: &Path) -> Vec<PathBuf> {
+    let start = output.file_name().unwrap_or_default().as_encoded_bytes();
+    let is_one = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        let number = name.strip_prefix(start).and_then(|rest| rest.strip_prefix(b".resume"));
+        let number = number.and_then(|rest| rest.strip_suffix(b".safetensors"));
+        number.is_some_and(|n| {
+            n.is_empty() || n.strip_prefix(b"-").is_some_and(|n| n.iter().all(u8::is_ascii_digit))
+        })
+    };
+    let Ok(entries) = std::fs::read_dir(folder_of(output)) else { return Vec::new() };
+    let names = entries.flatten().map(|entry| output.with_file_name(entry.file_name()));
+    let mut files: Vec<PathBuf> = names.filter(is_one).collect();
+    files.sort();
+    files
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A path as a shell takes it.
 pub fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
-    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn resume_files_are_of_one_output_and_one_job() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        assert_eq!(resume_file(&at("a.mp4"), None), at("a.mp4.resume.safetensors"));
+        assert_eq!(resume_file(&at("shot.001/"), None), at("shot.001.resume.safetensors"));
+        assert_eq!(resume_file(&at("a"), None), at("a.resume.safetensors"));
+        let (first, second) = (at("a.mp4.resume.safetensors"), at("a.mp4.resume-2.safetensors"));
+        for name in ["a.gif.resume.safetensors", "a.mp4.resume-x.safetensors", "a.mp4.resume", "a.mp4"] {
+            std::fs::write(at(name), "").unwrap();
+        }
+        assert_eq!(resume_files(&at("a.mp4")), Vec::<PathBuf>::new());
+        std::fs::write(&first, "").unwrap();
+        assert_eq!(resume_file(&at("a.mp4"), None), second, "another job's is left alone");
+        assert_eq!(resume_file(&at("a.mp4"), Some(&first)), first, "its own is renewed");
+        std::fs::write(&second, "").unwrap();
+        assert_eq!(resume_file(&at("a.mp4"), Some(&second)), second);
+        assert_eq!(resume_files(&at("a.mp4")), [second, first]);
+    }
 
     #[test]
     fn numbers_go_on_after_the_highest() {

@@ -12,6 +12,7 @@ use wan_media::preview::{LATENT_STRIDE, Upscale, upscale};
 use wan_media::{RgbImage, write_png};
 
 use crate::cli::ProgressMode;
+use crate::output::PREVIEW_RECORD;
 
 /// How many latent frames stand side by side in a preview.
 const PREVIEW_FRAMES: usize = 4;
@@ -85,7 +86,9 @@ impl Reporter {
 
     fn write_preview(&self, step: usize, width: usize, height: usize, frames: &[Vec<u8>]) {
         let Some(path) = &self.preview else { return };
-        if let Err(error) = preview_picture(width, height, frames).and_then(|p| write_png(path, &p, None)) {
+        if let Err(error) =
+            preview_picture(width, height, frames).and_then(|p| write_png(path, &p, Some(PREVIEW_RECORD)))
+        {
             self.note(&format!("preview of step {step} not written: {error}"));
         }
     }

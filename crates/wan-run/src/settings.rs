@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
 use wan_models::nearest_name;
 use wan_pipeline::BlocksToSwap;
 
@@ -21,17 +22,17 @@ pub struct Settings {
     #[arg(long, short, value_name = "TEXT", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub negative_prompt: Option<String>,
-    /// Model by name, or a .toml file that describes one [default: wan2.1-i2v-14b-480p-fp8].
-    #[arg(long, short, value_name = "NAME", env = "WAN_RUN_MODEL", help_heading = "Job")]
+    /// Model by name, or a .toml file that describes one [default: WAN_RUN_MODEL, else wan2.1-i2v-14b-480p-fp8].
+    #[arg(long, short, value_name = "NAME", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Folder with model files, flat or in ComfyUI's layout [default: models].
-    #[arg(long, value_name = "DIR", env = "WAN_RUN_MODELS_DIR", help_heading = "Job")]
+    /// Folder with model files, flat or in ComfyUI's layout [default: WAN_RUN_MODELS_DIR, else models].
+    #[arg(long, value_name = "DIR", help_heading = "Job")]
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_path_as_text")]
     pub models_dir: Option<PathBuf>,
     /// ComfyUI's list of further folders [default: the one beside the models folder].
     #[arg(long, value_name = "FILE.yaml", help_heading = "Job")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_path_as_text")]
     pub extra_model_paths: Option<PathBuf>,
     /// LoRA file to add, FILE[:STRENGTH][:blocks=LIST], such as a.safetensors:0.8:blocks=0-19; may be repeated.
     /// The models folder and its loras folder are searched too. `none` drops the LoRAs of the defaults.
@@ -244,7 +245,11 @@ pub fn path_as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, 
     serializer.collect_str(&path.display())
 }
 
-fn optional_path_as_text<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+/// As [`path_as_text`].
+pub fn optional_path_as_text<S: Serializer>(
+    path: &Option<PathBuf>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match path {
         Some(path) => serializer.serialize_some(&path.to_string_lossy()),
         None => serializer.serialize_none(),
@@ -290,6 +295,29 @@ impl Settings {
             all = all.or(one(key.clone(), value).map_err(|reason| expectation(&key, &reason))?);
         }
         Ok(all)
+    }
+
+    /// Those of them that say how a video is stored and called.
+    pub fn video(self) -> Self {
+        Self {
+            format: self.format,
+            output_prefix: self.output_prefix,
+            fps: self.fps,
+            crf: self.crf,
+            pix_fmt: self.pix_fmt,
+            pingpong: self.pingpong,
+            loop_count: self.loop_count,
+            no_metadata: self.no_metadata,
+            ..Self::default()
+        }
+    }
+
+    /// What is set, by option name.
+    pub fn entries(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(entries)) => entries,
+            _ => Map::new(),
+        }
     }
 
     /// These settings, with what they leave out taken from `other`.

@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use jiff::civil::DateTime;
 use wan_media::{OutputFormat, VideoOptions};
 use wan_models::Registry;
 use wan_workflow::table::ModelFolder;
 use wan_workflow::{
-    Catalog, ImageInput, InputError, ModelFile, NodeErrors, NodeReport, RootedName, SaveKind, WorkflowJob,
-    convert, validate,
+    Catalog, ImageInput, InputError, JobNode, ModelFile, NodeErrors, NodeReport, Root, RootedName, SaveKind,
+    SaveNode, WorkflowJob, convert, validate,
 };
 
 use crate::cli::GenerateArgs;
 use crate::error::{Failure, Outcome};
-use crate::options::Record;
+use crate::progress::Reporter;
+use crate::record::of_request;
 use crate::settings::Settings;
+use crate::target::Further;
 
 /// Names are taken as they are: which files they mean is settled later, by `--model` and the places of models.
 struct Names<'a> {
@@ -49,7 +52,7 @@ impl Catalog for Names<'_> {
 /// `args` with what they leave out taken from the workflow that they name, if they name one.
 ///
 /// Errors: exit 2 for a file that is no workflow, or one that cannot run here, naming the node.
-pub fn apply(args: GenerateArgs) -> Outcome<GenerateArgs> {
+pub fn apply(args: GenerateArgs, reporter: &Reporter) -> Outcome<GenerateArgs> {
     let Some(path) = args.workflow.clone() else { return Ok(args) };
     let failed = |reason: String| Failure::usage(format!("workflow {}: {reason}", path.display()));
     let text = std::fs::read_to_string(&path).map_err(|e| failed(e.to_string()))?;
@@ -75,8 +78,27 @@ pub fn apply(args: GenerateArgs) -> Outcome<GenerateArgs> {
     };
     let path = |image: &Option<ImageInput>| image.as_ref().and_then(|image| names.image_path(&image.name));
     let (image, end_image) = (path(&job.image), path(&job.end_image));
-    let settings = settings(&job, model, args.output.is_some())?;
+    let given = &args.settings;
+    let pixels = |given: Option<usize>, own: usize| given.unwrap_or(own) as u32;
+    let size = (pixels(given.width, job.request.width), pixels(given.height, job.request.height));
+    let time = jiff::Zoned::now().datetime();
+    let kept = kept(&job);
+    let dropped = job.saves().filter(|save| !kept.contains(save)).map(|(node, _)| node);
+    note_left_out(reporter, "as previews are not kept", &dropped.collect::<Vec<_>>());
+    let mut videos = kept.iter().map(|(_, save)| given.clone().video().or(stored(save, time, size)));
+    let main = videos.next().unwrap_or_default();
+    let mut further: Vec<_> = videos.map(|settings| Further { output: None, settings }).collect();
+    // A name or a format is that of one video, which says by its extension what it is.
+    let one = args.output.is_some() || given.format.is_some();
+    if one {
+        let rest: Vec<_> = kept.iter().skip(1).map(|(node, _)| *node).collect();
+        note_left_out(reporter, "as --output and --format mean one video", &rest);
+        further.clear();
+    }
+    let main = Settings { format: main.format.filter(|_| args.output.is_none()), ..main };
+    let settings = Settings { model: Some(model), ..main }.or(of_request(job.request));
     Ok(GenerateArgs {
+        further,
         image: args.image.or(image),
         end_image: args.end_image.or(end_image),
         image_input: job.image,
@@ -129,35 +151,38 @@ fn known_model(file: &ModelFile) -> Option<String> {
     Some(model.name.clone())
 }
 
-/// A job's values as options; of several outputs the first decides how the video is stored.
-fn settings(job: &WorkflowJob, model: String, output_is_named: bool) -> Outcome<Settings> {
-    let save = job.saves().next().map(|(_, save)| save);
-    let (video, metadata) = match save.map(|save| &save.kind) {
-        Some(SaveKind::Combined { video, save_metadata, .. }) => (video.clone(), *save_metadata),
-        Some(SaveKind::Video { video }) => (video.clone(), true),
-        _ => (VideoOptions { format: OutputFormat::Png, ..VideoOptions::default() }, true),
+/// The nodes whose files are kept; where there are none, those of the previews.
+fn kept(job: &WorkflowJob) -> Vec<(&JobNode, &SaveNode)> {
+    let (outputs, previews): (Vec<_>, Vec<_>) = job.saves().partition(|(_, save)| save.root == Root::Output);
+    if outputs.is_empty() { previews } else { outputs }
+}
+
+/// Says which nodes that make files make none here.
+fn note_left_out(reporter: &Reporter, why: &str, nodes: &[&JobNode]) {
+    if !nodes.is_empty() {
+        let names: Vec<_> = nodes.iter().map(|node| format!("{} {}", node.class_type, node.id)).collect();
+        reporter.note(&format!("left out of the workflow, {why}: {}", names.join(", ")));
+    }
+}
+
+/// How a node stores the frames, and the start of the name.
+fn stored(save: &SaveNode, time: DateTime, size: (u32, u32)) -> Settings {
+    let (video, metadata) = match &save.kind {
+        SaveKind::Combined { video, save_metadata, .. } => (video.clone(), *save_metadata),
+        SaveKind::Video { video } => (video.clone(), true),
+        SaveKind::Frames => (VideoOptions { format: OutputFormat::Png, ..VideoOptions::default() }, true),
     };
-    let record = Record {
-        version: String::new(),
-        model,
-        image: None,
-        end_image: None,
-        extends: None,
-        looped: false,
-        request: job.request.clone(),
-        fps: video.fps.to_string(),
-        crf: video.crf,
-        pix_fmt: video.pixel_format.to_string(),
-        pingpong: video.pingpong,
-        loop_count: video.loop_count,
-    };
-    // Without its folders: those are the server's.
-    let prefix = save.map(|save| save.prefix.as_str().rsplit('/').next().unwrap_or_default().to_owned());
-    Ok(Settings {
-        // A named output says by its extension what it is.
-        format: (!output_is_named).then(|| video.format.to_string()),
-        output_prefix: prefix,
+    let name = save.name(time, size);
+    Settings {
+        format: Some(video.format.to_string()),
+        // Without its folders: those are the server's.
+        output_prefix: name.rsplit('/').next().map(str::to_owned),
+        fps: Some(video.fps.as_f64()),
+        crf: Some(video.crf),
+        pix_fmt: Some(video.pixel_format.to_string()),
+        pingpong: Some(video.pingpong),
+        loop_count: Some(video.loop_count),
         no_metadata: Some(!metadata),
-        ..record.settings()?
-    })
+        ..Settings::default()
+    }
 }

@@ -107,8 +107,7 @@ impl Names {
     }
 
     fn save(&self, save: workflow::SaveNode) -> SaveNode {
-        // Video Helper Suite does not know the size when it makes the name.
-        let size = if matches!(save.kind, workflow::SaveKind::Combined { .. }) { (0, 0) } else { self.size };
+        let prefix = save.name(self.time, self.size);
         let kind = match save.kind {
             workflow::SaveKind::Combined { video, format, save_metadata } => SaveKind::Combined {
                 video,
@@ -120,6 +119,6 @@ impl Names {
             workflow::SaveKind::Frames => SaveKind::Frames,
         };
         let folder = if save.root == Root::Temp { Folder::Temp } else { Folder::Output };
-        SaveNode { kind, folder, prefix: save.prefix.expand(self.time, size) }
+        SaveNode { kind, folder, prefix }
     }
 }

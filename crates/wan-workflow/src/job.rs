@@ -1,5 +1,6 @@
 //! What a valid graph means.
 
+use jiff::civil::DateTime;
 use wan_core::progress::Stage;
 use wan_media::VideoOptions;
 use wan_pipeline::Request;
@@ -89,6 +90,15 @@ pub struct SaveNode {
     pub root: Root,
     /// Start of their names.
     pub prefix: FilenamePrefix,
+}
+
+impl SaveNode {
+    /// Start of the names of files made at `time` of a video of `size` pixels: relative, with `/`, without `..`.
+    pub fn name(&self, time: DateTime, size: (u32, u32)) -> String {
+        // Video Helper Suite does not know the size when it makes the name.
+        let size = if matches!(self.kind, SaveKind::Combined { .. }) { (0, 0) } else { size };
+        self.prefix.expand(time, size)
+    }
 }
 
 /// The kinds of files.

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cli::GenerateArgs;
 use crate::error::{Failure, Outcome};
+use crate::options::environment;
 use crate::settings::Settings;
 
 /// A job of a batch.
@@ -61,6 +62,8 @@ impl Line {
             batch: None,
             image: files.image.or_else(|| base.image.clone()),
             end_image: files.end_image.or_else(|| base.end_image.clone()),
+            // A name is that of one video.
+            further: if files.output.is_some() { Vec::new() } else { base.further.clone() },
             output: files.output,
             noise: files.noise.or_else(|| base.noise.clone()),
             save_latents: files.save_latents,
@@ -69,7 +72,7 @@ impl Line {
             ..base.clone()
         };
         let key = key(&args)?;
-        Ok(Self { args, key })
+        Ok(Self { args: GenerateArgs { batch_key: Some(key.clone()), ..args }, key })
     }
 
     /// The command that goes on with this line's job from a resume file.
@@ -78,9 +81,6 @@ impl Line {
         GenerateArgs {
             resume: Some(resume.to_path_buf()),
             overwrite: self.args.overwrite,
-            // Latents are written after the last step: where they are, they are those of this job.
-            save_latents: self.args.save_latents.clone().filter(|path| !path.exists()),
-            contact_sheet: self.args.contact_sheet.clone(),
             preview: self.args.preview.clone(),
             quiet: self.args.quiet,
             progress: self.args.progress,
@@ -112,6 +112,7 @@ fn key(args: &GenerateArgs) -> Outcome<String> {
         max_ram: None,
         models_dir: None,
         extra_model_paths: None,
+        model: args.settings.model.clone().or_else(|| environment().model),
         ..args.settings.clone()
     };
     let mut digest = Sha256::new();

@@ -102,6 +102,8 @@ impl Tally {
 pub fn of_file(args: &GenerateArgs, file: &Path, session: &Session<'_>) -> Outcome {
     let what = format!("batch {}", file.display());
     let text = std::fs::read_to_string(file).map_err(|e| Failure::usage(format!("{what}: {e}")))?;
+    // Some editors begin a file with a byte order mark.
+    let text = text.trim_start_matches('\u{feff}');
     let lines: Vec<(usize, &str)> =
         (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()).collect();
     if lines.is_empty() {
@@ -184,6 +186,7 @@ fn stopped(what: &str, entry: &Entry, why: &str) -> Failure {
 /// Errors: exit 2 if the first job makes no sense; exit 1 if one failed; 130 after Ctrl-C.
 pub fn of_seeds(args: &GenerateArgs, count: u32, session: &Session<'_>) -> Outcome {
     let jobs = seeds::jobs(args, count)?;
+    seeds::check_noise(args, session)?;
     let mut tally = Tally::default();
     for (index, (seed, job)) in jobs.iter().enumerate() {
         let entry = Entry::new("video", index + 1, jobs.len());

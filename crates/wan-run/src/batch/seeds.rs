@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use wan_sampler::SchedulerKind;
+
 use crate::cli::GenerateArgs;
 use crate::error::{Failure, Outcome};
 use crate::generate;
-use crate::options::random_seed;
+use crate::options::{random_seed, resolve};
+use crate::session::Session;
 use crate::settings::Settings;
 
 /// `count` jobs like `args`, with their seeds: the first has the seed asked for, or a random one.
@@ -42,6 +45,23 @@ pub(super) fn jobs(args: &GenerateArgs, count: u32) -> Outcome<Vec<(u64, Generat
         (seed, job)
     };
     Ok((0..count).map(job).collect())
+}
+
+/// Refuses `--noise` where it leaves nothing to the seed, and all videos would be the same.
+///
+/// Errors: exit 2; those of the settings.
+pub(super) fn check_noise(args: &GenerateArgs, session: &Session<'_>) -> Outcome {
+    if args.noise.is_none() {
+        return Ok(());
+    }
+    let request = resolve(generate::settings(args)?, &session.registry)?.request;
+    if request.scheduler == SchedulerKind::DpmPpSde || request.noise_aug_strength > 0.0 {
+        return Ok(());
+    }
+    Err(Failure::usage(
+        "--noise: found one beside --count, which would make the same video again: expected one of the two, or \
+         --scheduler dpm++_sde or --noise-aug-strength, which draw noise of their own",
+    ))
 }
 
 /// `NAME-0001.EXT` of `NAME.EXT`.

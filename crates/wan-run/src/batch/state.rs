@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use wan_media::Reservation;
 
 use crate::error::{Failure, Outcome};
-use crate::output::resume_file;
+use crate::resume::of_batch_line;
 
 /// One thing that happened to a job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -90,8 +90,8 @@ impl State {
         if let Some(output) = take(&|record| record.done && record.output.exists()) {
             return Some(Known::Done(output));
         }
-        let stopped = take(&|record| !record.done && resume_file(&record.output).is_file())?;
-        Some(Known::Stopped(resume_file(&stopped)))
+        let stopped = take(&|record| !record.done && of_batch_line(&record.output, key).is_some())?;
+        of_batch_line(&stopped, key).map(Known::Stopped)
     }
 
     /// Notes that the job `key` makes `output`.
@@ -123,10 +123,12 @@ impl State {
     }
 }
 
-/// The last record of each video.
+/// The last record of each video. One that replaced another's is that one's end.
 fn last_of_each(records: Vec<Record>) -> Vec<Record> {
     let mut last: Vec<Record> = Vec::new();
     for record in records {
+        let replaced = |r: &Record| record.done && r.done && r.output == record.output && r.key != record.key;
+        last.retain(|earlier| !replaced(earlier));
         let same = |r: &&mut Record| r.key == record.key && r.output == record.output;
         match last.iter_mut().find(same) {
             Some(earlier) => *earlier = record,
@@ -159,7 +161,7 @@ mod tests {
         for video in ["1.mp4", "2.mp4", "3.mp4"] {
             std::fs::write(at(video), "").unwrap();
         }
-        std::fs::write(at("5.resume.safetensors"), "").unwrap();
+        std::fs::write(at("5.mp4.resume.safetensors"), "").unwrap();
         // Cut off in the middle of a record.
         let mut file = File::options().append(true).open(at("jobs.state.jsonl")).unwrap();
         file.write_all(b"{\"key\":\"e\"").unwrap();
@@ -169,8 +171,24 @@ mod tests {
         assert_eq!(state.known("a"), Some(Known::Done(at("2.mp4"))));
         assert_eq!(state.known("a"), None, "a third line like these is new");
         assert_eq!(state.known("c"), None, "its video is gone");
-        assert_eq!(state.known("d"), Some(Known::Stopped(at("5.resume.safetensors"))));
+        assert_eq!(state.known("d"), None, "what lies there is not its resume file");
         assert_eq!(state.known("b"), Some(Known::Done(at("3.mp4"))));
+    }
+
+    #[test]
+    fn a_video_that_another_job_replaced_is_not_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let (batch, video) = (folder.path().join("jobs.jsonl"), folder.path().join("1.mp4"));
+        std::fs::write(&video, "").unwrap();
+        let state = State::open(&batch).unwrap();
+        for key in ["a", "b"] {
+            state.begun(key, &video).unwrap();
+            state.done(key).unwrap();
+        }
+        drop(state);
+        let state = State::open(&batch).unwrap();
+        assert_eq!(state.known("a"), None);
+        assert_eq!(state.known("b"), Some(Known::Done(video)));
     }
 
     #[test]
