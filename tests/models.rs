@@ -261,6 +261,21 @@ fn a_wrong_size_never_becomes_visible() {
 }
 
 #[test]
+fn a_page_in_place_of_the_file_costs_nothing_that_is_here() {
+    let scene = Scene::new();
+    let blobs = scene.repo().join("blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let partial = blobs.join(format!("{}.incomplete", sha256(&scene.dit)));
+    std::fs::write(&partial, &scene.dit[..300_000]).unwrap();
+    scene.hub.change(DIT, |s| (s.sent, s.ignores_ranges) = (Some(noise(1, 500)), true));
+    assert_fails(&scene.pull(), 1, "found 500 bytes in what was fetched, expected 600001");
+    assert_eq!(std::fs::metadata(&partial).unwrap().len(), 300_000);
+    scene.hub.change(DIT, |s| (s.sent, s.ignores_ranges) = (None, false));
+    scene.assert_pull_ends_well();
+    assert!(scene.hub.body_bytes() < 500_000, "{} bytes were sent", scene.hub.body_bytes());
+}
+
+#[test]
 fn a_wrong_hash_never_becomes_visible() {
     let scene = Scene::new();
     scene.hub.change(DIT, |s| s.sent = Some(noise(7, 600_001)));

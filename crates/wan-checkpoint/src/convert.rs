@@ -76,7 +76,7 @@ pub struct Converted {
 /// - `progress`: called with each tensor's report as it is done, and its index and their number
 ///
 /// Errors: those of [`WeightSet::open`]; [`Error::Invalid`] for a file of no known component, for one without
-/// matrices to round, and for an existing output; [`Error::Cancelled`]; [`Error::Io`].
+/// matrices to round or with values that are not finite, and for an existing output; [`Error::Cancelled`]; [`Error::Io`].
 pub fn convert(
     input: &Path,
     output: &Path,
@@ -87,6 +87,9 @@ pub fn convert(
     if output.exists() && !options.overwrite {
         let found = format!("{} exists", output.display());
         return Err(Error::invalid("output", found, "a new file, or overwriting allowed"));
+    }
+    if output.is_dir() {
+        return Err(Error::invalid("output", format!("the folder {}", output.display()), "a file's name"));
     }
     let weights = WeightSet::open(input)?;
     let Some(identity) = identify(&weights) else {
@@ -115,25 +118,28 @@ pub fn convert(
     }
     let rounds = |j: &&Job<'_>| matches!(j.action, Action::Fp8 | Action::Fp8Scaled(_));
     if options.target != Target::Bf16 && jobs.iter().filter(rounds).count() == 0 {
-        let found = format!("a {component} without matrices to round");
+        let already = jobs.iter().any(|job| job.stored.dtype() == DType::F8E4M3);
+        let why = if already { "whose matrices are FP8 already" } else { "without matrices to round" };
+        let found = format!("a {component} {why}");
         return Err(Error::invalid(weights.label(), found, "a component with linear layers, or bf16"));
     }
-    // Wide dtypes first, so that all data are aligned.
+    // Wide dtypes first, so that all data are aligned; the scales, of four bytes, at their place.
     jobs.sort_by_key(|job| std::cmp::Reverse(job.width()));
+    let wider = jobs.partition_point(|job| job.width() > 4);
     let scales: Vec<(String, Scale)> = jobs.iter().filter_map(Job::scale).collect();
     let marker = (!scales.is_empty()).then(|| marker(&jobs, &roles));
-    let mut slots: Vec<Slot> = scales.iter().map(|(name, scale)| scale_slot(name, scale)).collect();
-    slots.extend(jobs.iter().map(Job::slot));
+    let mut slots: Vec<Slot> = jobs[..wider].iter().map(Job::slot).collect();
+    slots.extend(scales.iter().map(|(name, scale)| scale_slot(name, scale)));
+    slots.extend(jobs[wider..].iter().map(Job::slot));
     slots.extend(marker.map(|name| Slot { name, dtype: "F8_E4M3", shape: vec![0], bytes: 0 }));
 
     let mut file = Output::create(output, weights.metadata(), &slots)?;
-    for (_, scale) in &scales {
-        let bytes: Vec<u8> = factors(scale).iter().flat_map(|f| f.to_le_bytes()).collect();
-        file.write(output, &bytes)?;
-    }
     let by_name: HashMap<&str, &Scale> = scales.iter().map(|(name, scale)| (name.as_str(), scale)).collect();
     let (mut changed, mut copied) = (Vec::new(), 0);
     for (index, job) in jobs.iter().enumerate() {
+        if index == wider {
+            write_scales(&scales, output, &mut file)?;
+        }
         progress(index, jobs.len(), job.stored.name());
         match job.run(by_name.get(job.scale_name().as_str()).copied(), output, &mut file, cancel)? {
             Some(report) => changed.push(report),
@@ -231,6 +237,11 @@ impl Job<'_> {
             }
             file.write(path, &bytes)
         })?;
+        if !rounding.error.is_finite() {
+            let subject = format!("tensor {}", self.stored.name());
+            let found = format!("values that are NaN, infinite or too large for {}", self.dtype());
+            return Err(Error::invalid(subject, found, "finite values; the input may be damaged"));
+        }
         Ok(Some(TensorReport {
             name: self.stored.name().to_string(),
             from: self.stored.dtype_name(),
@@ -276,6 +287,14 @@ fn is_block_matrix(component: Component, role: &str, shape: &[usize]) -> bool {
 fn marker(jobs: &[Job<'_>], roles: &HashMap<&str, &str>) -> String {
     let prefix = jobs.iter().find_map(|job| job.stored.name().strip_suffix(roles.get(job.stored.name())?));
     format!("{}scaled_fp8", prefix.unwrap_or_default())
+}
+
+fn write_scales(scales: &[(String, Scale)], path: &Path, file: &mut Output) -> Result<()> {
+    for (_, scale) in scales {
+        let bytes: Vec<u8> = factors(scale).iter().flat_map(|f| f.to_le_bytes()).collect();
+        file.write(path, &bytes)?;
+    }
+    Ok(())
 }
 
 fn factors(scale: &Scale) -> &[f32] {

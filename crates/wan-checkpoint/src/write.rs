@@ -1,10 +1,18 @@
 use std::collections::HashMap;
+use std::fs::Permissions;
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 use wan_core::{Error, Result};
+
+/// Key of the metadata under which ComfyUI's files say how each layer is stored. It is that of the input and would be
+/// wrong, and ComfyUI believes it before the marker of a scaled file.
+///
+/// Source: ComfyUI `comfy/utils.py`, convert_old_quants.
+const QUANTISATION: &str = "_quantization_metadata";
 
 /// One tensor of a file to be written.
 #[derive(Debug, Clone)]
@@ -27,7 +35,8 @@ impl Output {
     pub fn create(path: &Path, metadata: &HashMap<String, String>, slots: &[Slot]) -> Result<Self> {
         let io = |e| Error::io(path, e);
         let mut header = Map::new();
-        let sorted: std::collections::BTreeMap<_, _> = metadata.iter().collect();
+        let kept = metadata.iter().filter(|(key, _)| key.as_str() != QUANTISATION);
+        let sorted: std::collections::BTreeMap<_, _> = kept.collect();
         header.insert("__metadata__".into(), json!(sorted));
         let mut at = 0u64;
         for slot in slots {
@@ -41,7 +50,10 @@ impl Output {
         let mut text = Value::Object(header).to_string().into_bytes();
         text.resize(text.len().next_multiple_of(8), b' ');
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = BufWriter::new(NamedTempFile::new_in(folder).map_err(io)?);
+        // The umask is applied on top, as for any other new file.
+        let mode = Permissions::from_mode(0o666);
+        let mut file =
+            BufWriter::new(tempfile::Builder::new().permissions(mode).tempfile_in(folder).map_err(io)?);
         file.write_all(&(text.len() as u64).to_le_bytes()).map_err(io)?;
         file.write_all(&text).map_err(io)?;
         Ok(Self { file, written: 0, expected: at })

@@ -4,6 +4,7 @@
 mod description;
 mod embedded;
 mod error;
+mod extra_paths;
 pub mod hub;
 mod places;
 mod registry;

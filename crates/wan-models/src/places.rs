@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::ModelsError;
 use crate::description::FileEntry;
+use crate::extra_paths::{ExtraFolders, KindFolder};
 use crate::hub::HubCache;
 
 /// How deep below a ComfyUI folder files are looked for; people sort their models into subfolders.
@@ -13,15 +14,14 @@ const MAX_DEPTH: usize = 4;
 /// End of the names of files that workflows can name.
 pub(crate) const WEIGHTS: &str = ".safetensors";
 
-/// Folders that mean the same to ComfyUI, today's name first.
-const ALIASES: &[&[&str]] = &[&["diffusion_models", "unet"], &["text_encoders", "clip"]];
+/// Folders that mean the same to ComfyUI, in its order.
+const ALIASES: &[&[&str]] = &[&["unet", "diffusion_models"], &["text_encoders", "clip"]];
 
 /// Folders of models, ComfyUI's further folders, and the Hugging Face cache; looked through in this order.
 #[derive(Debug, Clone, Default)]
 pub struct Places {
     folders: Vec<PathBuf>,
-    /// Kind of file (`vae`, ...) and a folder with such files.
-    extra: Vec<(String, PathBuf)>,
+    extra: ExtraFolders,
     cache: Option<HubCache>,
 }
 
@@ -42,14 +42,21 @@ impl Places {
         self.cache.as_ref()
     }
 
-    /// Also the folders that a ComfyUI `extra_model_paths.yaml` names.
+    /// Also the folders that a ComfyUI `extra_model_paths.yaml` names. `variable` is the value of a variable of the
+    /// environment, which paths may name; `HOME` is what `~` stands for.
     ///
     /// Errors: [`ModelsError::ExtraModelPaths`].
-    pub fn with_extra_model_paths(mut self, file: &Path) -> Result<Self, ModelsError> {
+    pub fn with_extra_model_paths(
+        mut self,
+        file: &Path,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ModelsError> {
         let error = |reason: String| ModelsError::ExtraModelPaths { path: file.to_path_buf(), reason };
         let text = std::fs::read_to_string(file).map_err(|e| error(e.to_string()))?;
         let folder = file.parent().unwrap_or(Path::new("."));
-        self.extra.extend(extra_model_paths(&text, folder).map_err(error)?);
+        let found = ExtraFolders::parse(&text, folder, variable).map_err(error)?;
+        self.extra.before.splice(0..0, found.before);
+        self.extra.behind.extend(found.behind);
         Ok(self)
     }
 
@@ -68,7 +75,8 @@ impl Places {
             false => format!("{} (no such folder)", folder.display()),
         };
         let mut names: Vec<String> = self.folders.iter().map(name).collect();
-        names.extend(self.extra.iter().map(|(_, folder)| name(folder)));
+        let extra = self.extra.before.iter().chain(&self.extra.behind);
+        names.extend(extra.map(|(_, folder)| name(folder)));
         names.dedup();
         names.extend(self.cache.as_ref().map(|c| format!("the Hugging Face cache {}", c.folder().display())));
         if names.is_empty() { "no folder".into() } else { names.join(", ") }
@@ -84,11 +92,13 @@ impl Places {
         found
     }
 
-    /// ComfyUI's folders of these kinds.
+    /// ComfyUI's folders of these kinds, in its order.
     fn kind_folders(&self, kinds: &[String]) -> Vec<PathBuf> {
+        let of_kind = |list: &[KindFolder]| -> Vec<PathBuf> {
+            list.iter().filter(|(kind, _)| kinds.contains(kind)).map(|(_, folder)| folder.clone()).collect()
+        };
         let own = self.folders.iter().flat_map(|folder| kinds.iter().map(|kind| folder.join(kind)));
-        let extra = kinds.iter().flat_map(|kind| self.extra.iter().filter(move |(k, _)| k == kind));
-        own.chain(extra.map(|(_, folder)| folder.clone())).collect()
+        of_kind(&self.extra.before).into_iter().chain(own).chain(of_kind(&self.extra.behind)).collect()
     }
 
     /// The first file with the right name and, where it is known, length; else the first in the user's folders with
@@ -181,39 +191,6 @@ fn search(folder: &Path, name: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Reads ComfyUI's format: sections with an optional `base_path`, each other key a kind of file with one folder a line.
-/// Relative folders are below `base_path`, and that is below the folder of the file.
-fn extra_model_paths(text: &str, folder: &Path) -> Result<Vec<(String, PathBuf)>, String> {
-    type Sections = BTreeMap<String, Option<BTreeMap<String, Option<String>>>>;
-    let sections: Option<Sections> = serde_saphyr::from_str(text)
-        .map_err(|e| e.to_string().lines().next().unwrap_or_default().to_string())?;
-    let mut found = Vec::new();
-    for section in sections.unwrap_or_default().into_values().flatten() {
-        let base = match section.get("base_path").and_then(|b| b.as_deref()) {
-            Some(base) => folder.join(home(base.trim())),
-            None => folder.to_path_buf(),
-        };
-        for (kind, folders) in section {
-            if matches!(kind.as_str(), "base_path" | "is_default") {
-                continue;
-            }
-            let folders = folders.unwrap_or_default();
-            for line in folders.lines().map(str::trim).filter(|l| !l.is_empty()) {
-                found.push((kind.clone(), base.join(home(line))));
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// `~/` is the home folder, as in ComfyUI.
-fn home(path: &str) -> PathBuf {
-    match (path.strip_prefix("~/"), std::env::home_dir()) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => PathBuf::from(path),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,25 +213,6 @@ mod tests {
     }
 
     #[test]
-    fn extra_model_paths_are_read_as_comfyui_reads_them() {
-        let text = "# a comment\ncomfyui:\n    base_path: /data/comfy/\n    is_default: true\n    vae: models/vae/\n    \
-                    diffusion_models: |\n         models/diffusion_models\n         models/unet\n    loras: /other/loras\n\
-                    other:\n    clip: text\nempty:\n";
-        let found = extra_model_paths(text, Path::new("/etc/c")).unwrap();
-        let has = |kind: &str, path: &str| found.contains(&(kind.to_string(), PathBuf::from(path)));
-        assert!(
-            has("vae", "/data/comfy/models/vae/")
-                && has("loras", "/other/loras")
-                && has("clip", "/etc/c/text")
-        );
-        assert!(has("diffusion_models", "/data/comfy/models/diffusion_models"), "{found:?}");
-        assert!(has("diffusion_models", "/data/comfy/models/unet"));
-        assert_eq!(found.len(), 5, "{found:?}");
-        assert!(extra_model_paths("a: [b\n", Path::new("")).is_err());
-        assert!(extra_model_paths("# nothing\n", Path::new("")).unwrap().is_empty());
-    }
-
-    #[test]
     fn extra_folders_and_old_folder_names_are_searched() {
         let dir = tempfile::tempdir().unwrap();
         let yaml = dir.path().join("extra_model_paths.yaml");
@@ -262,7 +220,7 @@ mod tests {
         let models = dir.path().join("models");
         let places = Places::folder(&models);
         assert_eq!(places.comfyui_extra_model_paths().as_ref(), Some(&yaml));
-        let places = places.with_extra_model_paths(&yaml).unwrap();
+        let places = places.with_extra_model_paths(&yaml, &|_| None).unwrap();
         let dit = entry("a/dit.safetensors", "diffusion_models", None);
         assert_eq!(places.find("m", &dit), None);
         put(&dir.path().join("big/u/wan/2.1/dit.safetensors"), 3);
@@ -272,8 +230,28 @@ mod tests {
         let names = |kind: &str| places.list(kind).into_keys().collect::<Vec<_>>();
         assert_eq!(names("diffusion_models"), ["dit.safetensors", "wan/2.1/dit.safetensors"]);
         assert!(names("vae").is_empty());
-        let error = Places::default().with_extra_model_paths(&models).unwrap_err().to_string();
+        let error = Places::default().with_extra_model_paths(&models, &|_| None).unwrap_err().to_string();
         assert!(error.starts_with("extra model paths"), "{error}");
+    }
+
+    #[test]
+    fn of_equal_names_comfyuis_first_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let yaml = dir.path().join("list.yaml");
+        let text = "z:\n  diffusion_models: late1\na:\n  unet: late2\nd:\n  is_default: true\n  base_path: $B\n  unet: first\n";
+        std::fs::write(&yaml, text).unwrap();
+        let base = dir.path().display().to_string();
+        let models = dir.path().join("models");
+        let places = Places::folder(&models);
+        let places =
+            places.with_extra_model_paths(&yaml, &|name| (name == "B").then(|| base.clone())).unwrap();
+        let dit = entry("a/dit.safetensors", "diffusion_models", None);
+        for folder in ["late2", "late1", "models/diffusion_models", "models/unet", "first"] {
+            let file = dir.path().join(folder).join("dit.safetensors");
+            put(&file, 3);
+            assert_eq!(places.find("m", &dit), Some(file.clone()));
+            assert_eq!(places.list("diffusion_models")["dit.safetensors"], file);
+        }
     }
 
     #[test]

@@ -30,7 +30,10 @@ fn describe(path: &Path) -> Result<(), String> {
 }
 
 fn list(path: &Path) -> Result<(), String> {
-    Places::folder(path.parent().unwrap()).with_extra_model_paths(path).map(drop).map_err(|e| e.to_string())
+    Places::folder(path.parent().unwrap())
+        .with_extra_model_paths(path, &|_| None)
+        .map(drop)
+        .map_err(|e| e.to_string())
 }
 
 #[test]

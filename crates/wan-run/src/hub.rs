@@ -31,7 +31,11 @@ pub fn places(models_dir: &Path, extra_model_paths: Option<&Path>) -> Outcome<Pl
     let mut places = Places::folder(models_dir);
     let list = extra_model_paths.map(Path::to_path_buf).or_else(|| places.comfyui_extra_model_paths());
     if let Some(list) = list {
-        places = places.with_extra_model_paths(&list).map_err(Failure::usage)?;
+        let value = |name: &str| match name {
+            "HOME" => std::env::home_dir().map(|home| home.display().to_string()),
+            _ => std::env::var(name).ok(),
+        };
+        places = places.with_extra_model_paths(&list, &value).map_err(Failure::usage)?;
     }
     Ok(match cache() {
         Some(cache) => places.with_cache(cache),

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use tokenizers::PostProcessorWrapper;
 
 use crate::charsmap;
 use crate::clean::clean_prompt;
@@ -116,8 +118,9 @@ impl Tokenizer {
             false => crate::sentencepiece::tokenizer(bytes)
                 .map_err(|detail| TokenizerError::Parse { form, detail: one_line(&detail) })?,
         };
-        // Truncation and padding are done here, whatever the file says.
+        // Truncation, padding and special tokens are seen to here, whatever the file says.
         inner.with_truncation(None).map_err(parse)?.with_padding(None);
+        inner.with_post_processor(None::<PostProcessorWrapper>);
         let id = |token| inner.token_to_id(token).ok_or(TokenizerError::MissingToken { token });
         let (eos, pad) = (id(EOS)?, id(PAD)?);
         Ok(Self { inner, eos, pad, text_len: TEXT_LEN })
@@ -161,25 +164,63 @@ impl Tokenizer {
     }
 }
 
-/// Reads a `tokenizer.json`, its character maps checked first.
+/// Reads a `tokenizer.json`; what the library would panic at is looked for first.
 fn from_json(bytes: &[u8]) -> Result<tokenizers::Tokenizer, String> {
-    #[derive(serde::Deserialize)]
-    struct Normalization {
-        #[serde(default)]
-        normalizer: serde_json::Value,
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Parts {
+        normalizer: Value,
+        pre_tokenizer: Value,
+        /// Of no use here, but the library panics at one that cannot be parsed.
+        #[serde(rename = "decoder")]
+        _decoder: Value,
     }
-    let parsed: Normalization = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-    check_charsmaps(&parsed.normalizer)?;
+    let parts: Parts = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    check_parts(&parts.normalizer, "normalizers", &check_normalizer)?;
+    check_parts(&parts.pre_tokenizer, "pretokenizers", &check_pre_tokenizer)?;
     tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| e.to_string())
 }
 
-/// Checks every character map in a description of normalizers, which may be nested.
-fn check_charsmaps(normalizer: &serde_json::Value) -> Result<(), String> {
-    if let Some(map) = normalizer["precompiled_charsmap"].as_str() {
-        let map = STANDARD.decode(map).map_err(|e| format!("a character map: {e}"))?;
-        return charsmap::check(&map);
+/// Calls `check` with a part of a tokenizer and with the parts in its list `nested`, however deep.
+fn check_parts(
+    part: &Value,
+    nested: &str,
+    check: &dyn Fn(&Value) -> Result<(), String>,
+) -> Result<(), String> {
+    if part.is_null() {
+        return Ok(());
     }
-    normalizer["normalizers"].as_array().into_iter().flatten().try_for_each(check_charsmaps)
+    let kind = &part["type"];
+    if !part.is_object() || !(kind.is_null() || kind.is_string()) {
+        return Err(format!(
+            "found a part with type {kind} in {nested}, expected an object whose type is a name"
+        ));
+    }
+    check(part)?;
+    part[nested].as_array().into_iter().flatten().try_for_each(|inner| check_parts(inner, nested, check))
+}
+
+fn check_normalizer(normalizer: &Value) -> Result<(), String> {
+    const MAP: &str = "precompiled_charsmap";
+    match normalizer.get(MAP) {
+        Some(Value::String(map)) => {
+            let map = STANDARD.decode(map).map_err(|e| format!("a character map: {e}"))?;
+            charsmap::check(&map)
+        }
+        None if normalizer["type"] != "Precompiled" => Ok(()),
+        found => {
+            let found = found
+                .map_or("none".into(), |f| one_line(&f.to_string()).chars().take(40).collect::<String>());
+            Err(format!("a normalizer whose {MAP} is {found}, expected base64 text"))
+        }
+    }
+}
+
+fn check_pre_tokenizer(pre_tokenizer: &Value) -> Result<(), String> {
+    if pre_tokenizer["type"] == "FixedLength" && pre_tokenizer["length"] == 0 {
+        return Err("a pre-tokenizer that cuts into pieces of length 0, expected at least 1".into());
+    }
+    Ok(())
 }
 
 fn one_line(message: &str) -> String {

@@ -101,3 +101,61 @@ fn threads_share_a_tokenizer() {
         }
     });
 }
+
+/// A file of these parts.
+fn with(key: &str, part: serde_json::Value) -> String {
+    let mut file = small();
+    file[key] = part;
+    file.to_string()
+}
+
+#[test]
+fn what_the_library_would_panic_at_is_an_error() {
+    let map = |value| json!({"type": "Precompiled", "precompiled_charsmap": value});
+    let nested = |inner| json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, inner]});
+    let cases = [
+        with("normalizer", map(json!(null))),
+        with("normalizer", map(json!(3))),
+        with("normalizer", map(json!([0, 1]))),
+        with("normalizer", json!({"type": "Precompiled"})),
+        with("normalizer", json!({"type": {"Precompiled": null}})),
+        with("normalizer", nested(map(json!(null)))),
+        with("normalizer", nested(json!({"type": "Precompiled"}))),
+        with("normalizer", json!({"normalizers": [{"type": "Precompiled"}]})),
+        with("normalizer", nested(nested(json!({"type": "Precompiled"})))),
+        with("pre_tokenizer", json!({"type": "FixedLength", "length": 0})),
+        with(
+            "pre_tokenizer",
+            json!({"type": "Sequence", "pretokenizers": [{"type": "FixedLength", "length": 0}]}),
+        ),
+        with("normalizer", json!([[{"type": "Precompiled"}]])),
+        with("decoder", json!({"x": "LATER"})).replace("\"LATER\"", "1e999"),
+        with("decoder", json!({"x": "LATER"})).replace("LATER", "\\ud800"),
+        with("decoder", json!({"x": "LATER"}))
+            .replace("\"LATER\"", &format!("{}1{}", "[".repeat(200), "]".repeat(200))),
+    ];
+    for case in cases {
+        let message = Tokenizer::from_bytes(case.as_bytes()).unwrap_err().to_string();
+        assert!(message.starts_with("tokenizer: not a valid tokenizer.json: "), "{message}");
+    }
+    let message =
+        Tokenizer::from_bytes(with("normalizer", map(json!(null))).as_bytes()).unwrap_err().to_string();
+    assert!(
+        message.ends_with("a normalizer whose precompiled_charsmap is null, expected base64 text"),
+        "{message}"
+    );
+}
+
+#[test]
+fn the_parts_that_umt5_has_pass() {
+    let normalizer = json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Strip", "strip_left": true,
+                            "strip_right": false}]});
+    let words =
+        json!({"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, small()["pre_tokenizer"]]});
+    for (key, part) in [("normalizer", normalizer), ("pre_tokenizer", words)] {
+        assert_eq!(
+            Tokenizer::from_bytes(with(key, part).as_bytes()).unwrap().encode(" a").unwrap().ids,
+            [6, 1]
+        );
+    }
+}

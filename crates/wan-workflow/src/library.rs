@@ -179,7 +179,7 @@ mod tests {
         let whole = std::fs::OpenOptions::new().write(true).open(at(repo).join(encoder)).unwrap();
         whole.set_len(1_264_195_610).unwrap();
         let places = Places::folder(at("models")).with_cache(HubCache::new(at("hub")));
-        let places = places.with_extra_model_paths(&at("extra_model_paths.yaml")).unwrap();
+        let places = places.with_extra_model_paths(&at("extra_model_paths.yaml"), &|_| None).unwrap();
         let roots = [(Root::Input, at("input")), (Root::Output, at("output")), (Root::Temp, at("temp"))];
         let library = Library::new(places, &registry, tiny, roots);
         assert_eq!(

@@ -4,7 +4,7 @@
 //! Source: CPython `Lib/pickle.py` (opcodes), PyTorch `torch/serialization.py` (persistent ids) and
 //! `torch/_utils.py` (`_rebuild_tensor_v2`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use candle_core::DType;
 
@@ -13,9 +13,9 @@ use super::pickle_input::Input;
 
 /// A tensor of a state dict.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PickledTensor {
+pub(super) struct PickledTensor<'a> {
     /// Name of the storage in the archive's `data/`.
-    pub storage: String,
+    pub storage: &'a str,
     /// Dtype of the storage.
     pub dtype: DType,
     /// Index of the first value in the storage.
@@ -46,12 +46,20 @@ enum Value<'a> {
 /// Keys under which training scripts nest the state dict.
 const NESTED: [&str; 4] = ["state_dict", "model_state", "model", "module"];
 
-/// The named tensors of a pickled state dict.
+/// More axes than any tensor of a model has.
+const MAX_AXES: usize = 8;
+
+/// Opcodes of tens of thousands of tensors, at about 40 each. What one opcode adds to memory is bounded, as texts stay
+/// in the pickle and shapes are short; so this bounds the memory of all.
+const MAX_OPCODES: usize = 1 << 21;
+
+/// The named tensors of a pickled state dict; names and storages are part of `bytes`.
 ///
 /// Errors: a sentence saying what is unknown or broken.
-pub(super) fn state_dict(bytes: &[u8]) -> Result<Vec<(String, PickledTensor)>, String> {
+pub(super) fn state_dict(bytes: &[u8]) -> Result<Vec<(&str, PickledTensor<'_>)>, String> {
     let mut machine = Machine {
         input: Input::new(bytes),
+        opcodes: 0,
         stack: vec![],
         memo: HashMap::new(),
         tuples: vec![],
@@ -59,19 +67,10 @@ pub(super) fn state_dict(bytes: &[u8]) -> Result<Vec<(String, PickledTensor)>, S
         tensors: vec![],
     };
     let mut root = machine.run()?;
-    let tensors = |machine: &Machine<'_>, dict: usize| -> Vec<(String, PickledTensor)> {
-        let entries = machine.dicts[dict].iter();
-        entries
-            .filter_map(|entry| match entry {
-                (Value::Str(name), Value::Tensor(t)) => Some((name.to_string(), machine.tensors[*t].clone())),
-                _ => None,
-            })
-            .collect()
-    };
     // Values that are not tensors, such as a step count, are of no use here.
     for _ in 0..=NESTED.len() {
         let Value::Dict(dict) = root else { return Err("the pickle is not a dict of tensors".into()) };
-        let found = tensors(&machine, dict);
+        let found = machine.named_tensors(dict)?;
         let inner = NESTED.iter().find_map(|key| {
             let mut entries = machine.dicts[dict].iter();
             entries.find_map(|e| match e {
@@ -89,16 +88,24 @@ pub(super) fn state_dict(bytes: &[u8]) -> Result<Vec<(String, PickledTensor)>, S
 
 struct Machine<'a> {
     input: Input<'a>,
+    /// Opcodes run so far.
+    opcodes: usize,
     stack: Vec<Value<'a>>,
     memo: HashMap<u32, Value<'a>>,
     tuples: Vec<Vec<Value<'a>>>,
     dicts: Vec<Vec<(Value<'a>, Value<'a>)>>,
-    tensors: Vec<PickledTensor>,
+    tensors: Vec<PickledTensor<'a>>,
 }
 
 impl<'a> Machine<'a> {
     fn run(&mut self) -> Result<Value<'a>, String> {
         loop {
+            self.opcodes += 1;
+            if self.opcodes > MAX_OPCODES {
+                return Err(format!(
+                    "the pickle has more than {MAX_OPCODES} opcodes, which no file of tensors needs"
+                ));
+            }
             let at = self.input.at;
             match self.input.byte()? {
                 0x80 => match self.input.byte()? {
@@ -254,6 +261,21 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
+    /// The tensors that are values of a dict. A name that is there twice is an error, so that what follows cannot
+    /// copy one long name for every entry.
+    fn named_tensors(&self, dict: usize) -> Result<Vec<(&'a str, PickledTensor<'a>)>, String> {
+        let (mut found, mut names) = (Vec::new(), HashSet::new());
+        for entry in &self.dicts[dict] {
+            let (Value::Str(name), Value::Tensor(tensor)) = entry else { continue };
+            if !names.insert(*name) {
+                let shown: String = name.chars().take(80).collect();
+                return Err(format!("the pickle has tensor {} twice", shown.escape_debug()));
+            }
+            found.push((*name, self.tensors[*tensor].clone()));
+        }
+        Ok(found)
+    }
+
     fn tuple(&self, value: Value<'a>) -> Result<&[Value<'a>], String> {
         match value {
             Value::Tuple(i) => Ok(&self.tuples[i]),
@@ -289,7 +311,7 @@ impl<'a> Machine<'a> {
                 [Value::Storage(key, dtype), Value::Int(offset), shape, stride, ..],
             ) => {
                 let tensor = PickledTensor {
-                    storage: key.to_string(),
+                    storage: key,
                     dtype: *dtype,
                     offset: size(*offset)?,
                     shape: self.sizes(*shape)?,
@@ -305,6 +327,12 @@ impl<'a> Machine<'a> {
 
     fn sizes(&self, value: Value<'a>) -> Result<Vec<usize>, String> {
         let items = self.tuple(value)?;
+        if items.len() > MAX_AXES {
+            return Err(format!(
+                "the pickle has a tensor of {} axes, expected at most {MAX_AXES}",
+                items.len()
+            ));
+        }
         items
             .iter()
             .map(|v| match v {
@@ -320,61 +348,5 @@ fn size(n: i64) -> Result<usize, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `{"w": tensor of shape [2, 3] at storage "0"}` as protocol 2 writes it.
-    pub(crate) const STATE: &[u8] = b"\x80\x02}q\x00X\x01\x00\x00\x00wq\x01ctorch._utils\n_rebuild_tensor_v2\nq\x02\
-        ((X\x07\x00\x00\x00storageq\x03ctorch\nFloatStorage\nq\x04X\x01\x00\x00\x000q\x05X\x03\x00\x00\x00cpuK\x06tQ\
-        K\x00K\x02K\x03\x86K\x03K\x01\x86\x89ccollections\nOrderedDict\n)RtRs.";
-
-    #[test]
-    fn a_state_dict_is_read() {
-        let tensors = state_dict(STATE).unwrap();
-        let tensor = PickledTensor {
-            storage: "0".into(),
-            dtype: DType::F32,
-            offset: 0,
-            shape: vec![2, 3],
-            stride: vec![3, 1],
-        };
-        assert_eq!(tensors, [("w".to_string(), tensor)]);
-    }
-
-    #[test]
-    fn every_cut_is_an_error() {
-        for n in 0..STATE.len() {
-            assert!(state_dict(&STATE[..n]).is_err(), "{n}");
-        }
-    }
-
-    #[test]
-    fn code_is_refused_by_name() {
-        let error = |bytes: &[u8]| state_dict(bytes).unwrap_err();
-        let system = error(b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00true\x85R.");
-        assert!(system.contains("`posix.system`") && system.contains("not run"), "{system}");
-        let stacked = error(b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.");
-        assert!(stacked.contains("`builtins.eval`"), "{stacked}");
-        let instance = error(b"(S'true'\nios\nsystem\n.");
-        assert!(instance.contains("opcode 0x53"), "{instance}");
-        assert!(error(b"\x80\x02ccollections\nOrderedDict\nK\x01\x85R.").contains("not run"));
-    }
-
-    #[test]
-    fn deep_nesting_costs_no_stack() {
-        let mut bytes = b"\x80\x02)".to_vec();
-        bytes.resize(1 << 20, 0x85);
-        bytes.push(b'.');
-        assert!(state_dict(&bytes).unwrap_err().contains("not a dict"));
-    }
-
-    #[test]
-    fn a_nested_state_dict_is_found_and_a_loop_ends() {
-        let mut nested = b"\x80\x02}X\x0b\x00\x00\x00model_state".to_vec();
-        nested.extend(&STATE[2..STATE.len() - 1]);
-        nested.extend(b"s.");
-        assert_eq!(state_dict(&nested).unwrap().len(), 1);
-        let own = b"\x80\x02}q\x00X\x05\x00\x00\x00modelh\x00s.";
-        assert!(state_dict(own).unwrap_err().contains("without end"));
-    }
-}
+#[path = "pickle_tests.rs"]
+mod tests;

@@ -71,7 +71,7 @@ pub(super) fn tensors(bytes: &Bytes, label: &str) -> Result<Vec<Stored>> {
     let pickle = pickle.ok_or_else(|| format("a zip archive without data.pkl, not a PyTorch file".into()))?;
     let tensors = state_dict(&pickle).map_err(format)?;
     let tensors = tensors.into_iter().map(|(name, tensor)| {
-        let range = storages.get(&tensor.storage).ok_or_else(|| {
+        let range = storages.get(tensor.storage).ok_or_else(|| {
             format(format!("storage {} of tensor {name} is not in the archive", tensor.storage))
         })?;
         let inside = extent(&tensor).map_err(|reason| format(format!("tensor {name}: {reason}")))?;
@@ -80,7 +80,7 @@ pub(super) fn tensors(bytes: &Bytes, label: &str) -> Result<Vec<Stored>> {
             return Err(format(reason).into());
         }
         let slice = bytes.slice(range.start + inside.start..range.start + inside.end);
-        Stored::new(name, tensor.dtype, tensor.shape, slice)
+        Stored::new(name.to_string(), tensor.dtype, tensor.shape, slice)
     });
     tensors.collect()
 }

@@ -106,6 +106,9 @@ fn absolute(from: &str, location: &str) -> String {
     match from.parse::<Uri>() {
         Ok(uri) => {
             let scheme = uri.scheme_str().unwrap_or("https");
+            if location.starts_with("//") {
+                return format!("{scheme}:{location}");
+            }
             let host = uri.authority().map(|a| a.as_str()).unwrap_or_default();
             format!("{scheme}://{host}{location}")
         }
@@ -147,5 +150,6 @@ mod tests {
     fn redirects_may_be_relative() {
         assert_eq!(absolute("http://h:1/a/b?x", "/c/d"), "http://h:1/c/d");
         assert_eq!(absolute("http://h:1/a", "https://cdn/x"), "https://cdn/x");
+        assert_eq!(absolute("https://h:1/a", "//cdn/x"), "https://cdn/x");
     }
 }

@@ -152,8 +152,12 @@ fn origin(url: &str) -> String {
     url.parse::<Uri>().ok().as_ref().and_then(of).unwrap_or_else(|| url.to_owned())
 }
 
+/// Whether an address has the endpoint's host, port and scheme, so that what is sent there is no less protected.
 fn same_host(url: &str, endpoint: &str) -> bool {
-    let host = |text: &str| text.parse::<Uri>().ok().and_then(|u| u.authority().cloned());
+    let host = |text: &str| {
+        let uri = text.parse::<Uri>().ok()?;
+        Some((uri.scheme()?.clone(), uri.authority()?.clone()))
+    };
     host(url).is_some() && host(url) == host(endpoint)
 }
 
@@ -178,6 +182,7 @@ mod tests {
         assert!(same_host("https://hub.test/a/b", "https://hub.test"));
         assert!(!same_host("https://cdn.test/a", "https://hub.test"));
         assert!(!same_host("https://hub.test:8443/a", "https://hub.test"));
+        assert!(!same_host("http://hub.test/a", "https://hub.test"));
         assert!(!same_host("no address", "no address either"));
     }
 

@@ -111,7 +111,7 @@ impl Hub {
         loop {
             observer.on_event(&PullEvent::Started { file, from: partial.length, bytes: metadata.bytes });
             let filled = self.fill(file, metadata, &mut partial, observer, cancel);
-            if let Err(HubError::WrongSize { .. }) = filled {
+            if matches!(filled, Err(HubError::WrongSize { .. })) && partial.length == 0 {
                 let _ = std::fs::remove_file(path);
             }
             filled?;
@@ -195,23 +195,22 @@ impl Hub {
                 }
                 total
             }
-            200 => {
-                // All of it, which is what was asked for unless a part is here already: then the server knows no
-                // ranges, and everything comes again.
-                if partial.length > 0 {
-                    partial.restart()?;
-                    observer.on_event(&PullEvent::Started { file, from: 0, bytes: metadata.bytes });
-                }
-                response.body().content_length()
-            }
+            200 => response.body().content_length(),
             416 => {
                 partial.restart()?;
                 return Err(interrupted(file, "the hub has no such range"));
             }
             status => return Err(interrupted(file, format!("the hub answers {status}"))),
         };
+        // Something else than the file, such as a proxy's page. What is here already is not touched for it.
         if let Some(total) = total.filter(|t| *t != metadata.bytes) {
             return Err(wrong(total));
+        }
+        // All of it, which is what was asked for unless a part is here already: then the server knows no ranges, and
+        // everything comes again.
+        if response.status() == 200 && partial.length > 0 {
+            partial.restart()?;
+            observer.on_event(&PullEvent::Started { file, from: 0, bytes: metadata.bytes });
         }
         let mut reader = response.into_body().into_reader();
         let mut buffer = vec![0; BUFFER];
@@ -224,7 +223,9 @@ impl Hub {
                 break;
             }
             if partial.length + read as u64 > metadata.bytes {
-                return Err(wrong(partial.length + read as u64));
+                let found = partial.length + read as u64;
+                partial.restart()?;
+                return Err(wrong(found));
             }
             partial.push(&buffer[..read])?;
             observer.on_event(&PullEvent::Bytes(read as u64));
