@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
-use wan_models::{Places, Registry};
+use wan_models::{Places, Recipe, Registry};
 use wan_pipeline::save_tensors;
 
 use crate::support::{Sandbox, assert_fails, sample_image, stderr, tiny_args};
@@ -97,16 +97,13 @@ fn four_steps_without_guidance_and_a_distilled_lora() {
     let count = write_distilled(&sandbox, "distilled.safetensors");
     let registry = Registry::builtin().unwrap();
     for lora in registry.loras() {
-        assert_eq!(
-            (lora.recipe.steps, lora.recipe.cfg, lora.recipe.strength),
-            (4, 1.0, 1.0),
-            "{}",
-            lora.name
-        );
+        let Recipe { strength, steps, cfg, shift, scheduler } = &lora.recipe;
+        assert_eq!((*steps, *cfg, *strength), (4, 1.0, 1.0), "{}", lora.name);
+        assert_eq!((*shift, scheduler.as_deref()), (Some(5.0), Some("euler/simple")), "{}", lora.name);
     }
     let video = |output: &str, more: &[&str]| {
         let recipe =
-            ["--steps", "4", "--cfg", "1", "--shift", "5", "--scheduler", "euler", "--format", "rgb"];
+            ["--steps", "4", "--cfg", "1", "--shift", "5", "--scheduler", "euler/simple", "--format", "rgb"];
         let run = sandbox.ok(&tiny_args(&[&recipe[..], &["--output", output][..], more].concat()));
         (std::fs::read(sandbox.path(output)).unwrap(), stderr(&run))
     };

@@ -56,14 +56,15 @@ fn job(more: &[&str]) -> Vec<String> {
 
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one_byte_for_byte() {
-    // One solver without and one with random numbers of its own, and one with a long history.
+    // One solver without and one with random numbers of its own, and two with a long history.
     let folder = Sandbox::new();
     let lora = crate::lora::write(&folder, "a.safetensors");
     let lora = lora.to_str().unwrap();
-    let jobs: [&[&str]; 4] = [
+    let jobs: [&[&str]; 5] = [
         &["--scheduler", "dpm++"],
         &["--scheduler", "dpm++_sde"],
         &["--scheduler", "unipc"],
+        &["--scheduler", "uni_pc/simple"],
         &["--scheduler", "euler", "--lora", lora],
     ];
     for more in jobs {

@@ -36,6 +36,28 @@ fn a_workflow_runs_in_both_formats_and_options_override_it() {
     assert!(made[0] == made[1], "both formats make the same video");
 }
 
+/// A graph's solver and its sigmas go with the video, and with another made from its record.
+#[test]
+fn comfyuis_own_sampler_is_kept_in_the_video() {
+    let mut graph = shipped("tests/comfyui/native.api.json");
+    // There is no LoRA for the embedded model.
+    graph["11"]["inputs"]["model"] = json!(["1", 0]);
+    graph.as_object_mut().unwrap().remove("10");
+    let sandbox = sandbox(&graph);
+    let small = ["--model", "tiny", "--width", "64", "--height", "64", "--frames", "5", "--steps", "4", "-q"];
+    sandbox.ok(&[&["generate", "--workflow", "w.json", "--output", "a.mp4"], &small[..]].concat());
+    sandbox.ok(&["--from-video", "a.mp4", "--image", "girl.png", "--output", "b.mp4", "-q"]);
+    for video in ["a.mp4", "b.mp4"] {
+        let record = wan_media::read_metadata(&sandbox.path(video)).unwrap().unwrap();
+        let record: Value = serde_json::from_str(&record).unwrap();
+        assert_eq!(
+            (&record["scheduler"], &record["shift"]),
+            (&json!("uni_pc/simple"), &json!(3.0)),
+            "{video}"
+        );
+    }
+}
+
 #[test]
 fn what_is_wrong_is_told_with_the_node() {
     let guide = || shipped("tests/comfyui/wanx-21.api.json");

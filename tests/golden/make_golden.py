@@ -2,11 +2,11 @@
 """Writes the fixtures of tests/golden. README.md beside this file says what is in them.
 
     python tests/golden/make_golden.py [--out DIR] [--only PART ...] [--wan-repo DIR] [--wrapper-repo DIR]
-                                         [--teacache-repo DIR]
+                                         [--teacache-repo DIR] [--comfyui-repo DIR]
 
 The parts `scheduler` and `e2e` also need a checkout of https://github.com/Wan-Video/Wan2.1 for its solvers, the part
 `windows` one of https://github.com/kijai/ComfyUI-WanVideoWrapper, the part `teacache` one of
-https://github.com/ali-vilab/TeaCache.
+https://github.com/ali-vilab/TeaCache, the part `comfyui` one of https://github.com/comfyanonymous/ComfyUI.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+import golden_comfyui
 import golden_e2e
 import golden_image
 import golden_models
@@ -34,6 +35,7 @@ def main():
         "clip": golden_models.make_clip,
         "noise": golden_solvers.make_noise,
         "scheduler": golden_solvers.make_scheduler,
+        "comfyui": golden_comfyui.make_comfyui,
         "image": golden_image.make_image,
         "text": golden_text.make_text,
         "e2e": golden_e2e.make_e2e,
@@ -41,13 +43,20 @@ def main():
         "windows": golden_windows.make_windows,
         "teacache": golden_teacache.make_teacache,
     }
-    needs = {"scheduler": "wan_repo", "e2e": "wan_repo", "windows": "wrapper_repo", "teacache": "teacache_repo"}
+    needs = {
+        "scheduler": "wan_repo",
+        "e2e": "wan_repo",
+        "windows": "wrapper_repo",
+        "teacache": "teacache_repo",
+        "comfyui": "comfyui_repo",
+    }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--wan-repo", type=Path, help="checkout of Wan-Video/Wan2.1, for the reference solvers")
     parser.add_argument("--wrapper-repo", type=Path, help="checkout of kijai/ComfyUI-WanVideoWrapper, for the windows")
     parser.add_argument("--teacache-repo", type=Path, help="checkout of ali-vilab/TeaCache, for the steps it skips")
+    parser.add_argument("--comfyui-repo", type=Path, help="checkout of comfyanonymous/ComfyUI, for its own samplers")
     args = parser.parse_args()
     torch.set_num_threads(2)
     for name in args.only:

@@ -223,6 +223,12 @@ pub struct Recipe {
     pub steps: usize,
     /// Guidance scale.
     pub cfg: f64,
+    /// Flow shift, where it matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shift: Option<f64>,
+    /// Scheduler name, where it was made for certain sigmas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<String>,
 }
 
 /// Anything that has a description.

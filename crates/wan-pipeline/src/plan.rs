@@ -3,7 +3,7 @@ use std::ops::Range;
 use candle_core::Tensor;
 use wan_core::geometry::{self, LatentSize};
 use wan_models::ModelType;
-use wan_sampler::Schedule;
+use wan_sampler::{Schedule, SchedulerKind};
 
 use crate::{PipelineError, Request, Result, TeaCache};
 
@@ -150,6 +150,12 @@ impl Plan {
                     .into(),
             );
         }
+        if request.scheduler == SchedulerKind::DpmPpSdeSimple {
+            notes.push(format!(
+                "{}: its noise is drawn step by step, not from ComfyUI's Brownian tree; a seed gives another video than there",
+                request.scheduler
+            ));
+        }
         Ok(Self { notes, sizing, ..Self::for_size(request, (width, height), frames)? })
     }
 
@@ -261,6 +267,18 @@ mod tests {
         assert_eq!(notes((832, 480), false), "");
         let square = notes((900, 900), true);
         assert!(square.contains("the image's shape (900x900)") && !square.contains("keeps"), "{square}");
+    }
+
+    #[test]
+    fn noise_that_is_not_comfyuis_is_told() {
+        let model = wan_models::Registry::builtin().unwrap().find("tiny").unwrap();
+        let plain = Request::with_defaults(&model.defaults).unwrap();
+        for scheduler in SchedulerKind::ALL {
+            let request = Request { width: 128, height: 128, scheduler, ..plain.clone() };
+            let notes = Plan::new(request, ModelType::I2v, Some((128, 128))).unwrap().notes.join("\n");
+            let told = notes.starts_with("dpmpp_2m_sde/simple: its noise is drawn step by step");
+            assert_eq!(told, scheduler == SchedulerKind::DpmPpSdeSimple, "{scheduler}: {notes}");
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub struct Request {
     pub shift: f64,
     /// Seed of the initial noise; torch's CPU generator uses its low 32 bits.
     pub seed: u64,
-    /// Solver.
+    /// Solver, and with it the kind of sigma grid.
     pub scheduler: SchedulerKind,
     /// Matrix products with FP8 weights on a GPU.
     #[serde(default, with = "crate::by_name", skip_serializing_if = "is_default")]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use wan_models::nearest_name;
 use wan_pipeline::BlocksToSwap;
+use wan_sampler::SchedulerKind;
 
 use crate::error::{SEED, WHOLE};
 
@@ -105,8 +106,9 @@ pub struct Settings {
     #[arg(long, value_name = "N", help_heading = "Sampling", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Solver [default: the model's, usually dpm++].
-    #[arg(long, value_parser = ["dpm++", "dpm++_sde", "unipc", "euler"], value_name = "NAME", help_heading = "Sampling")]
+    /// Solver [default: the model's, usually dpm++]. Those that end in /simple are ComfyUI's own samplers with its scheduler
+    /// `simple`.
+    #[arg(long, value_parser = SchedulerKind::ALL.map(SchedulerKind::name), value_name = "NAME", help_heading = "Sampling")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<String>,
     /// Share of the noise schedule that is run, above 0 and at most 1 [default: 1].

@@ -1,11 +1,11 @@
 //! DPM-Solver++(2M) (Lu et al., 2022): second-order multistep, data prediction, midpoint.
 //!
-//! Source: Wan2.1 `wan/utils/fm_solvers.py`, FlowDPMSolverMultistepScheduler.
+//! Sources: Wan2.1 `wan/utils/fm_solvers.py`, FlowDPMSolverMultistepScheduler; k-diffusion `sampling.py`, sample_dpmpp_2m.
 
 use candle_core::Tensor;
 
 use crate::sampler::{Progress, predict_x0, scale};
-use crate::snr::{alpha, exp, log_snr};
+use crate::snr::{NoiseSchedule, exp};
 use crate::{Result, Sampler, SamplerState, SchedulerKind};
 
 /// History name of the previous data prediction.
@@ -16,9 +16,13 @@ const X0_PREVIOUS: &str = "x0_previous";
 pub struct DpmPp2M(Multistep);
 
 impl DpmPp2M {
-    /// A solver for the given sigmas, one more than steps, strictly decreasing.
-    pub fn new(sigmas: Vec<f32>) -> Self {
-        Self(Multistep::new(sigmas))
+    /// A solver for the given sigmas, one more than steps, strictly decreasing. `kind` is the name it goes by.
+    pub(crate) fn new(kind: SchedulerKind, sigmas: Vec<f32>) -> Self {
+        let noise = match kind {
+            SchedulerKind::DpmPp2MSimple => NoiseSchedule::Exploding,
+            _ => NoiseSchedule::Flow,
+        };
+        Self(Multistep::new(kind, noise, sigmas))
     }
 }
 
@@ -28,8 +32,8 @@ impl Sampler for DpmPp2M {
         let at = &self.0;
         at.check(velocity, sample)?;
         let (sigma, sigma_next) = at.sigmas();
-        let h = log_snr(sigma_next) - log_snr(sigma);
-        let factor = alpha(sigma_next) * (exp(-h) - 1.0);
+        let h = at.log_snr_step();
+        let factor = at.noise.alpha(sigma_next) * (exp(-h) - 1.0);
 
         let x0 = predict_x0(sample, sigma, velocity)?;
         let mut next = (scale(sigma_next / sigma, sample)? - scale(factor, &x0)?)?;
@@ -41,7 +45,7 @@ impl Sampler for DpmPp2M {
     }
 
     fn kind(&self) -> SchedulerKind {
-        SchedulerKind::DpmPp2M
+        self.0.kind
     }
 
     fn steps_taken(&self) -> usize {
@@ -49,24 +53,26 @@ impl Sampler for DpmPp2M {
     }
 
     fn state(&self) -> SamplerState {
-        self.0.state(self.kind())
+        self.0.state()
     }
 
     fn restore(&mut self, state: SamplerState) -> Result<()> {
-        self.0.restore(self.kind(), state)
+        self.0.restore(state)
     }
 }
 
 /// What the deterministic and the stochastic solver remember from step to step.
 #[derive(Debug, Clone)]
 pub(crate) struct Multistep {
+    pub kind: SchedulerKind,
+    pub noise: NoiseSchedule,
     progress: Progress,
     x0_previous: Option<Tensor>,
 }
 
 impl Multistep {
-    pub fn new(sigmas: Vec<f32>) -> Self {
-        Self { progress: Progress::new(sigmas), x0_previous: None }
+    pub fn new(kind: SchedulerKind, noise: NoiseSchedule, sigmas: Vec<f32>) -> Self {
+        Self { kind, noise, progress: Progress::new(sigmas), x0_previous: None }
     }
 
     pub fn check(&self, velocity: &Tensor, sample: &Tensor) -> Result<()> {
@@ -78,16 +84,22 @@ impl Multistep {
         (self.progress.sigma(0), self.progress.sigma(1))
     }
 
+    /// How far the log-SNR goes up in this step.
+    pub fn log_snr_step(&self) -> f32 {
+        let (sigma, sigma_next) = self.sigmas();
+        self.noise.log_snr(sigma_next) - self.noise.log_snr(sigma)
+    }
+
     /// The scaled first difference of the data predictions, `(1 / r) (x0_i - x0_{i-1})` with
     /// `r = h_{i-1} / h`; `None` in a first-order step.
     ///
-    /// After a sigma of exactly 1 `r` is infinite and the difference counts for nothing.
+    /// In the flow schedule `r` is infinite after a sigma of exactly 1, and the difference counts for nothing.
     pub fn x0_slope(&self, h: f32, x0: &Tensor) -> Result<Option<Tensor>> {
         let at = &self.progress;
         let Some(x0_previous) = self.x0_previous.as_ref().filter(|_| !at.is_first() && !at.is_last()) else {
             return Ok(None);
         };
-        let h_previous = log_snr(at.sigma(0)) - log_snr(at.sigma(-1));
+        let h_previous = self.noise.log_snr(at.sigma(0)) - self.noise.log_snr(at.sigma(-1));
         let r = h_previous / h;
         Ok(Some(scale(1.0 / r, &(x0 - x0_previous)?)?))
     }
@@ -101,13 +113,13 @@ impl Multistep {
         self.progress.step
     }
 
-    pub fn state(&self, kind: SchedulerKind) -> SamplerState {
-        SamplerState::new(kind, self.progress.step).with(X0_PREVIOUS, self.x0_previous.as_ref())
+    pub fn state(&self) -> SamplerState {
+        SamplerState::new(self.kind, self.progress.step).with(X0_PREVIOUS, self.x0_previous.as_ref())
     }
 
-    pub fn restore(&mut self, kind: SchedulerKind, mut state: SamplerState) -> Result<()> {
+    pub fn restore(&mut self, mut state: SamplerState) -> Result<()> {
         let names: &[_] = if state.step == 0 { &[] } else { &[X0_PREVIOUS] };
-        state.check(kind, self.progress.steps(), names)?;
+        state.check(self.kind, self.progress.steps(), names)?;
         self.x0_previous = state.take(X0_PREVIOUS);
         self.progress.step = state.step;
         Ok(())

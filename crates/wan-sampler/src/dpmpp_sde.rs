@@ -1,12 +1,13 @@
 //! The stochastic variant of DPM-Solver++(2M): each step removes more noise and adds some of it anew.
 //!
-//! Source: Wan2.1 `wan/utils/fm_solvers.py`, algorithm type `sde-dpmsolver++`.
+//! Sources: Wan2.1 `wan/utils/fm_solvers.py`, algorithm type `sde-dpmsolver++`; ComfyUI `comfy/k_diffusion/sampling.py`,
+//! sample_dpmpp_2m_sde, which is the same method in the flow schedule as well.
 
 use candle_core::Tensor;
 
 use crate::dpmpp::Multistep;
 use crate::sampler::{predict_x0, require_f32, scale};
-use crate::snr::{alpha, exp, log_snr};
+use crate::snr::{NoiseSchedule, exp};
 use crate::{Result, Sampler, SamplerError, SamplerState, SchedulerKind};
 
 /// The solver; it keeps the previous step's data prediction.
@@ -17,9 +18,9 @@ use crate::{Result, Sampler, SamplerError, SamplerState, SchedulerKind};
 pub struct DpmPpSde(Multistep);
 
 impl DpmPpSde {
-    /// A solver for the given sigmas, one more than steps, strictly decreasing.
-    pub fn new(sigmas: Vec<f32>) -> Self {
-        Self(Multistep::new(sigmas))
+    /// A solver for the given sigmas, one more than steps, strictly decreasing. `kind` is the name it goes by.
+    pub(crate) fn new(kind: SchedulerKind, sigmas: Vec<f32>) -> Self {
+        Self(Multistep::new(kind, NoiseSchedule::Flow, sigmas))
     }
 }
 
@@ -31,9 +32,9 @@ impl Sampler for DpmPpSde {
         let noise = noise.ok_or(SamplerError::NoiseMissing { scheduler: self.kind() })?;
         require_f32("noise", noise, sample.dims())?;
         let (sigma, sigma_next) = at.sigmas();
-        let h = log_snr(sigma_next) - log_snr(sigma);
+        let h = at.log_snr_step();
         let removed = 1.0 - exp(-2.0 * h);
-        let factor = alpha(sigma_next) * removed;
+        let factor = at.noise.alpha(sigma_next) * removed;
 
         let x0 = predict_x0(sample, sigma, velocity)?;
         let mut next = (scale(sigma_next / sigma * exp(-h), sample)? + scale(factor, &x0)?)?;
@@ -46,7 +47,7 @@ impl Sampler for DpmPpSde {
     }
 
     fn kind(&self) -> SchedulerKind {
-        SchedulerKind::DpmPpSde
+        self.0.kind
     }
 
     fn steps_taken(&self) -> usize {
@@ -54,10 +55,10 @@ impl Sampler for DpmPpSde {
     }
 
     fn state(&self) -> SamplerState {
-        self.0.state(self.kind())
+        self.0.state()
     }
 
     fn restore(&mut self, state: SamplerState) -> Result<()> {
-        self.0.restore(self.kind(), state)
+        self.0.restore(state)
     }
 }

@@ -9,7 +9,7 @@ pub type Result<T> = std::result::Result<T, SamplerError>;
 #[derive(Debug, thiserror::Error)]
 pub enum SamplerError {
     /// The scheduler's name is none of the known ones.
-    #[error("unknown scheduler '{found}', expected one of: dpm++, dpm++_sde, unipc, euler")]
+    #[error("unknown scheduler '{found}', expected one of: {}", SchedulerKind::names())]
     UnknownScheduler {
         /// The name as given.
         found: String,

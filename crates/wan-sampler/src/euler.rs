@@ -10,13 +10,14 @@ use crate::{Result, Sampler, SamplerState, SchedulerKind};
 /// `x' = x + (sigma_{i+1} - sigma_i) v`. Keeps no history.
 #[derive(Debug, Clone)]
 pub struct Euler {
+    kind: SchedulerKind,
     progress: Progress,
 }
 
 impl Euler {
-    /// A solver for the given sigmas, one more than steps.
-    pub fn new(sigmas: Vec<f32>) -> Self {
-        Self { progress: Progress::new(sigmas) }
+    /// A solver for the given sigmas, one more than steps. `kind` is the name it goes by.
+    pub(crate) fn new(kind: SchedulerKind, sigmas: Vec<f32>) -> Self {
+        Self { kind, progress: Progress::new(sigmas) }
     }
 }
 
@@ -30,7 +31,7 @@ impl Sampler for Euler {
     }
 
     fn kind(&self) -> SchedulerKind {
-        SchedulerKind::Euler
+        self.kind
     }
 
     fn steps_taken(&self) -> usize {
@@ -38,11 +39,11 @@ impl Sampler for Euler {
     }
 
     fn state(&self) -> SamplerState {
-        SamplerState::new(self.kind(), self.progress.step)
+        SamplerState::new(self.kind, self.progress.step)
     }
 
     fn restore(&mut self, state: SamplerState) -> Result<()> {
-        state.check(self.kind(), self.progress.steps(), &[])?;
+        state.check(self.kind, self.progress.steps(), &[])?;
         self.progress.step = state.step;
         Ok(())
     }

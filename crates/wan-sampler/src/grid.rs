@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::simple_grid::simple_grid;
 use crate::{Result, SamplerError, SchedulerKind};
 
 /// Which sigma grid a schedule uses.
@@ -16,7 +17,7 @@ use crate::{Result, SamplerError, SchedulerKind};
 pub enum SigmaGrid {
     /// The shift applied once. `dpm++`, `dpm++_sde` and `unipc`: `S_s(linspace(sigma_max, 0, N + 1))`
     /// with `sigma_max = S_s(0.999)`; `euler`: `S_s(linspace(1, S_s(0.001), N))`, the flow-match Euler
-    /// scheduler of diffusers.
+    /// scheduler of diffusers. Those that end in `/simple`: ComfyUI's scheduler `simple`; they have no other grid.
     #[default]
     Default,
     /// The original Wan2.1 program. `dpm++`, `dpm++_sde`: `S_s(linspace(1, 0, N + 1))`; `unipc`: as the
@@ -65,7 +66,7 @@ pub(crate) struct GridValues {
 }
 
 /// Training timesteps of the model; its time is `1000 sigma`.
-const TRAIN_STEPS: f64 = 1000.0;
+pub(crate) const TRAIN_STEPS: f64 = 1000.0;
 
 /// The grid of `steps` steps for a scheduler.
 ///
@@ -94,9 +95,8 @@ pub(crate) fn grid_values(
             // The Euler scheduler takes the shifted sigmas as f32 and shifts them in f32.
             scaled(linspace(1.0, 0.0, steps).map(|u| shift_f32(flow_shift, once(u) as f32)))
         }
-        (UniPc, SigmaGrid::Twice) | (Euler, SigmaGrid::Original) => {
-            return Err(SamplerError::GridUnavailable { scheduler, grid });
-        }
+        (kind, SigmaGrid::Default) if kind.is_simple() => simple_grid(kind, steps, flow_shift),
+        _ => return Err(SamplerError::GridUnavailable { scheduler, grid }),
     })
 }
 
@@ -121,7 +121,7 @@ fn truncated(sigmas: impl Iterator<Item = f64>) -> GridValues {
 }
 
 /// Timesteps are the f32 product, fractions included.
-fn scaled(sigmas: impl Iterator<Item = f32>) -> GridValues {
+pub(crate) fn scaled(sigmas: impl Iterator<Item = f32>) -> GridValues {
     let (mut sigmas, timesteps): (Vec<f32>, Vec<f32>) =
         sigmas.map(|sigma| (sigma, sigma * TRAIN_STEPS as f32)).unzip();
     sigmas.push(0.0);
@@ -134,11 +134,11 @@ fn linspace(from: f64, to: f64, steps: usize) -> impl Iterator<Item = f64> {
     (0..steps).map(move |i| i as f64 * step + from)
 }
 
-fn shift(s: f64, u: f64) -> f64 {
+pub(crate) fn shift(s: f64, u: f64) -> f64 {
     s * u / (1.0 + (s - 1.0) * u)
 }
 
-fn shift_f32(s: f64, u: f32) -> f32 {
+pub(crate) fn shift_f32(s: f64, u: f32) -> f32 {
     // s and s - 1 are rounded one by one, as a Python scalar meets an f32 tensor.
     s as f32 * u / (1.0 + (s - 1.0) as f32 * u)
 }

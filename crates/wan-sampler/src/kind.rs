@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::SamplerError;
 
-/// The solvers a user can choose from, by the names of the reference's user interface.
+/// The solvers a user can choose from.
+///
+/// The first four have the names and the sigma grids of ComfyUI-WanVideoWrapper. Those that end in `/simple` are samplers of
+/// ComfyUI's own `KSampler` with its scheduler `simple`, each under ComfyUI's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SchedulerKind {
     /// `dpm++`: DPM-Solver++(2M), midpoint, data prediction.
@@ -22,11 +25,32 @@ pub enum SchedulerKind {
     /// `euler`: the explicit Euler method.
     #[serde(rename = "euler")]
     Euler,
+    /// `euler/simple`: the explicit Euler method.
+    #[serde(rename = "euler/simple")]
+    EulerSimple,
+    /// `dpmpp_2m/simple`: DPM-Solver++(2M) in the logarithm of sigma, as k-diffusion has it.
+    #[serde(rename = "dpmpp_2m/simple")]
+    DpmPp2MSimple,
+    /// `dpmpp_2m_sde/simple`: its stochastic variant, with noise of this crate's own where ComfyUI has a Brownian tree.
+    #[serde(rename = "dpmpp_2m_sde/simple")]
+    DpmPpSdeSimple,
+    /// `uni_pc/simple`: UniPC of order 3 with B(h) = h, in the logarithm of sigma.
+    #[serde(rename = "uni_pc/simple")]
+    UniPcSimple,
 }
 
 impl SchedulerKind {
     /// All solvers, in the order in which help texts list them.
-    pub const ALL: [Self; 4] = [Self::DpmPp2M, Self::DpmPpSde, Self::UniPc, Self::Euler];
+    pub const ALL: [Self; 8] = [
+        Self::DpmPp2M,
+        Self::DpmPpSde,
+        Self::UniPc,
+        Self::Euler,
+        Self::EulerSimple,
+        Self::DpmPp2MSimple,
+        Self::DpmPpSdeSimple,
+        Self::UniPcSimple,
+    ];
 
     /// The solver's name.
     pub fn name(self) -> &'static str {
@@ -35,12 +59,26 @@ impl SchedulerKind {
             Self::DpmPpSde => "dpm++_sde",
             Self::UniPc => "unipc",
             Self::Euler => "euler",
+            Self::EulerSimple => "euler/simple",
+            Self::DpmPp2MSimple => "dpmpp_2m/simple",
+            Self::DpmPpSdeSimple => "dpmpp_2m_sde/simple",
+            Self::UniPcSimple => "uni_pc/simple",
         }
     }
 
     /// Whether every step takes a tensor of standard normal noise.
     pub fn needs_noise(self) -> bool {
-        self == Self::DpmPpSde
+        matches!(self, Self::DpmPpSde | Self::DpmPpSdeSimple)
+    }
+
+    /// Whether its grid and its share of steps are those of ComfyUI's own `KSampler`.
+    pub(crate) fn is_simple(self) -> bool {
+        matches!(self, Self::EulerSimple | Self::DpmPp2MSimple | Self::DpmPpSdeSimple | Self::UniPcSimple)
+    }
+
+    /// The names of all solvers, for messages.
+    pub(crate) fn names() -> String {
+        Self::ALL.map(Self::name).join(", ")
     }
 }
 

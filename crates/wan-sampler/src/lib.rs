@@ -1,4 +1,4 @@
-//! Flow-matching samplers for Wan2.1: sigma grids, four solvers, guidance, and torch's CPU noise.
+//! Flow-matching samplers for Wan2.1: sigma grids, solvers, guidance, and torch's CPU noise.
 //!
 //! The flow convention throughout: `x_sigma = (1 - sigma) x0 + sigma noise`, the model predicts the
 //! velocity `v = noise - x0`, hence `x0 = x - sigma v`, and the model's time is `t = 1000 sigma`.
@@ -32,8 +32,10 @@ mod mt19937;
 mod noise;
 mod sampler;
 mod schedule;
+mod simple_grid;
 mod snr;
 mod unipc;
+mod unipc_simple;
 
 pub use dpmpp::DpmPp2M;
 pub use dpmpp_sde::DpmPpSde;
@@ -46,3 +48,4 @@ pub use noise::{RngState, TorchRng};
 pub use sampler::{Sampler, SamplerState};
 pub use schedule::Schedule;
 pub use unipc::UniPc;
+pub use unipc_simple::UniPcSimple;

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::{Schedule, SigmaGrid, TorchRng};
-use SchedulerKind::{DpmPp2M, DpmPpSde, Euler, UniPc};
+use SchedulerKind::{DpmPp2M, DpmPp2MSimple, DpmPpSde, DpmPpSdeSimple, Euler, EulerSimple, UniPc};
 
 const SHAPE: [usize; 6] = [1, 4, 2, 2, 2, 1];
 
@@ -170,7 +170,7 @@ fn a_straight_path_ends_at_the_data() {
     let mut rng = TorchRng::seed(5);
     let mut draw = || rng.randn_tensor(64, &Device::Cpu).unwrap();
     let (data, noise) = (draw(), draw());
-    for kind in [DpmPp2M, UniPc, Euler] {
+    for kind in [DpmPp2M, UniPc, Euler, DpmPp2MSimple, EulerSimple] {
         for steps in [1, 2, 5, 14, 15, 40] {
             let schedule = schedule(kind, SigmaGrid::Default, steps);
             let first = schedule.sigmas()[0];
@@ -192,7 +192,7 @@ fn a_straight_path_ends_at_the_data() {
 
 #[test]
 fn the_last_step_returns_the_data_prediction() {
-    for kind in [DpmPp2M, DpmPpSde] {
+    for kind in [DpmPp2M, DpmPpSde, DpmPp2MSimple, DpmPpSdeSimple] {
         for steps in [1, 4, 20] {
             let inputs = Inputs::new(steps);
             let schedule = schedule(kind, SigmaGrid::Default, steps);
@@ -240,6 +240,8 @@ fn a_state_that_does_not_fit_is_refused() {
         schedule(kind, SigmaGrid::Default, steps).sampler().restore(state.clone()).unwrap_err().to_string()
     };
     assert_eq!(refused(UniPc, 3, &state), "sampler state: found one of dpm++, expected unipc");
+    // The same solver on another grid.
+    assert!(refused(DpmPp2MSimple, 3, &state).ends_with("found one of dpm++, expected dpmpp_2m/simple"));
     let late = SamplerState { step: 4, ..state.clone() };
     assert_eq!(refused(DpmPp2M, 3, &late), "sampler state: found step 4, expected at most 3");
     let bare = SamplerState { history: BTreeMap::new(), ..state.clone() };
@@ -263,10 +265,10 @@ fn bad_inputs_are_refused_and_leave_the_state_alone() {
         }
         let message = sampler.step(velocity, &half, Some(noise)).unwrap_err().to_string();
         assert_eq!(message, "sample is F16, expected F32");
-        assert_eq!(sampler.needs_noise(), kind == DpmPpSde);
+        assert_eq!(sampler.needs_noise(), [DpmPpSde, DpmPpSdeSimple].contains(&kind));
         if sampler.needs_noise() {
             let message = sampler.step(velocity, sample, None).unwrap_err().to_string();
-            assert_eq!(message, "scheduler dpm++_sde needs noise in every step, found none");
+            assert_eq!(message, format!("scheduler {kind} needs noise in every step, found none"));
             assert!(sampler.step(velocity, sample, Some(&other)).is_err());
         }
         assert_eq!(sampler.steps_taken(), 0);

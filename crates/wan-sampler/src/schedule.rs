@@ -4,7 +4,9 @@ use candle_core::Tensor;
 
 use crate::grid::grid_values;
 use crate::sampler::require_f32;
-use crate::{DpmPp2M, DpmPpSde, Euler, Result, Sampler, SamplerError, SchedulerKind, SigmaGrid, UniPc};
+use crate::{
+    DpmPp2M, DpmPpSde, Euler, Result, Sampler, SamplerError, SchedulerKind, SigmaGrid, UniPc, UniPcSimple,
+};
 
 /// Longest grid that is accepted; a tiny denoise strength would otherwise ask for a huge one.
 const MAX_GRID_STEPS: usize = 100_000;
@@ -13,7 +15,8 @@ const MAX_GRID_STEPS: usize = 100_000;
 ///
 /// Below denoise strength 1 the grid is made for `M = int(steps / strength)` steps and only its last
 /// `K = int(M strength) + 1` are run, one more than asked for where `M strength` is whole: the meaning
-/// the ComfyUI wrapper gives to `denoise_strength`. Everything here is of those K steps. Where two
+/// the ComfyUI wrapper gives to `denoise_strength`. ComfyUI's own solvers (`/simple`) run the last `steps` of the same grid,
+/// as its `denoise` does. Everything here is of those K steps. Where two
 /// neighbouring integer timesteps coincide, the position in the grid decides, not the integer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
@@ -59,10 +62,12 @@ impl Schedule {
             return Err(SamplerError::Steps { found: grid_steps as u64, max: MAX_GRID_STEPS });
         }
         let grid_steps = grid_steps as usize;
-        let run = if denoise_strength < 1.0 {
-            ((grid_steps as f64 * denoise_strength) as usize + 1).min(grid_steps)
-        } else {
+        let run = if denoise_strength == 1.0 {
             grid_steps
+        } else if kind.is_simple() {
+            steps
+        } else {
+            ((grid_steps as f64 * denoise_strength) as usize + 1).min(grid_steps)
         };
         let values = grid_values(kind, grid, grid_steps, shift)?;
         let start = grid_steps - run;
@@ -81,7 +86,8 @@ impl Schedule {
         &self.sigmas
     }
 
-    /// Times in [0, 1000] as the model receives them, one per step. Whole numbers except for `euler`.
+    /// Times in [0, 1000] as the model receives them, one per step. Whole numbers for `dpm++`, `dpm++_sde` and
+    /// `unipc`.
     pub fn timesteps(&self) -> &[f32] {
         &self.timesteps
     }
@@ -104,11 +110,13 @@ impl Schedule {
     /// A fresh solver for this schedule.
     pub fn sampler(&self) -> Box<dyn Sampler> {
         let sigmas = self.sigmas.clone();
+        use SchedulerKind as Kind;
         match self.kind {
-            SchedulerKind::DpmPp2M => Box::new(DpmPp2M::new(sigmas)),
-            SchedulerKind::DpmPpSde => Box::new(DpmPpSde::new(sigmas)),
-            SchedulerKind::UniPc => Box::new(UniPc::new(sigmas)),
-            SchedulerKind::Euler => Box::new(Euler::new(sigmas)),
+            Kind::DpmPp2M | Kind::DpmPp2MSimple => Box::new(DpmPp2M::new(self.kind, sigmas)),
+            Kind::DpmPpSde | Kind::DpmPpSdeSimple => Box::new(DpmPpSde::new(self.kind, sigmas)),
+            Kind::UniPc => Box::new(UniPc::new(sigmas)),
+            Kind::UniPcSimple => Box::new(UniPcSimple::new(sigmas)),
+            Kind::Euler | Kind::EulerSimple => Box::new(Euler::new(self.kind, sigmas)),
         }
     }
 
@@ -140,7 +148,7 @@ fn check_decreasing(
     steps: usize,
     shift: f64,
 ) -> Result<()> {
-    if kind == SchedulerKind::Euler {
+    if matches!(kind, SchedulerKind::Euler | SchedulerKind::EulerSimple) {
         return Ok(());
     }
     match sigmas.windows(2).position(|pair| pair[0] <= pair[1]) {

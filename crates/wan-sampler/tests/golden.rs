@@ -20,10 +20,10 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// The files are named `SCHEDULER_nSTEPS_sSHIFT[_dSTRENGTH].io.safetensors`.
+/// The files are named `SCHEDULER_nSTEPS_sSHIFT[_dSTRENGTH].io.safetensors`, with `-` for the `/` of a name.
 fn scheduler_of(file: &str) -> SchedulerKind {
     let (name, _) = file.split_once("_n").expect("a name with a step count");
-    name.parse().unwrap()
+    name.replace('-', "/").parse().unwrap()
 }
 
 #[test]
@@ -55,8 +55,9 @@ fn solvers_equal_the_references() {
             let expected = values(&io["expected.samples"].get(step).unwrap());
             for (found, expected) in values(&sample).into_iter().zip(expected) {
                 // Same operations in the same order; what remains is one ulp in a logarithm or an
-                // exponential of an f32 scalar, as math libraries differ.
-                let tolerance = 1e-6 * expected.abs().max(1.0);
+                // exponential of an f32 scalar, as math libraries differ. ComfyUI's solvers group some factors otherwise.
+                let ulps = if file.contains("-simple") { 3e-6 } else { 1e-6 };
+                let tolerance = ulps * expected.abs().max(1.0);
                 assert!((found - expected).abs() <= tolerance, "{file} step {step}: {found}, {expected}");
             }
         }

@@ -10,7 +10,7 @@ use wan_pipeline::{
     AttentionChoice, BlocksToSwap, ContextWindows, Precision, TeaCache, TeaCacheMode, TilingChoice,
     WindowSchedule,
 };
-use wan_sampler::SchedulerKind;
+use wan_sampler::{Schedule, SchedulerKind};
 use wan_workflow::{NodeWork, Root, SaveKind, WANX_21_API, WANX_21_UI, convert, signatures};
 
 #[test]
@@ -69,7 +69,7 @@ fn comfyuis_own_graph_is_translated() {
     let job = valid.job;
     let request = &job.request;
     assert_eq!((request.width, request.height, request.frames, request.steps), (832, 480, 33, 20));
-    assert_eq!((request.shift, request.seed, request.scheduler), (3.0, u64::MAX, SchedulerKind::UniPc));
+    assert_eq!((request.shift, request.seed, request.scheduler), (3.0, u64::MAX, SchedulerKind::UniPcSimple));
     assert_eq!((request.prompt.as_str(), request.negative_prompt.as_str()), ("good", "bad"));
     assert!(!request.adjust_resolution && request.loras[0].strength == 0.5);
     assert_eq!(job.model.vae.name, "wan2.1/Wan2_1_VAE_bf16.safetensors");
@@ -85,6 +85,19 @@ fn comfyuis_own_graph_is_translated() {
     text_only["12"]["inputs"]["positive"] = json!(["6", 0]);
     text_only["12"]["inputs"]["negative"] = json!(["7", 0]);
     assert!(check(&text_only).unwrap().job.image.is_none());
+}
+
+/// ComfyUI's own samplers keep their sigmas; those of the wrapper's scheduler of a like name differ.
+#[test]
+fn comfyuis_own_samplers_run_on_its_own_grid() {
+    for name in ["euler", "dpmpp_2m", "dpmpp_2m_sde", "uni_pc"] {
+        let graph = with(with(native(), "12", "sampler_name", json!(name)), "12", "steps", json!(4));
+        let request = check(&with(graph, "11", "shift", json!(5))).unwrap().job.request;
+        assert_eq!(request.scheduler.name(), format!("{name}/simple"));
+        let schedule = Schedule::new(request.scheduler, request.steps, request.shift, 1.0).unwrap();
+        let last = if name == "uni_pc" { 0.7692308 } else { 0.625 };
+        assert_eq!((schedule.sigmas()[3], schedule.timesteps()[3]), (last, 1000.0 * last));
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use candle_core::{DType, Device};
 use clap::{Args, ValueEnum};
 use wan_core::WeightSet;
 use wan_core::device::{DeviceChoice, parse_dtype};
+use wan_sampler::SchedulerKind;
 
 use crate::error::{Failure, Outcome};
 
@@ -58,7 +59,7 @@ pub struct ProbeArgs {
     pub tile_stride_width: usize,
 
     /// scheduler: the solver.
-    #[arg(long, value_name = "NAME", default_value = "dpm++", value_parser = ["dpm++", "dpm++_sde", "unipc", "euler"])]
+    #[arg(long, value_name = "NAME", default_value = "dpm++", value_parser = SchedulerKind::ALL.map(SchedulerKind::name))]
     pub scheduler: String,
     /// scheduler: number of steps.
     #[arg(long, value_name = "N")]
@@ -99,8 +100,8 @@ Components and their tensors (batch is always 1):
   vae-decode  latents f32 [1,z,k+1,h,w], normalised -> video f32 [1,3,4k+1,8h,8w] in [-1,1]
   dit         latents [1,16,F,h,w], condition [1,20,F,h,w] (i2v), timestep [1], text_embeds [1,L,text_dim],
               image_embeds [1,N,image_dim] (i2v), all f32 -> velocity f32 [1,16,F,h,w]
-  scheduler   sample [...], model_outputs [N,...], noise [N,...] (dpm++_sde) -> sigmas [N+1], timesteps [N],
-              samples [N,...]
+  scheduler   sample [...], model_outputs [N,...], noise [N,...] (where the solver draws it) -> sigmas [N+1],
+              timesteps [N], samples [N,...]
   noise       --shape A,B,C,D --seed N -> noise f32, what torch.manual_seed(N); torch.randn(A,B,C,D) gives
   image       --image FILE --width W --height H -> image f32 [3,h,w] in [-1,1]
 

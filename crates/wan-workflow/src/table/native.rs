@@ -117,7 +117,8 @@ pub(super) const NODES: &[NodeClass] = &[
             link("latent_image", "LATENT"),
             float("denoise", 1.0, 0.0, 1.0).refused("videos start from noise"),
         ])
-        .outputs(&[output("LATENT", "LATENT")]),
+        .outputs(&[output("LATENT", "LATENT")])
+        .note("the noise of `dpmpp_2m_sde` is drawn step by step, not from a Brownian tree, so a seed gives another video than in ComfyUI"),
     NodeClass::new("VAEDecode", "VAE Decode", LATENT)
         .inputs(&[link("samples", "LATENT"), link("vae", "VAE")])
         .outputs(&[output("IMAGE", "IMAGE")])

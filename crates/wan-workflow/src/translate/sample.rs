@@ -113,10 +113,10 @@ fn native(reader: &Reader<'_>, id: &str) -> Result<(Transformer, Conditioning, R
     let transformer = patched_transformer(reader, id)?;
     let conditioning = encode::native(reader, id)?;
     let scheduler = match reader.text(id, "sampler_name") {
-        "dpmpp_2m" => SchedulerKind::DpmPp2M,
-        "dpmpp_2m_sde" => SchedulerKind::DpmPpSde,
-        "uni_pc" => SchedulerKind::UniPc,
-        _ => SchedulerKind::Euler,
+        "dpmpp_2m" => SchedulerKind::DpmPp2MSimple,
+        "dpmpp_2m_sde" => SchedulerKind::DpmPpSdeSimple,
+        "uni_pc" => SchedulerKind::UniPcSimple,
+        _ => SchedulerKind::EulerSimple,
     };
     let request = Request {
         seed: reader.int(id, "seed"),
