@@ -21,6 +21,7 @@ mod selftest;
 mod serve;
 mod session;
 mod settings;
+mod signals;
 mod workflow;
 
 use std::io::Write;
@@ -118,7 +119,7 @@ fn interruptible() -> CancelToken {
         );
         cancel.cancel();
     };
-    if let Err(error) = ctrlc::set_handler(handler) {
+    if let Err(error) = signals::on_stop(handler) {
         say(&format!("wan-run: Ctrl-C cannot be handled ({error}): it will stop the program at once"));
     }
     token
