@@ -155,6 +155,74 @@ test("images can be dropped and pasted", async () => {
   }
 });
 
+/** Has uploads of files of this name wait; the result lets them go on. */
+async function holdUploads(name) {
+  let release;
+  const released = new Promise((resolve) => (release = resolve));
+  await page.route("**/upload/image", async (route) => {
+    if (route.request().postDataBuffer().includes(`filename="${name}"`)) await released;
+    await route.continue();
+  });
+  return release;
+}
+
+test("the picture that was chosen last counts, however slowly it arrives", async () => {
+  const buffer = await readFile(path.join(ROOT, "models/tiny/sample.png"));
+  const choose = (name) => page.setInputFiles("#file", { name, mimeType: "image/png", buffer });
+  const isChosen = (name) => page.waitForFunction((name) => document.querySelector("#existing").value === name, name);
+  const release = await holdUploads("slow.png");
+  await choose("slow.png");
+  await choose("quick.png");
+  await isChosen("quick.png");
+  const arrived = page.waitForResponse("**/upload/image");
+  release();
+  await (await arrived).finished();
+  await page.waitForFunction(() => [...document.querySelector("#existing").options].some(({ value }) => value === "slow.png"));
+  assert.equal(await page.inputValue("#existing"), "quick.png");
+  await page.unroute("**/upload/image");
+
+  // A request waits for the picture that the form is about to show.
+  const prompts = [];
+  await page.route("**/prompt", (route) => {
+    prompts.push(route.request().postDataJSON().prompt);
+    return route.fulfill({ status: 400, json: { error: { message: "not taken", details: "" } } });
+  });
+  await settings({});
+  const goOn = await holdUploads("last.png");
+  await choose("last.png");
+  await page.click("#run");
+  await page.waitForTimeout(500);
+  assert.deepEqual(prompts, []);
+  goOn();
+  await page.locator("#form-error", { hasText: "not taken" }).waitFor();
+  assert.deepEqual(prompts.map((prompt) => Object.values(prompt).find((node) => node.class_type === "LoadImage").inputs.image), ["last.png"]);
+  await page.unroute("**/upload/image");
+
+  // Where it does not arrive, there is no request with the one before.
+  await page.route("**/upload/image", (route) => route.fulfill({ status: 507, json: { error: { message: "no room", details: "" } } }));
+  await choose("lost.png");
+  await page.click("#run");
+  await page.locator("#image-error", { hasText: "no room" }).waitFor();
+  await page.unroute("**/upload/image");
+  await page.unroute("**/prompt");
+});
+
+test("a copy of the tab, which has its client id, stays connected beside it", async () => {
+  const [copy] = await Promise.all([page.waitForEvent("popup"), page.evaluate(() => void open(location.href))]);
+  await copy.waitForFunction(() => !document.querySelector("#connection").classList.contains("lost"));
+  const ids = await Promise.all([page, copy].map((tab) => tab.evaluate(() => sessionStorage.getItem("wan-run.client"))));
+  assert.equal(ids[0], ids[1]);
+  const losses = (tab) => tab.evaluate(async () => {
+    let count = 0;
+    const connection = document.querySelector("#connection");
+    new MutationObserver(() => (count += connection.classList.contains("lost"))).observe(connection, { attributes: true });
+    await new Promise((resolve) => setTimeout(resolve, 2000));
+    return count;
+  });
+  assert.deepEqual(await Promise.all([page, copy].map(losses)), [0, 0]);
+  await copy.close();
+});
+
 test("values out of range are told before anything is sent", async () => {
   await page.setInputFiles("#file", path.join(ROOT, "models/tiny/sample.png"));
   await shown("#image-preview");

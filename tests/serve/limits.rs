@@ -28,6 +28,7 @@ fn read_to_end(stream: &mut TcpStream) -> String {
 fn headers_and_bodies_that_do_not_arrive_are_not_waited_for() {
     let server = server(&["--request-time", "1s"]);
     let start = Instant::now();
+    let mut silent = TcpStream::connect(server.address()).expect("a connection");
     let mut half_head = TcpStream::connect(server.address()).expect("a connection");
     half_head.write_all(b"GET /queue HTTP/1.1\r\nHost: h\r\nX-Slow: ").expect("sent");
     let mut half_body = TcpStream::connect(server.address()).expect("a connection");
@@ -39,6 +40,7 @@ fn headers_and_bodies_that_do_not_arrive_are_not_waited_for() {
     assert!(refused.starts_with("HTTP/1.1 408") && refused.contains("\"type\":\"timeout\""), "{refused}");
     let answer = read_to_end(&mut half_head);
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert_eq!(read_to_end(&mut silent), "", "the server hangs up");
     assert!(start.elapsed() < Duration::from_secs(20));
     assert_eq!(server.get("/queue").status, 200);
 }
@@ -112,6 +114,19 @@ fn a_full_disk_refuses_jobs_and_uploads_and_says_why() {
         assert_eq!(server.post("/prompt", &json!({"prompt": {}})).status, 400, "what is wrong is told first");
         assert_eq!(server.get("/queue").json()["queue_pending"], json!([]));
     }
+}
+
+#[test]
+fn a_job_is_refused_whose_frames_do_not_fit() {
+    let server = server(&["--max-data", "4MB"]);
+    // 81 frames of 64x64 take 1 MB, of 128x128 4 MB.
+    let mut graph = long();
+    server.submit(&graph);
+    graph["50"]["inputs"]["generation_width"] = json!(128);
+    graph["50"]["inputs"]["generation_height"] = json!(128);
+    let refused = server.post("/prompt", &json!({"prompt": graph}));
+    assert_eq!((refused.status, refused.error_type().as_str()), (507, "disk_full"));
+    assert!(refused.text().contains("expected at most 3 MiB with 4 MiB for this"), "{}", refused.text());
 }
 
 #[test]

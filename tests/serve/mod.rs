@@ -2,6 +2,7 @@
 //! client relies on; together they cover ComfyUI's API as its clients use it.
 
 mod access;
+mod full_disk;
 mod guide_client;
 mod history;
 mod limits;

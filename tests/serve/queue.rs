@@ -137,11 +137,12 @@ fn parallel_submissions_get_numbers_and_files_of_their_own() {
 #[test]
 fn jobs_are_one_list_of_queue_and_history() {
     let server = Server::start();
-    let done = server.submit(&guide());
+    let mine = || json!({"extra_data": {"extra_pnginfo": {"workflow": {"id": "mine"}}}});
+    let done = server.submit_with(&guide(), mine());
     server.wait(&done);
     let running = server.submit(&long());
     server.wait_running(&running);
-    let waiting = server.submit(&guide());
+    let waiting = server.submit_with(&guide(), mine());
     let jobs = |query: &str| {
         let answer = server.get(&format!("/api/jobs{query}")).json();
         let ids = answer["jobs"]
@@ -161,7 +162,19 @@ fn jobs_are_one_list_of_queue_and_history() {
     assert_eq!(jobs("?limit=1&offset=1"), (vec![running.clone()], json!(3), json!(true)));
     assert_eq!(jobs("?status=completed,failed,cancelled&offset=1").0, [""; 0]);
     assert_eq!(jobs("?status=failed").0, [""; 0]);
+    assert_eq!(jobs("?status=").0, all);
+    assert_eq!(jobs("?status=%20Pending,&workflow_id=").0, all[..1]);
+    assert_eq!(jobs("?workflow_id=mine"), (vec![waiting.clone(), done.clone()], json!(2), json!(false)));
+    assert_eq!(jobs("?workflow_id=mine&status=completed").0, all[2..]);
+    assert_eq!(jobs("?workflow_id=nope"), (vec![], json!(0), json!(false)));
     assert_eq!(server.get("/jobs?limit=x").status, 400);
+    let unknown = server.get("/jobs?status=completed,done");
+    assert_eq!(unknown.status, 400);
+    assert!(
+        unknown.text().contains("found `done`, expected some of pending, in_progress"),
+        "{}",
+        unknown.text()
+    );
 
     let one = server.get(&format!("/jobs/{done}")).json();
     assert_eq!((&one["status"], &one["outputs_count"]), (&json!("completed"), &json!(1)));
@@ -179,4 +192,24 @@ fn jobs_are_one_list_of_queue_and_history() {
     server.wait(&running);
     assert_eq!(server.get(&format!("/jobs/{running}")).json()["status"], "cancelled");
     assert_eq!(server.post(&format!("/jobs/{running}/cancel"), &json!({})).status, 404);
+}
+
+#[test]
+fn a_stop_stops_however_it_is_worded() {
+    let server = Server::start();
+    for body in [&b"{\"prompt_id\": \"\"}"[..], b"{\"prompt_id\": null}", b"{\"prompt_id\": ", b"[]"] {
+        let id = server.submit(&long());
+        server.wait_running(&id);
+        assert_eq!(server.post("/interrupt", &json!({"prompt_id": "another"})).status, 200);
+        assert_eq!(server.send("POST", "/interrupt", &[], body).status, 200);
+        let entry = server.wait(&id);
+        assert_eq!(entry["status"]["messages"][2][0], "execution_interrupted", "{entry}");
+    }
+    let running = server.submit(&long());
+    server.wait_running(&running);
+    server.submit(&guide());
+    server.post("/queue", &json!({"clear": 0}));
+    assert_eq!(server.get("/prompt").json()["exec_info"]["queue_remaining"], 2);
+    server.post("/queue", &json!({"clear": 1}));
+    assert_eq!(server.get("/prompt").json()["exec_info"]["queue_remaining"], 1);
 }

@@ -23,6 +23,9 @@ pub struct Server {
     address: String,
     options: Vec<String>,
     token: Option<String>,
+    /// Shell commands before each start.
+    before: &'static str,
+    small_disk: Option<SmallDisk>,
 }
 
 impl Server {
@@ -33,31 +36,61 @@ impl Server {
 
     /// A server with these options.
     pub fn with(options: &[&str]) -> Self {
+        Self::launched(tempfile::tempdir().expect("a folder"), options, "", None)
+    }
+
+    /// A server that a shell starts after these commands.
+    pub fn after(before: &'static str, options: &[&str]) -> Self {
+        Self::launched(tempfile::tempdir().expect("a folder"), options, before, None)
+    }
+
+    /// A server whose data folder is a disk of so many MiB; `None`, with a note, where this process may not mount one.
+    pub fn on_small_disk(mib: usize, options: &[&str]) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a folder");
+        let disk = SmallDisk::mount(dir.path().join("data"), mib)?;
+        Some(Self::launched(dir, options, "", Some(disk)))
+    }
+
+    fn launched(dir: TempDir, options: &[&str], before: &'static str, small_disk: Option<SmallDisk>) -> Self {
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         let token = options.iter().position(|o| o == "--token").map(|at| options[at + 1].clone());
-        let (process, address) = launch(dir.path(), &options);
-        Self { dir, process, address, options, token }
+        let (process, address) = launch(dir.path(), &options, before);
+        Self { dir, process, address, options, token, before, small_disk }
     }
 
     /// Kills the process, as a power cut would, and starts another one on the same folder.
     pub fn crash_and_restart(&mut self) {
+        self.crash();
+        self.start_again();
+    }
+
+    /// Kills the process.
+    pub fn crash(&mut self) {
         self.process.kill().expect("killed");
         self.process.wait().expect("ended");
-        self.start_again();
+    }
+
+    /// Sends the process a signal: `-TERM`.
+    pub fn signal(&self, signal: &str) {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().expect("kill runs").success());
     }
 
     /// Sends SIGTERM; the exit code and the time it took.
     pub fn terminate(&mut self) -> (Option<i32>, Duration) {
+        self.stop_by("-TERM")
+    }
+
+    /// Sends a signal that ends the process; the exit code and the time it took.
+    pub fn stop_by(&mut self, signal: &str) -> (Option<i32>, Duration) {
         let start = Instant::now();
-        let id = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
+        self.signal(signal);
         let status = self.process.wait().expect("ended");
         (status.code(), start.elapsed())
     }
 
     pub fn start_again(&mut self) {
-        (self.process, self.address) = launch(self.dir.path(), &self.options);
+        (self.process, self.address) = launch(self.dir.path(), &self.options, self.before);
     }
 
     /// `HOST:PORT`.
@@ -178,6 +211,31 @@ impl Drop for Server {
         // It may have ended by itself.
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // Before its folder is removed.
+        self.small_disk = None;
+    }
+}
+
+/// A disk in memory, there until it is dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(folder: PathBuf, mib: usize) -> Option<Self> {
+        std::fs::create_dir(&folder).expect("made");
+        let options = format!("size={mib}m");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &options, "none"]).arg(&folder).stderr(Stdio::null());
+        if mount.status().is_ok_and(|status| status.success()) {
+            return Some(Self(folder));
+        }
+        eprintln!("skipped: a small disk can be mounted by root alone");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
     }
 }
 
@@ -222,8 +280,9 @@ pub fn picture(shade: u8) -> Vec<u8> {
     bytes
 }
 
-fn launch(dir: &Path, options: &[String]) -> (Child, String) {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_wan-run"))
+fn launch(dir: &Path, options: &[String], before: &str) -> (Child, String) {
+    let mut process = Command::new("sh")
+        .args(["-c", &format!("{before}\nexec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_wan-run")])
         .args(["serve", "--model", "tiny", "--port", "0", "--data-dir"])
         .arg(dir.join("data"))
         .args(options)

@@ -45,6 +45,17 @@ fn sigterm_ends_the_server_and_not_the_job() {
     assert_eq!(server.wait(&id)["status"]["status_str"], "error");
 }
 
+#[test]
+fn the_end_of_a_terminal_is_survived_by_who_was_told_to() {
+    let server = Server::after("trap '' HUP", &["--token", TOKEN]);
+    server.signal("-HUP");
+    // It would take a moment to stop.
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(server.get("/health").status, 200);
+    let mut server = Server::start();
+    assert_eq!(server.stop_by("-HUP").0, Some(0));
+}
+
 /// A prompt to a server that may be killed at any moment; whether it was accepted.
 fn try_submit(address: &str, prompt_id: &str, seed: u64) -> Option<bool> {
     let mut graph = guide();

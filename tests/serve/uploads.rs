@@ -88,6 +88,34 @@ fn bodies_over_the_limit_get_413_and_the_connection_goes_on() {
 }
 
 #[test]
+fn a_length_that_no_disk_holds_is_too_large_and_no_full_disk() {
+    let server = Server::start();
+    let head = format!(
+        "POST /upload/image HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: multipart/form-data; boundary=B\r\nContent-Length: 1000000000000000\r\n\r\n",
+        super::server::TOKEN
+    );
+    let refused = exchange(server.address(), head.as_bytes(), b"--B\r\n");
+    assert_eq!((refused.status, refused.error_type().as_str()), (413, "request_too_large"));
+}
+
+#[test]
+fn names_outside_of_ascii_come_in_both_forms() {
+    let server = Server::start();
+    let upload = |names: &str| {
+        let head = format!("--B\r\nContent-Disposition: form-data; name=\"image\"; {names}\r\n\r\n");
+        let body = [head.as_bytes(), &sample(), b"\r\n--B--\r\n"].concat();
+        let form = [("Content-Type", "multipart/form-data; boundary=B")];
+        server.send("POST", "/upload/image", &form, &body).json()
+    };
+    let extended = "filename*=utf-8''%E5%A5%B3.png";
+    assert_eq!(upload(extended)["name"], "女.png");
+    assert_eq!(upload(&format!("filename=\"other.png\"; {extended}"))["name"], "女.png");
+    assert_eq!(upload("filename=\"女.png\"")["name"], "女.png");
+    assert_eq!(upload("filename*=utf-8''..%2Fx.png")["error"]["type"], "invalid_filename");
+}
+
+#[test]
 fn gzip_is_inflated_and_bombs_are_not() {
     let server = Server::start();
     let gzip = [("Content-Encoding", "gzip")];

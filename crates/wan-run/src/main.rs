@@ -24,6 +24,7 @@ mod selftest;
 mod serve;
 mod session;
 mod settings;
+mod signals;
 mod target;
 mod workflow;
 
@@ -122,7 +123,7 @@ fn interruptible() -> CancelToken {
         );
         cancel.cancel();
     };
-    if let Err(error) = ctrlc::set_handler(handler) {
+    if let Err(error) = signals::on_stop(handler) {
         say(&format!("wan-run: Ctrl-C cannot be handled ({error}): it will stop the program at once"));
     }
     token

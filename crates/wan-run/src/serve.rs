@@ -267,7 +267,7 @@ fn access(args: &ServeArgs) -> Outcome<Access> {
     }
 }
 
-/// The first Ctrl-C or SIGTERM stops the server after the present step, the second at once.
+/// The first Ctrl-C, SIGTERM or SIGHUP stops the server after the present step, the second at once.
 fn stop_on_signal(stop: Stop) {
     let asked = AtomicBool::new(false);
     let handler = move || {
@@ -277,7 +277,7 @@ fn stop_on_signal(stop: Stop) {
         }
         stop.stop();
     };
-    if let Err(error) = ctrlc::set_handler(handler) {
+    if let Err(error) = crate::signals::on_stop(handler) {
         say(&format!("wan-run: signals cannot be handled ({error}): they will stop the program at once"));
     }
 }

@@ -63,7 +63,7 @@ pub(crate) struct App {
     /// Pictures are decoded two at a time: each takes memory for all its pixels.
     pub decoding: Semaphore,
     /// Room in the data folder.
-    pub disk: Disk,
+    pub disk: Arc<Disk>,
     pub limits: Limits,
     /// Held while files get their names.
     pub names: Mutex<()>,

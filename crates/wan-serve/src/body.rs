@@ -65,7 +65,8 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
     Ok(None)
 }
 
-async fn drain(body: &mut Body) {
+/// Reads the rest of a body and throws it away.
+pub(crate) async fn drain(body: &mut Body) {
     let all = async {
         let mut left = DRAIN_LIMIT;
         while let Ok(Some(data)) = next(body).await {

@@ -35,13 +35,25 @@ impl Disk {
     ///
     /// Errors: 507 with the figures if they do not fit.
     pub fn take(&self, bytes: u64) -> Result<(), ApiError> {
+        self.admit(bytes, true)
+    }
+
+    /// Whether a job fits that writes `bytes`. They come later, and most of them do not stay.
+    ///
+    /// Errors: 507 with the figures if they do not fit.
+    pub fn fits(&self, bytes: u64) -> Result<(), ApiError> {
+        self.admit(bytes, false)
+    }
+
+    fn admit(&self, bytes: u64, counts: bool) -> Result<(), ApiError> {
         let available = fs4::available_space(&self.folder)?;
         if available.saturating_sub(bytes) < self.free {
             return Err(full(format!(
-                "the disk of the data folder is full: {} MiB are free, expected at least {} MiB; remove files, or \
-                 lower --min-free-disk",
+                "the disk of the data folder is full: {} MiB are free, expected at least {} MiB for this and {} MiB \
+                 beside it; remove files, or lower --min-free-disk",
                 available >> 20,
-                self.free >> 20
+                mib(bytes),
+                mib(self.free)
             )));
         }
         let Some(quota) = self.quota else { return Ok(()) };
@@ -51,16 +63,23 @@ impl Disk {
             _ => (Instant::now(), size_below(&self.folder)),
         };
         let after = size.saturating_add(bytes);
-        *used = Some((since, if after > quota { size } else { after }));
+        *used = Some((since, if counts && after <= quota { after } else { size }));
         if after > quota {
             return Err(full(format!(
-                "the data folder is full: it holds {} MiB, expected at most {} MiB; remove files, or raise --max-data",
+                "the data folder is full: it holds {} MiB, expected at most {} MiB with {} MiB for this; remove files, or \
+                 raise --max-data",
                 size >> 20,
-                quota >> 20
+                quota >> 20,
+                mib(bytes)
             )));
         }
         Ok(())
     }
+}
+
+/// Rounded up: what is asked for is never said to be nothing.
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
 }
 
 fn full(message: String) -> ApiError {
@@ -94,5 +113,8 @@ mod tests {
         assert!(bounded.take(1 << 20).is_ok() && bounded.take(1 << 20).is_ok());
         let error = format!("{:?}", bounded.take(1).expect_err("what was taken counts"));
         assert!(error.contains("it holds 5 MiB") && error.contains("--max-data"), "{error}");
+        let bounded = disk(0, Some(5 << 20));
+        assert!(bounded.fits(2 << 20).is_ok() && bounded.fits(2 << 20).is_ok(), "a job's bytes do not stay");
+        assert!(bounded.fits((2 << 20) + 1).is_err());
     }
 }

@@ -11,12 +11,12 @@ use wan_models::{ModelFiles, Places, Registry, Source};
 use wan_pipeline::{MemoryLimits, Pipeline, PipelineError};
 use wan_queue::QueueItem;
 use wan_workflow::table::{self, ModelFolder};
-use wan_workflow::{Catalog, Library, ModelChoice, PromptError, Root, WorkflowJob};
+use wan_workflow::{Catalog, Library, ModelChoice, PromptError, Root, SaveKind, WorkflowJob};
 
 use crate::folders::Folders;
 use crate::render_job::render_job;
 use crate::reply::ApiError;
-use crate::worker::{Backend, RenderJob};
+use crate::worker::{Backend, RenderJob, disk_bytes};
 
 /// What computes: a model whose files were found, and a device.
 #[derive(Debug)]
@@ -83,6 +83,8 @@ pub(crate) struct Accepted {
     pub outputs: Vec<String>,
     /// What is wrong with the others.
     pub node_errors: Value,
+    /// Bytes of disk that its frames will take.
+    pub disk_bytes: u64,
 }
 
 impl Graphs {
@@ -114,7 +116,12 @@ impl Graphs {
     ) -> Result<Accepted, ApiError> {
         let prompt = Value::Object(prompt.clone());
         let valid = wan_workflow::validate(&prompt, targets, &*self.library)?;
+        let request = &valid.job.request;
+        let picture_nodes =
+            valid.job.saves().filter(|(_, save)| matches!(save.kind, SaveKind::Frames)).count();
+        let disk_bytes = disk_bytes(request.width, request.height, request.frames, picture_nodes);
         Ok(Accepted {
+            disk_bytes,
             prompt: Value::Object(valid.graph.as_json().clone()),
             outputs: valid.outputs,
             node_errors: valid.node_errors.to_json(),

@@ -77,6 +77,11 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message)
     }
 
+    /// What is wrong, in one line.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// With what the message is about.
     pub fn details(mut self, details: impl Into<String>) -> Self {
         self.0.details = details.into();

@@ -120,7 +120,9 @@ impl Server {
             // Whether another server uses the folder tells more than whose port it is.
             bound => bound,
         };
-        let queue: Arc<dyn JobQueue> = Arc::new(EmbeddedQueue::open(&options.data_dir, queue_limits)?);
+        let below = worker::Folders::below(&options.data_dir);
+        let queue: Arc<dyn JobQueue> =
+            Arc::new(EmbeddedQueue::open_after(&options.data_dir, queue_limits, || below.make_room())?);
         let (address, listener) = bound?;
         let folders = Folders::open(&options.data_dir)?;
         let token = match options.access {
@@ -135,7 +137,7 @@ impl Server {
         let (model, device, processor) = (engine.model_name(), engine.device_name(), engine.device.clone());
         let sample = engine.sample();
         let (graphs, backend) = Graphs::new(engine, &folders);
-        let below = worker::Folders::below(&options.data_dir);
+        let disk = Arc::new(Disk::new(&options.data_dir, &limits));
         let (stop, lost) = (Stop::default(), Arc::new(AtomicBool::new(false)));
         let on_device_lost = {
             let (stop, lost) = (stop.clone(), lost.clone());
@@ -144,7 +146,12 @@ impl Server {
                 stop.stop();
             })
         };
-        let config = WorkerConfig { job_time: limits.job_time, on_device_lost, ..WorkerConfig::new(below) };
+        let has_room = {
+            let disk = disk.clone();
+            Box::new(move |bytes| disk.fits(bytes).map_err(|error| error.message().to_owned()))
+        };
+        let config =
+            WorkerConfig { job_time: limits.job_time, has_room, on_device_lost, ..WorkerConfig::new(below) };
         let worker = Worker::start(queue.clone(), bus.clone(), backend, config)?;
         let app = Arc::new(App {
             queue,
@@ -163,7 +170,7 @@ impl Server {
             device,
             processor,
             decoding: Semaphore::new(2),
-            disk: Disk::new(&options.data_dir, &limits),
+            disk,
             limits,
             names: Mutex::new(()),
         });
@@ -238,12 +245,17 @@ async fn answer(listener: TcpListener, app: Shared, stop: Stop) -> Result<(), Se
     listener.set_nonblocking(true)?;
     let handle = axum_server::Handle::new();
     let places = ConnectionLimit::new(app.limits.connections);
-    let mut server = axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(places);
+    let header_time = HEADER_TIME.min(app.limits.request_time);
+    // A connection on which nothing comes is in hyper's detection of the protocol, for which its own limit does not count.
+    let mut server = axum_server::from_tcp(listener)?
+        .handle(handle.clone())
+        .acceptor(places)
+        .first_request_timeout(header_time);
     server
         .http_builder()
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME.min(app.limits.request_time))
+        .header_read_timeout(header_time)
         .max_buf_size(HEADER_BYTES);
     let make =
         ServiceExt::<Arriving>::into_make_service_with_connect_info::<SocketAddr>(service(app.clone()));

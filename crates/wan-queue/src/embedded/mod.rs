@@ -57,7 +57,15 @@ impl EmbeddedQueue {
     ///
     /// Errors: [`QueueError::InUse`], [`QueueError::Version`], [`QueueError::Io`], [`QueueError::Storage`].
     pub fn open(folder: &Path, limits: Limits) -> Result<Self> {
+        Self::open_after(folder, limits, || {})
+    }
+
+    /// [`Self::open`], with `make_room` called before the database needs any: by then the folder is this process's alone.
+    ///
+    /// Errors: those of [`Self::open`].
+    pub fn open_after(folder: &Path, limits: Limits, make_room: impl FnOnce()) -> Result<Self> {
         let lock = lock(folder)?;
+        make_room();
         let path = folder.join(DATABASE);
         let storage = |source| QueueError::Storage { path: path.clone(), source };
         let mut writer = Connection::open(&path).map_err(storage)?;
@@ -70,7 +78,8 @@ impl EmbeddedQueue {
         set_up(&writer).map_err(storage)?;
         schema::migrate(&mut writer, &path)?;
         // The lock shows that whoever held these is gone.
-        writer.execute("UPDATE job SET worker = NULL, lease_ms = NULL", []).map_err(storage)?;
+        let lost = "UPDATE job SET worker = NULL, lease_ms = NULL WHERE worker IS NOT NULL";
+        writer.execute(lost, []).map_err(storage)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let reader = Connection::open_with_flags(&path, flags).map_err(storage)?;
         Ok(Self {

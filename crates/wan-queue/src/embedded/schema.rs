@@ -53,6 +53,9 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
         let expected = MIGRATIONS.len();
         return Err(QueueError::Version { path: path.to_path_buf(), found: version, expected });
     };
+    if steps.is_empty() {
+        return Ok(());
+    }
     for step in steps {
         tx.execute_batch(step).map_err(storage)?;
     }

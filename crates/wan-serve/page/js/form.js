@@ -59,10 +59,12 @@ export class SettingsForm {
       const [choices, options] = spec(info, this.#bound.image);
       this.image.choices(Array.isArray(choices) ? choices : (options?.options ?? []));
     }
-    const own = values(graph, this.#bound);
-    this.fill({ ...own, ...draft });
+    const settings = { ...values(graph, this.#bound), ...draft };
+    // What the user has just chosen stays.
+    if (this.image.isUploading) delete settings.image;
+    this.fill(settings);
     // Workflows name images of the machine that they come from.
-    if ("image" in this.#bound && !this.image.name) this.fill({ image: SAMPLE });
+    if ("image" in this.#bound && !this.image.name && !this.image.isUploading) this.fill({ image: SAMPLE });
   }
 
   /** Puts `settings` into the fields. The image is taken only where the server has it. */
@@ -71,7 +73,8 @@ export class SettingsForm {
       if (settings[field] !== undefined) byId(field).value = String(settings[field]);
     }
     const known = [...byId("existing").options].some((option) => option.value === settings.image);
-    if (settings.image && known && settings.image !== this.image.name) this.image.use(settings.image);
+    const isOther = settings.image !== this.image.name || this.image.isUploading;
+    if (settings.image && known && isOther) this.image.use(settings.image);
     this.#changed();
   }
 

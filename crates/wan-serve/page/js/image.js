@@ -5,10 +5,14 @@ import { t } from "./i18n.js";
 
 const byId = (id) => document.getElementById(id);
 
-/** Knows the uploaded name and the picture's size; emits `change`. */
+/** Knows the uploaded name and the picture's size; emits `change`. What was chosen last counts, not what arrived last. */
 export class ImageInput extends EventTarget {
   name = "";
   size = null;
+  /** The upload that will be the image, while it is under way. */
+  #upload = null;
+  /** Stands for what was chosen last. */
+  #choice = null;
 
   constructor() {
     super();
@@ -40,24 +44,49 @@ export class ImageInput extends EventTarget {
     select.value = names.includes(this.name) ? this.name : "";
   }
 
+  get isUploading() {
+    return this.#upload !== null;
+  }
+
+  /** Waits until the image is there that was chosen last; throws if its upload fails. */
+  async settled() {
+    while (this.#upload) await this.#upload;
+  }
+
   async upload(file) {
     this.#error("");
     byId("choose").textContent = t("uploading");
+    const choice = (this.#choice = {});
+    this.#upload = this.#send(file, choice);
+    // Whoever waits for it hears of its error; all others see it beside the image.
+    await this.#upload.catch(() => {});
+  }
+
+  /** Uploads and takes a file, unless something else is chosen meanwhile. */
+  async #send(file, choice) {
     try {
       const { name } = await api.upload(file);
       const select = byId("existing");
       if (![...select.options].some((option) => option.value === name)) select.add(new Option(name, name));
-      this.use(name);
+      if (choice === this.#choice) this.use(name);
     } catch (error) {
+      if (choice !== this.#choice) return;
+      this.#idle();
       this.#error(error.message || t("not_image"));
-    } finally {
-      byId("choose").textContent = t("choose");
-      byId("file").value = "";
+      throw error;
     }
   }
 
-  /** Takes an image of the input folder; an empty name takes none. */
+  /** No upload is waited for any more. */
+  #idle() {
+    this.#choice = this.#upload = null;
+    byId("choose").textContent = t("choose");
+    byId("file").value = "";
+  }
+
+  /** Takes an image of the input folder; an empty name takes none. An upload that is under way comes too late. */
   use(name) {
+    this.#idle();
     this.name = name ?? "";
     this.size = null;
     byId("existing").value = this.name;

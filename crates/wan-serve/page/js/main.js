@@ -80,6 +80,7 @@ async function run(event) {
   showError("");
   byId("run").disabled = true;
   try {
+    await image.settled();
     const prompt = form.request();
     const extra = source ? { extra_pnginfo: { workflow: source } } : {};
     const { prompt_id: id } = await api.submit({ prompt, client_id: client, extra_data: extra });

@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq;
 
 use crate::ServeError;
 
-/// Cookie of a browser that has logged in.
+/// Start of the name of the cookie of a browser that has logged in.
 const COOKIE: &str = "wan-run-session";
 
 /// The shared secret of a server. Compared in constant time, and shown to nobody who does not know it.
@@ -61,11 +61,21 @@ impl Token {
     /// The cookie for a browser that has shown the token: its value follows from the token, so that it outlives a
     /// restart, but does not give it away.
     pub(crate) fn cookie(&self) -> String {
-        format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Strict", self.session())
+        format!("{}={}; Path=/; HttpOnly; SameSite=Strict", self.cookie_name(), self.session())
+    }
+
+    /// Browsers keep cookies by host, whatever the port: servers on one host need names of their own.
+    fn cookie_name(&self) -> String {
+        format!("{COOKIE}-{}", &self.digest("name")[..8])
     }
 
     fn session(&self) -> String {
-        let digest = Sha256::digest(format!("wan-run session\0{}", self.0));
+        self.digest("session")
+    }
+
+    /// Follows from the token, and does not tell it.
+    fn digest(&self, purpose: &str) -> String {
+        let digest = Sha256::digest(format!("wan-run {purpose}\0{}", self.0));
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -101,12 +111,12 @@ impl Token {
 
     /// A cookie of another server on the same host is no attempt.
     fn in_cookie(&self, headers: &HeaderMap) -> Option<bool> {
-        let session = self.session();
+        let (cookie, session) = (self.cookie_name(), self.session());
         let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
         let mut pairs =
             cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
         let right =
-            pairs.any(|(name, value)| name == COOKIE && value.as_bytes().ct_eq(session.as_bytes()).into());
+            pairs.any(|(name, value)| name == cookie && value.as_bytes().ct_eq(session.as_bytes()).into());
         right.then_some(true)
     }
 }
@@ -179,6 +189,8 @@ mod tests {
         assert_eq!(token.look(&headers, &Uri::from_static("/")), Presented::Right);
         let other = Token::random();
         assert_eq!(other.look(&headers, &Uri::from_static("/")), Presented::Nothing);
+        let name = |token: &Token| token.cookie().split('=').next().map(str::to_owned);
+        assert_ne!(name(&token), name(&other), "neither server's cookie takes the place of the other's");
     }
 
     #[test]

@@ -19,10 +19,14 @@ use crate::reply::{ApiError, empty, json_ok};
 /// Most jobs in one answer.
 const MOST: usize = 1000;
 
+/// The states of jobs in the queue.
+const QUEUED: [&str; 2] = ["pending", "in_progress"];
+
 /// The states of jobs that have ended.
 const ENDED: [&str; 3] = ["completed", "failed", "cancelled"];
 
-/// `GET /jobs?status=&limit=&offset=`: `{jobs, pagination}`; `status` is a list with commas, all where it is missing.
+/// `GET /jobs?status=&workflow_id=&limit=&offset=`: `{jobs, pagination}`; `status` is a list with commas. What is missing
+/// or empty leaves nothing out.
 pub(crate) async fn list(
     State(app): State<Shared>,
     Query(query): Query<HashMap<String, String>>,
@@ -30,18 +34,17 @@ pub(crate) async fn list(
     let limit = count(&query, "limit")?.unwrap_or(MOST).min(MOST);
     let offset = count(&query, "offset")?.unwrap_or(0);
     app.blocking(move |app| {
-        let states: Vec<&str> = query.get("status").map_or(vec![], |list| list.split(',').collect());
-        let is_wanted = |state: &str| states.is_empty() || states.contains(&state);
+        let wanted = Wanted::read(&query)?;
         let snapshot = app.queue.snapshot()?;
-        let waiting = snapshot.pending.iter().rev().map(|item| ("pending", item));
-        let queued = waiting.chain(snapshot.running.iter().map(|item| ("in_progress", item)));
+        let waiting = snapshot.pending.iter().rev().map(|item| (QUEUED[0], item));
+        let queued = waiting.chain(snapshot.running.iter().map(|item| (QUEUED[1], item)));
         let queued: Vec<Value> = queued
-            .filter(|(state, _)| is_wanted(state))
+            .filter(|(state, item)| wanted.state(state) && wanted.workflow(item))
             .map(|(state, item)| described(item, state).into())
             .collect();
         let (before, waits) = (offset.saturating_sub(queued.len()), queued.len());
         let mut jobs: Vec<Value> = queued.into_iter().skip(offset).take(limit).collect();
-        let (ended, total) = ended(&*app.queue, is_wanted, before, limit - jobs.len())?;
+        let (ended, total) = ended(&*app.queue, &wanted, before, limit - jobs.len())?;
         jobs.extend(ended.iter().map(|entry| Value::from(summary(entry))));
         let total = waits + total;
         let more = offset + jobs.len() < total;
@@ -51,18 +54,50 @@ pub(crate) async fn list(
     .await
 }
 
+/// Which jobs a client asks for.
+struct Wanted {
+    /// All where it is empty.
+    states: Vec<String>,
+    workflow: Option<String>,
+}
+
+impl Wanted {
+    /// Errors: 400 for a state that jobs do not have.
+    fn read(query: &HashMap<String, String>) -> Result<Self, ApiError> {
+        let given = |key: &str| query.get(key).map(String::as_str).unwrap_or_default();
+        let states = given("status").split(',').map(|state| state.trim().to_lowercase());
+        let states: Vec<String> = states.filter(|state| !state.is_empty()).collect();
+        let known = || QUEUED.into_iter().chain(ENDED);
+        if let Some(found) = states.iter().find(|state| !known().any(|known| known == **state)) {
+            let expected = known().collect::<Vec<_>>().join(", ");
+            let message = format!("status: found `{found}`, expected some of {expected}");
+            return Err(ApiError::bad_request("invalid_request", message));
+        }
+        let workflow = Some(given("workflow_id").to_owned()).filter(|id| !id.is_empty());
+        Ok(Self { states, workflow })
+    }
+
+    fn state(&self, state: &str) -> bool {
+        self.states.is_empty() || self.states.iter().any(|wanted| wanted == state)
+    }
+
+    fn workflow(&self, item: &QueueItem) -> bool {
+        self.workflow.is_none() || workflow_id(item) == self.workflow
+    }
+}
+
 /// `limit` jobs that have ended, from the one at `offset` on, newest first; and how many there are. All of them are
-/// read only where some states are left out.
+/// read only where some are left out.
 fn ended(
     queue: &dyn JobQueue,
-    is_wanted: impl Fn(&str) -> bool,
+    wanted: &Wanted,
     offset: usize,
     limit: usize,
 ) -> Result<(Vec<HistoryEntry>, usize), ApiError> {
-    if !ENDED.into_iter().any(&is_wanted) {
+    if !ENDED.into_iter().any(|state| wanted.state(state)) {
         return Ok((Vec::new(), 0));
     }
-    if ENDED.into_iter().all(&is_wanted) {
+    if wanted.workflow.is_none() && ENDED.into_iter().all(|state| wanted.state(state)) {
         let total = queue.counts()?.history;
         let end = total.saturating_sub(offset);
         let start = end.saturating_sub(limit);
@@ -70,7 +105,7 @@ fn ended(
         return Ok((queue.history(page)?.0.into_iter().rev().collect(), total));
     }
     let mut entries = queue.history(Page::default())?.0;
-    entries.retain(|entry| is_wanted(state(entry)));
+    entries.retain(|entry| wanted.state(state(entry)) && wanted.workflow(&entry.item));
     let total = entries.len();
     Ok((entries.into_iter().rev().skip(offset).take(limit).collect(), total))
 }
@@ -86,7 +121,7 @@ pub(crate) async fn one(State(app): State<Shared>, Path(id): Path<String>) -> Re
         let of = |items: &[QueueItem], state| {
             items.iter().find(|item| item.prompt_id == id).map(|item| described(item, state))
         };
-        let job = of(&snapshot.running, "in_progress").or_else(|| of(&snapshot.pending, "pending"));
+        let job = of(&snapshot.running, QUEUED[1]).or_else(|| of(&snapshot.pending, QUEUED[0]));
         job.map(|job| json_ok(&job)).ok_or_else(|| unknown(&id))
     })
     .await
@@ -131,17 +166,22 @@ fn state(entry: &HistoryEntry) -> &'static str {
 
 /// What is known of every job.
 fn described(item: &QueueItem, state: &str) -> Map<String, Value> {
-    let extra: Value = serde_json::from_str(item.extra_data.get()).unwrap_or_default();
     let mut job = Map::new();
     job.insert("id".into(), item.prompt_id.as_str().into());
     job.insert("status".into(), state.into());
     job.insert("priority".into(), item.number.clone().into());
     job.insert("create_time".into(), item.submitted_ms.into());
     job.insert("outputs_count".into(), 0.into());
-    if let Some(id) = extra.pointer("/extra_pnginfo/workflow/id").and_then(Value::as_str) {
+    if let Some(id) = workflow_id(item) {
         job.insert("workflow_id".into(), id.into());
     }
     job
+}
+
+/// The id of the workflow that the graph was made of.
+fn workflow_id(item: &QueueItem) -> Option<String> {
+    let extra: Value = serde_json::from_str(item.extra_data.get()).unwrap_or_default();
+    extra.pointer("/extra_pnginfo/workflow/id").and_then(Value::as_str).map(str::to_owned)
 }
 
 /// A job that has ended, as the list shows it.

@@ -2,6 +2,7 @@
 
 pub(crate) mod control;
 pub(crate) mod features;
+pub(crate) mod filename;
 pub(crate) mod history;
 pub(crate) mod jobs;
 pub(crate) mod models;

@@ -28,8 +28,8 @@ pub(crate) async fn submit(State(app): State<Shared>, body: Body) -> Result<Resp
         if counted && accepted.is_err() {
             app.queue.count_refused()?;
         }
-        let (submission, node_errors) = accepted?;
-        app.disk.take(0)?;
+        let (submission, node_errors, disk_bytes) = accepted?;
+        app.disk.fits(disk_bytes)?;
         let number = app.queue.submit(&submission)?;
         app.bus.publish_status();
         Ok(json_ok(&json!({"prompt_id": submission.prompt_id, "number": number, "node_errors": node_errors})))
@@ -37,11 +37,11 @@ pub(crate) async fn submit(State(app): State<Shared>, body: Body) -> Result<Resp
     .await
 }
 
-fn accept(app: &App, body: Map<String, Value>) -> Result<(wan_queue::Submission, Value), ApiError> {
+fn accept(app: &App, body: Map<String, Value>) -> Result<(wan_queue::Submission, Value, u64), ApiError> {
     let submission = Submission::read(body)?;
     let accepted = app.graphs.accept(&submission.prompt, submission.targets.as_deref())?;
     let queued = submission.for_queue(&accepted.prompt, accepted.outputs)?;
-    Ok((queued, accepted.node_errors))
+    Ok((queued, accepted.node_errors, accepted.disk_bytes))
 }
 
 /// `POST /wan-run/convert`: a workflow in UI or API format; the answer is `{"prompt": API graph}`.

@@ -32,9 +32,21 @@ pub(crate) async fn change(State(app): State<Shared>, body: Body) -> Result<Resp
     .await
 }
 
-/// Whether a key of a request has the value true.
+/// Whether a key of a request has a value that ComfyUI takes for true.
 pub(crate) fn is_true(request: &Value, key: &str) -> bool {
-    request.get(key).and_then(Value::as_bool).unwrap_or(false)
+    request.get(key).is_some_and(truthy)
+}
+
+/// Python's truth of a value: nothing that is zero or empty.
+pub(super) fn truthy(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(value) => *value,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(object) => !object.is_empty(),
+    }
 }
 
 /// The ids under `key`; what is no text is no id.
@@ -49,5 +61,21 @@ pub(crate) fn string_list(request: &Value, key: &str) -> Result<Vec<String>, Api
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Array(list)) => Ok(list.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
         Some(_) => Err(invalid(format!("{key} must be a list of prompt ids"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn truth_is_pythons() {
+        for value in [json!(true), json!(1), json!(-0.5), json!("false"), json!([0]), json!({"a": 0})] {
+            assert!(truthy(&value), "{value}");
+        }
+        for value in [json!(null), json!(false), json!(0), json!(0.0), json!(""), json!([]), json!({})] {
+            assert!(!truthy(&value), "{value}");
+        }
     }
 }

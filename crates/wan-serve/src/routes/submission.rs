@@ -4,6 +4,7 @@ use serde_json::value::to_raw_value;
 use serde_json::{Map, Value};
 use wan_queue::{Json, Priority};
 
+use super::queue::truthy;
 use crate::reply::ApiError;
 
 /// Longest id that a client may choose.
@@ -115,7 +116,7 @@ fn prompt_id(id: Option<&Value>) -> Result<String, ApiError> {
 
 fn priority(body: &Map<String, Value>) -> Result<Priority, ApiError> {
     let number = match body.get("number") {
-        None if body.get("front").and_then(Value::as_bool) == Some(true) => return Ok(Priority::Front),
+        None if body.get("front").is_some_and(truthy) => return Ok(Priority::Front),
         None => return Ok(Priority::Next),
         Some(Value::Number(number)) => number.as_f64(),
         Some(Value::String(text)) => text.trim().parse().ok(),
@@ -173,6 +174,7 @@ mod tests {
         let read = |body| read(body).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(read(json!({"prompt": {}, "number": "-1e3"})).priority, Priority::Number(-1000.0));
         assert_eq!(read(json!({"prompt": {}, "front": true})).priority, Priority::Front);
+        assert_eq!(read(json!({"prompt": {}, "front": 1})).priority, Priority::Front);
         assert_eq!(read(json!({"prompt": []})).priority, Priority::Next);
         assert_eq!(read(json!({"prompt": {}, "prompt_id": null})).prompt_id.len(), 36);
         let extra = json!({"api_key_comfy_org": "s", "preview_method": "auto", "x": 1});

@@ -12,8 +12,9 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
+use super::filename::extended_filename;
 use crate::app::{App, Shared};
-use crate::body::{DRAIN_LIMIT, IMAGE_LIMIT};
+use crate::body::{self, DRAIN_LIMIT, IMAGE_LIMIT};
 use crate::folders::{Kind, UNFINISHED};
 use crate::image_check::check_image;
 use crate::names;
@@ -21,6 +22,9 @@ use crate::reply::{ApiError, json_ok};
 
 /// Longest text field in bytes.
 const TEXT_LIMIT: usize = 4096;
+
+/// Most bytes of a form around its image that are expected.
+const FORM_LIMIT: usize = 1 << 20;
 
 /// Names that are tried for content that is new: `girl (1).png` and so on.
 const MOST_NAMES: usize = 10_000;
@@ -56,7 +60,14 @@ impl Drop for Unfinished {
 /// `POST /upload/image`.
 pub(crate) async fn image(State(app): State<Shared>, request: Request) -> Result<Response, ApiError> {
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
-    app.blocking(move |app| app.disk.take(length.unwrap_or(0))).await?;
+    let length: u64 = length.unwrap_or(0);
+    if length > (IMAGE_LIMIT + FORM_LIMIT) as u64 {
+        if length <= DRAIN_LIMIT as u64 {
+            body::drain(&mut request.into_body()).await;
+        }
+        return Err(ApiError::too_large(IMAGE_LIMIT));
+    }
+    app.blocking(move |app| app.disk.take(length)).await?;
     let mut form = Form::default();
     let mut multipart = Multipart::from_request(request, &()).await.map_err(|_| missing_image())?;
     while let Some(field) = multipart.next_field().await.map_err(invalid_form)? {
@@ -111,7 +122,8 @@ async fn drain(mut field: Field<'_>) -> Result<(), ApiError> {
 }
 
 async fn receive(app: &Shared, mut field: Field<'_>) -> Result<Upload, ApiError> {
-    let filename = field.file_name().map(str::to_owned).ok_or_else(missing_image)?;
+    let extended = field.headers().get(header::CONTENT_DISPOSITION).and_then(extended_filename);
+    let filename = extended.or(field.file_name().map(str::to_owned)).ok_or_else(missing_image)?;
     if !names::is_plain(&filename) {
         drain(field).await?;
         let message = format!(

@@ -56,7 +56,8 @@ async fn serve(hub: &Hub, mut socket: WebSocket, id: &str) {
     let open = converse(hub, &mut socket, &mut registration).await;
     hub.unregister(&registration.client_id, registration.connection);
     if open {
-        close(socket, close_code::NORMAL, "another socket has taken over, or the server stops").await;
+        close(socket, close_code::NORMAL, "newer sockets of this client take its place, or the server stops")
+            .await;
     }
 }
 

@@ -18,6 +18,9 @@ const BACKLOG: usize = 1024;
 /// Most sockets at a time.
 const MOST_SOCKETS: usize = 256;
 
+/// Most sockets of one client: the copies of a browser's tab have one client id.
+const MOST_OF_A_CLIENT: usize = 8;
+
 /// The sockets, by client.
 pub(crate) struct Hub {
     state: Mutex<State>,
@@ -29,12 +32,13 @@ pub(crate) struct Hub {
 
 #[derive(Default)]
 struct State {
-    clients: HashMap<Arc<str>, Client>,
+    /// Of each client at least one socket, the oldest first.
+    clients: HashMap<Arc<str>, Vec<Socket>>,
     /// The running job and the node that was told last, for clients that come back.
     current: Option<(JobRef, Value)>,
 }
 
-struct Client {
+struct Socket {
     connection: u64,
     frames: Sender<Message>,
     /// It announced `supports_preview_metadata`.
@@ -45,7 +49,7 @@ struct Client {
 pub(super) struct Registration {
     pub client_id: Arc<str>,
     pub connection: u64,
-    /// Ends when another socket takes the client over.
+    /// Ends when the socket is to be closed.
     pub frames: Receiver<Message>,
 }
 
@@ -64,12 +68,14 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A socket of `client_id`, in the place of an earlier one. Its first frame is `status`, with the client's id.
-    /// `None` if there are too many.
+    /// A socket of `client_id`, beside earlier ones. Its first frame is `status`, with the client's id. Where there are too
+    /// many, it takes the place of the client's oldest, which may be one that was lost without a word; `None` if the
+    /// client has none.
     pub(super) fn register(&self, client_id: &str) -> Option<Registration> {
         let mut state = self.state();
-        if state.clients.len() >= MOST_SOCKETS && !state.clients.contains_key(client_id) {
-            return None;
+        let own = state.clients.get(client_id).map_or(0, Vec::len);
+        if own >= MOST_OF_A_CLIENT || state.sockets() >= MOST_SOCKETS {
+            state.clients.get_mut(client_id)?.remove(0);
         }
         let client_id: Arc<str> = client_id.into();
         let (sender, frames) = channel(BACKLOG);
@@ -82,24 +88,25 @@ impl Hub {
             let _ = sender.try_send(frame);
         }
         let connection = self.next_connection.fetch_add(1, Ordering::Relaxed);
-        state.clients.insert(client_id.clone(), Client { connection, frames: sender, previews: false });
-        self.metrics.set_sockets(state.clients.len());
+        let socket = Socket { connection, frames: sender, previews: false };
+        state.clients.entry(client_id.clone()).or_default().push(socket);
+        self.metrics.set_sockets(state.sockets());
         Some(Registration { client_id, connection, frames })
     }
 
-    /// The socket is gone; one that has taken its place stays.
+    /// The socket is gone; the client's others stay.
     pub(super) fn unregister(&self, client_id: &str, connection: u64) {
         let mut state = self.state();
-        if state.clients.get(client_id).is_some_and(|client| client.connection == connection) {
-            state.clients.remove(client_id);
-        }
-        self.metrics.set_sockets(state.clients.len());
+        state.keep(client_id, |socket| socket.connection != connection);
+        self.metrics.set_sockets(state.sockets());
     }
 
     /// The socket can show previews.
     pub(super) fn announce_previews(&self, client_id: &str, connection: u64) {
-        if let Some(client) = self.state().clients.get_mut(client_id).filter(|c| c.connection == connection) {
-            client.previews = true;
+        let mut state = self.state();
+        let mut sockets = state.clients.get_mut(client_id).into_iter().flatten();
+        if let Some(socket) = sockets.find(|socket| socket.connection == connection) {
+            socket.previews = true;
         }
     }
 
@@ -120,13 +127,30 @@ impl Hub {
 }
 
 impl State {
-    /// Sends to one client; one that does not take its frames is dropped, and may come back.
-    fn send(&mut self, client_id: &Arc<str>, frame: Message) {
-        let Some(client) = self.clients.get(client_id) else { return };
-        if let Err(TrySendError::Full(_)) = client.frames.try_send(frame) {
-            tracing::warn!(client = %client_id, "a socket takes no frames and is closed");
+    fn sockets(&self) -> usize {
+        self.clients.values().map(Vec::len).sum()
+    }
+
+    /// Drops those of a client's sockets that are not to be kept.
+    fn keep(&mut self, client_id: &str, is_kept: impl FnMut(&mut Socket) -> bool) {
+        let Some(sockets) = self.clients.get_mut(client_id) else { return };
+        sockets.retain_mut(is_kept);
+        if sockets.is_empty() {
             self.clients.remove(client_id);
         }
+    }
+
+    /// Sends to the sockets of one client what `frames` makes for each; one that does not take it is dropped, and may
+    /// come back.
+    fn send(&mut self, client_id: &str, frames: impl Fn(&Socket) -> Vec<Message>) {
+        self.keep(client_id, |socket| {
+            let is_full = |frame| matches!(socket.frames.try_send(frame), Err(TrySendError::Full(_)));
+            let dropped = frames(socket).into_iter().any(is_full);
+            if dropped {
+                tracing::warn!(client = %client_id, "a socket takes no frames and is closed");
+            }
+            !dropped
+        });
     }
 
     /// Keeps what a client that comes back is told first.
@@ -141,19 +165,35 @@ impl State {
             _ => {}
         }
     }
+}
 
-    /// The preview frames of an event: before the message for clients that announced them, else after it.
-    fn previews(
-        &self,
-        job: &JobRef,
-        client_id: &Arc<str>,
-        event: &Event,
-    ) -> (Option<Message>, Option<Message>) {
-        let Event::Progress { preview: Some(jpeg), node, .. } = event else { return (None, None) };
-        if self.clients.get(client_id).is_some_and(|client| client.previews) {
-            return (Some(frames::preview_with_metadata(jpeg, &job.prompt_id, node)), None);
+/// The frames of an event: the preview before the message for sockets that announced it, after it for jobs that ask for
+/// it, else none.
+struct EventFrames {
+    announced: Option<Message>,
+    message: Message,
+    asked: Option<Message>,
+}
+
+impl EventFrames {
+    fn new(job: &JobRef, event: &Event) -> Self {
+        let preview = match event {
+            Event::Progress { preview: Some(jpeg), node, .. } => Some((jpeg, node)),
+            _ => None,
+        };
+        let with_metadata =
+            |(jpeg, node): (&Arc<[u8]>, &String)| frames::preview_with_metadata(jpeg, &job.prompt_id, node);
+        Self {
+            announced: preview.map(with_metadata),
+            message: frames::message(&event.message(&job.prompt_id)),
+            asked: preview.filter(|_| job.asks_previews).map(|(jpeg, _)| frames::preview(jpeg)),
         }
-        (None, job.asks_previews.then(|| frames::preview(jpeg)))
+    }
+
+    fn of(&self, socket: &Socket) -> Vec<Message> {
+        let (before, after) =
+            if socket.previews { (self.announced.clone(), None) } else { (None, self.asked.clone()) };
+        [before, Some(self.message.clone()), after].into_iter().flatten().collect()
     }
 }
 
@@ -166,11 +206,8 @@ impl EventSink for Arc<Hub> {
         if !state.clients.contains_key(client_id) {
             return;
         }
-        let (before, after) = state.previews(job, client_id, event);
-        let message = frames::message(&event.message(&job.prompt_id));
-        for frame in [before, Some(message), after].into_iter().flatten() {
-            state.send(client_id, frame);
-        }
+        let frames = EventFrames::new(job, event);
+        state.send(client_id, |socket| frames.of(socket));
     }
 
     fn status(&self, queue_remaining: usize) {
@@ -179,14 +216,14 @@ impl EventSink for Arc<Hub> {
         let mut state = self.state();
         let clients: Vec<Arc<str>> = state.clients.keys().cloned().collect();
         for client_id in clients {
-            state.send(&client_id, frame.clone());
+            state.send(&client_id, |_| vec![frame.clone()]);
         }
     }
 
     fn wants_previews(&self, job: &JobRef) -> bool {
         let state = self.state();
-        let client = job.client_id.as_ref().and_then(|id| state.clients.get(id));
-        client.is_some_and(|client| client.previews || job.asks_previews)
+        let mut sockets = job.client_id.iter().filter_map(|id| state.clients.get(id)).flatten();
+        sockets.any(|socket| socket.previews || job.asks_previews)
     }
 }
 
@@ -230,17 +267,40 @@ mod tests {
     }
 
     #[test]
-    fn a_second_socket_takes_over_and_keeps_receiving() {
+    fn every_socket_of_a_client_hears_everything() {
         let hub = hub();
         let mut first = hub.register("a").expect("room");
         hub.job_event(&job("a"), &Event::Executing { node: Some("52".into()) });
         let mut second = hub.register("a").expect("room");
         assert_eq!(received(&mut second)[1]["data"]["prompt_id"], "p", "what runs is told again");
         received(&mut first);
-        assert!(matches!(first.frames.try_recv(), Err(tokio::sync::mpsc::error::TryRecvError::Disconnected)));
+        hub.job_event(&job("a"), &Event::Executing { node: Some("53".into()) });
+        assert_eq!((received(&mut first).len(), received(&mut second).len()), (1, 1));
         hub.unregister("a", first.connection);
         hub.status(0);
-        assert_eq!(received(&mut second).len(), 1);
+        assert_eq!((received(&mut first).len(), received(&mut second).len()), (0, 1));
+        hub.unregister("a", second.connection);
+        assert!(hub.state().clients.is_empty());
+    }
+
+    #[test]
+    fn sockets_are_bounded_and_a_client_always_gets_a_new_one() {
+        let is_closed = |registration: &mut Registration| {
+            received(registration);
+            matches!(
+                registration.frames.try_recv(),
+                Err(tokio::sync::mpsc::error::TryRecvError::Disconnected)
+            )
+        };
+        let hub = hub();
+        let mut own: Vec<_> = (0..=MOST_OF_A_CLIENT).map(|_| hub.register("a").expect("room")).collect();
+        let closed: Vec<bool> = own.iter_mut().map(is_closed).collect();
+        assert!(closed[0] && !closed[1..].contains(&true), "the oldest makes room: {closed:?}");
+        let others: Vec<_> =
+            (MOST_OF_A_CLIENT..MOST_SOCKETS).map(|n| hub.register(&format!("{n}"))).collect();
+        assert!(others.iter().all(Option::is_some) && hub.register("one more").is_none());
+        assert!(hub.register("a").is_some() && is_closed(&mut own[1]));
+        assert_eq!(hub.state().sockets(), MOST_SOCKETS);
     }
 
     #[test]

@@ -9,14 +9,14 @@ use wan_core::progress::{CancelToken, Stage};
 use wan_media::load_image;
 use wan_pipeline::{Images, Job, Pipeline, PipelineError, Plan};
 
-use super::Folders;
 use super::failure::JobError;
-use super::frames::{FrameSpool, Frames};
-use super::job::{Folder, NodeWork, RenderJob};
+use super::frames::{FrameSpool, Frames, disk_bytes};
+use super::job::{Folder, NodeWork, RenderJob, SaveKind};
 use super::output::{OutputFiles, Texts};
 use super::report::Reporter;
 use super::run::made_all;
 use super::state::{Checkpointer, RowState};
+use super::{Folders, HasRoom};
 
 /// All that one run of a job needs.
 pub(super) struct Execution<'a> {
@@ -26,6 +26,7 @@ pub(super) struct Execution<'a> {
     pub row: &'a RowState<'a>,
     pub cancel: &'a CancelToken,
     pub folders: &'a Folders,
+    pub has_room: &'a HasRoom,
     /// The job's own folder.
     pub work: &'a Path,
     pub texts: Texts,
@@ -76,6 +77,7 @@ impl Execution<'_> {
         let plan = self.pipeline.plan(request.clone(), first.as_ref())?.with_end_image(last.is_some())?;
         self.check_size(&plan)?;
         self.check_memory(&plan, Stage::EncodeText)?;
+        self.check_disk(&plan)?;
         let images = Images { first: first.as_ref(), last: last.as_ref() };
         Ok(self.pipeline.prepare(plan, images, None, self.reporter, self.cancel)?)
     }
@@ -83,6 +85,15 @@ impl Execution<'_> {
     /// Refuses what does not fit: main memory that runs out ends the process, not the job.
     fn check_memory(&self, plan: &Plan, first: Stage) -> Result<(), JobError> {
         Ok(self.pipeline.memory(plan, first)?.check()?)
+    }
+
+    /// The disk may have filled up since the job was accepted. A job that an earlier worker began goes on without this.
+    fn check_disk(&self, plan: &Plan) -> Result<(), JobError> {
+        let keeps_pictures =
+            |work: &NodeWork| matches!(work, NodeWork::Save(save) if save.kind == SaveKind::Frames);
+        let picture_nodes = self.job.nodes.iter().filter(|node| keeps_pictures(&node.work)).count();
+        let bytes = disk_bytes(plan.width, plan.height, plan.frames, picture_nodes);
+        (self.has_room)(bytes).map_err(JobError::DiskFull)
     }
 
     /// The formats have their limits: better known now than after the last step.
@@ -114,7 +125,7 @@ impl Execution<'_> {
     }
 
     fn decode(&self, job: &Job) -> Result<Frames, JobError> {
-        let mut spool = FrameSpool::create(&self.work.join("frames.rgb"))?;
+        let mut spool = FrameSpool::create(self.work)?;
         let mut sink = |rgb: &[u8]| {
             let failed = |e| PipelineError::from(wan_core::Error::io(Path::new("decoded frames"), e));
             spool.push(rgb).map_err(failed)

@@ -25,6 +25,9 @@ pub(super) enum JobError {
     /// An output.
     #[error(transparent)]
     Media(#[from] MediaError),
+    /// There is no room for its frames.
+    #[error("{0}")]
+    DiskFull(String),
     /// A file of the job's own.
     #[error("{0}")]
     Io(String),
@@ -81,6 +84,7 @@ impl JobError {
             Self::Refused(_) => "InvalidPrompt",
             Self::Pipeline(_) => "PipelineError",
             Self::Media(_) => "MediaError",
+            Self::DiskFull(_) => "DiskFull",
             Self::Io(_) => "IoError",
             Self::Queue(_) => "QueueError",
             Self::Panic(_) => "InternalError",

@@ -19,6 +19,7 @@ mod run;
 mod state;
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -31,9 +32,14 @@ use wan_queue::{JobQueue, QueueError};
 
 pub use bus::{Bus, EventSink, JobRef, status_data};
 pub use event::{Event, Failure, NodeProgress, NodeRef, NodeState, now_ms};
+pub(crate) use frames::disk_bytes;
 use heartbeat::{LEASE, TICK};
 pub use job::{Backend, Folder, JobNode, NodeWork, RenderJob, SaveKind, SaveNode};
 use run::{DeviceLost, Runner};
+use state::checkpoint_path;
+
+/// Whether so many more bytes may be written; else why not, in one line for the client.
+pub type HasRoom = Box<dyn Fn(u64) -> Result<(), String> + Send>;
 
 /// Where a worker reads and writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +63,19 @@ impl Folders {
         self.work.join(arrival.to_string())
     }
 
+    /// Removes what no job goes on from: temporary outputs, and of the jobs' folders all but checkpoints and finished
+    /// files beside them. Asks no queue, so that its database has this room when it is opened. What cannot be removed is
+    /// left to [`Worker::start`], which says why.
+    pub fn make_room(&self) {
+        let _ = empty(&self.temp, |_| false);
+        let _ = empty(&self.work, |job| checkpoint_path(job).exists());
+        for job in std::fs::read_dir(&self.work).into_iter().flatten().flatten() {
+            let unfinished =
+                |name: &OsStr| name == frames::SPOOL || name.as_encoded_bytes().ends_with(b".part");
+            let _ = empty(&job.path(), |file| !file.file_name().is_some_and(unfinished));
+        }
+    }
+
     /// Makes the folders, and removes what nobody needs any more: temporary outputs, and the folders of jobs that are
     /// not in the queue.
     fn prepare(&self, queue: &dyn JobQueue) -> Result<(), StartError> {
@@ -66,17 +85,18 @@ impl Folders {
         for folder in [&self.output, &self.temp, &self.work] {
             std::fs::create_dir_all(folder).map_err(|e| StartError::io(folder, e))?;
         }
-        empty(&self.temp, &HashSet::new())?;
-        empty(&self.work, &kept)
+        empty(&self.temp, |_| false)?;
+        empty(&self.work, |path| kept.contains(path))
     }
 }
 
-fn empty(folder: &Path, kept: &HashSet<PathBuf>) -> Result<(), StartError> {
+/// Removes what is in a folder and not to be kept.
+fn empty(folder: &Path, is_kept: impl Fn(&Path) -> bool) -> Result<(), StartError> {
     let failed = |e| StartError::io(folder, e);
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let path = entry.path();
-        if kept.contains(&path) {
+        if is_kept(&path) {
             continue;
         }
         // A link is removed, not what it leads to.
@@ -119,16 +139,19 @@ pub struct WorkerConfig {
     pub max_attempts: u32,
     /// Time after which a job is stopped and ends as an error.
     pub job_time: Duration,
+    /// Asked, with the bytes that a job is going to write, before it computes anything.
+    pub has_room: HasRoom,
     /// Called where the device is lost, after which the worker takes no more jobs.
     pub on_device_lost: Box<dyn FnOnce() + Send>,
 }
 
 impl WorkerConfig {
-    /// A worker of this process over `folders`; five attempts, a day a job.
+    /// A worker of this process over `folders`; five attempts, a day a job, and a disk that is never full.
     pub fn new(folders: Folders) -> Self {
         let job_time = crate::Limits::default().job_time;
         let name = format!("worker-{}", std::process::id());
-        Self { name, folders, max_attempts: 5, job_time, on_device_lost: Box::new(|| {}) }
+        let has_room = Box::new(|_| Ok(()));
+        Self { name, folders, max_attempts: 5, job_time, has_room, on_device_lost: Box::new(|| {}) }
     }
 }
 
@@ -149,7 +172,7 @@ impl Worker {
         backend: Box<dyn Backend>,
         config: WorkerConfig,
     ) -> Result<Self, StartError> {
-        let WorkerConfig { name, folders, max_attempts, job_time, on_device_lost } = config;
+        let WorkerConfig { name, folders, max_attempts, job_time, has_room, on_device_lost } = config;
         folders.prepare(&*queue)?;
         let (stop, free) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let runner = Runner {
@@ -159,6 +182,7 @@ impl Worker {
             folders,
             max_attempts,
             job_time,
+            has_room,
             stop: stop.clone(),
             pipeline: None,
         };

@@ -1,5 +1,6 @@
 //! One job, from the queue to the history.
 
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,6 @@ use wan_core::progress::{CancelToken, Stage};
 use wan_pipeline::{Job, Pipeline};
 use wan_queue::{Claim, JobQueue, Outcome, QueueError, Verdict};
 
-use super::Folders;
 use super::bus::{Bus, JobRef};
 use super::event::{Event, Failure, now_ms};
 use super::execute::Execution;
@@ -23,6 +23,7 @@ use super::job::{Backend, NodeWork, RenderJob};
 use super::output::{OutputFiles, texts};
 use super::report::{Made, Reporter};
 use super::state::{RowState, restore};
+use super::{Folders, HasRoom};
 
 /// Runs jobs one after another; the model of the last one stays open.
 pub(super) struct Runner {
@@ -32,6 +33,7 @@ pub(super) struct Runner {
     pub folders: Folders,
     pub max_attempts: u32,
     pub job_time: Duration,
+    pub has_room: HasRoom,
     pub stop: Arc<AtomicBool>,
     pub pipeline: Option<(String, Pipeline)>,
 }
@@ -117,6 +119,7 @@ impl Runner {
             row: &row,
             cancel: &cancel,
             folders: &self.folders,
+            has_room: &self.has_room,
             work: &work,
             texts: texts(claim.item.prompt.get(), extra, claim.item.submitted_ms),
         };
@@ -169,6 +172,10 @@ impl Runner {
     }
 
     fn end(&self, claim: &Claim, made: Made, result: Result<(), JobError>, told: Told<'_>) {
+        // Its own files may be what fills the disk, on which its end needs room. Nothing goes on from a job that failed.
+        if result.is_err() {
+            self.remove_work(claim);
+        }
         let Made { node, executed, outputs, meta } = made;
         let timestamp = now_ms();
         let (verdict, event) = match result {
@@ -200,13 +207,20 @@ impl Runner {
         if !self.finish(claim, &outcome) {
             return;
         }
-        let work = self.folders.of_job(claim.item.arrival);
-        if let Err(error) = std::fs::remove_dir_all(&work) {
-            tracing::debug!(%error, "{}: left to the next start", work.display());
-        }
+        self.remove_work(claim);
         bus.publish(job, &event);
         bus.publish_status();
         bus.publish(job, &Event::Executing { node: None });
+    }
+
+    fn remove_work(&self, claim: &Claim) {
+        let work = self.folders.of_job(claim.item.arrival);
+        match std::fs::remove_dir_all(&work) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                tracing::debug!(%error, "{}: left to the next start", work.display());
+            }
+            _ => {}
+        }
     }
 
     /// Whether the job is in the history now. A full disk is waited for: the job is not lost meanwhile.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 use wan_media::probe::probe;
 use wan_queue::{EmbeddedQueue, JobQueue, Limits};
-use wan_serve::worker::Event;
+use wan_serve::worker::{Event, Folders};
 
 use crate::support::{Ear, Shop, outputs, status, submit, wait_for};
 
@@ -260,4 +260,41 @@ fn a_lost_device_ends_the_worker_and_no_job() {
     assert_eq!(status(&shop.wait_for("broken"))["status_str"], "error");
     let whole = status(&shop.wait_for("whole"));
     assert_eq!(whole["status_str"], "success", "{whole}");
+}
+
+#[test]
+fn a_job_asks_for_room_for_its_frames_before_it_computes() {
+    let folder = tempfile::tempdir().unwrap();
+    let frames = 64 * 64 * 5 * 3;
+    let shop = Shop::with_room(folder.path(), frames);
+    submit(&*shop.queue, "pictures", json!({"frames": true}));
+    submit(&*shop.queue, "video", json!({}));
+    let status = status(&shop.wait_for("pictures"));
+    let last = status["messages"].as_array().unwrap().last().unwrap()[1].clone();
+    assert_eq!(
+        last["exception_message"],
+        format!("needs {}\n", 2 * frames),
+        "the frames, and a picture of each"
+    );
+    assert_eq!((&last["exception_type"], &last["node_id"]), (&json!("DiskFull"), &json!("49")));
+    assert_eq!(crate::support::status(&shop.wait_for("video"))["status_str"], "success");
+}
+
+#[test]
+fn room_is_made_without_the_queue_and_not_of_what_jobs_go_on_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let folders = Folders::below(folder.path());
+    folders.make_room();
+    let there = ["temp/a/b.png", "work/1/frames.rgb", "work/1/5.mp4", "work/2/frames.rgb", "work/2/.x.part"];
+    let kept = ["output/c.mp4", "work/2/checkpoint.safetensors", "work/2/5.mp4"];
+    for file in there.into_iter().chain(kept) {
+        let path = folder.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "x").unwrap();
+    }
+    folders.make_room();
+    assert_eq!(names(&folders.temp), [""; 0]);
+    assert_eq!(names(&folders.work), ["2"]);
+    assert_eq!(names(&folders.work.join("2")), ["5.mp4", "checkpoint.safetensors"]);
+    assert!(kept.iter().all(|file| folder.path().join(file).exists()));
 }

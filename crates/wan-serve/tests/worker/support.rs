@@ -161,6 +161,15 @@ impl Shop {
         Self::configured(queue, folder, ear, config, true)
     }
 
+    /// One on a disk with so much room.
+    pub fn with_room(folder: &Path, bytes: u64) -> Self {
+        let queue = Arc::new(EmbeddedQueue::open(folder, Limits::default()).unwrap());
+        let has_room =
+            Box::new(move |needed| if needed <= bytes { Ok(()) } else { Err(format!("needs {needed}")) });
+        let config = WorkerConfig { has_room, ..WorkerConfig::new(Folders::below(folder)) };
+        Self::configured(queue, folder, &Ear::new(|_, _| {}), config, false)
+    }
+
     fn configured(
         queue: Arc<EmbeddedQueue>,
         folder: &Path,
