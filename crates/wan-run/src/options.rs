@@ -106,6 +106,9 @@ pub struct Record {
     pub pingpong: bool,
     /// Repetitions.
     pub loop_count: u32,
+    /// Whether a webp's are all plays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counts_plays: bool,
 }
 
 impl Record {
@@ -124,6 +127,7 @@ impl Record {
             pix_fmt: options.video.pixel_format.to_string(),
             pingpong: options.video.pingpong,
             loop_count: options.video.loop_count,
+            counts_plays: options.video.counts_plays,
         }
     }
 
@@ -153,6 +157,7 @@ impl Record {
             latent_strength: Some(r.latent_strength),
             clip_embed_strength: Some(r.clip_embed_strength),
             blocks_to_swap: Some(r.blocks_to_swap),
+            nodes: Some(r.nodes),
             precision: Some(r.precision.to_string()),
             attention: Some(r.attention.to_string()),
             vae_tiling: name(serde_json::to_value(r.vae_tiling)),
@@ -177,6 +182,7 @@ impl Record {
             pix_fmt: Some(self.pix_fmt),
             pingpong: Some(self.pingpong),
             loop_count: Some(self.loop_count),
+            counts_plays: Some(self.counts_plays),
             ..Settings::default()
         })
     }
@@ -256,6 +262,7 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
     let models_dir = s.models_dir.unwrap_or_else(|| PathBuf::from("models"));
     request.loras = loras(s.lora.unwrap_or_default(), &models_dir)?;
     request.blocks_to_swap = s.blocks_to_swap.unwrap_or_default();
+    request.nodes = s.nodes.unwrap_or_default();
     let numerics = if s.fast.unwrap_or(false) { Numerics::FAST } else { Numerics::default() };
     request.precision = named(s.precision, numerics.precision)?;
     request.attention = named(s.attention, numerics.attention)?;
@@ -289,6 +296,7 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
         crf: s.crf.unwrap_or(19),
         pixel_format: s.pix_fmt.as_deref().unwrap_or("yuv420p").parse::<PixelFormat>()?,
         loop_count: s.loop_count.unwrap_or(0),
+        counts_plays: s.counts_plays.unwrap_or(false),
         pingpong: s.pingpong.unwrap_or(false),
         ..VideoOptions::default()
     };

@@ -151,6 +151,7 @@ fn settings(job: &WorkflowJob, model: String, output_is_named: bool) -> Outcome<
         pix_fmt: video.pixel_format.to_string(),
         pingpong: video.pingpong,
         loop_count: video.loop_count,
+        counts_plays: video.counts_plays,
     };
     // Without its folders: those are the server's.
     let prefix = save.map(|save| save.prefix.as_str().rsplit('/').next().unwrap_or_default().to_owned());

@@ -32,7 +32,7 @@ use wan_queue::{JobQueue, QueueError};
 pub use bus::{Bus, EventSink, JobRef, status_data};
 pub use event::{Event, Failure, NodeProgress, NodeRef, NodeState, now_ms};
 use heartbeat::{LEASE, TICK};
-pub use job::{Backend, Folder, JobNode, NodeWork, RenderJob, SaveKind, SaveNode};
+pub use job::{Backend, Folder, InputImage, JobNode, NodeWork, RenderJob, SaveKind, SaveNode};
 use run::{DeviceLost, Runner};
 
 /// Where a worker reads and writes.
