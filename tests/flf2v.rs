@@ -67,7 +67,7 @@ fn upside_down(image: &RgbImage) -> RgbImage {
 
 fn prepare(pipeline: &Pipeline, request: &Request, first: &RgbImage, last: Option<&RgbImage>) -> Job {
     let plan = pipeline.plan(request.clone(), Some(first)).unwrap();
-    let images = Images { first: Some(first), last };
+    let images = Images { first: Some(first), last, ..Images::default() };
     pipeline.prepare(plan, images, None, &Silent, &CancelToken::new()).unwrap()
 }
 

@@ -14,6 +14,7 @@ mod lora;
 mod meaning;
 mod memory;
 mod models;
+mod node_options;
 mod probe;
 mod resume;
 mod selftest;

@@ -174,3 +174,131 @@ fn a_workflow_with_nothing_but_a_preview_writes_that() {
     sandbox.ok(&[&SMALL[..], &["--steps", "1"]].concat());
     assert_eq!(sandbox.names(), ["ComfyUI_temp_00001", "girl.png", "w.json"]);
 }
+
+/// The guide's graph with the wrapper's newer encoders: node 50 for the video, node 60 for the image encoder.
+fn newer_encoders() -> Value {
+    let mut graph = shipped("tests/comfyui/wanx-21.api.json");
+    graph["50"] = json!({"class_type": "WanVideoImageToVideoEncode", "inputs": {
+        "vae": ["43", 0], "width": 96, "height": 64, "num_frames": 9, "noise_aug_strength": 0,
+        "start_latent_strength": 1, "end_latent_strength": 1, "force_offload": true, "clip_embeds": ["60", 0],
+        "start_image": ["42", 0]}});
+    graph["60"] = json!({"class_type": "WanVideoClipVisionEncode", "inputs": {
+        "clip_vision": ["44", 0], "image_1": ["42", 0], "strength_1": 1, "strength_2": 1, "crop": "center",
+        "combine_embeds": "average", "force_offload": true}});
+    graph["70"] = json!({"class_type": "ImageScale", "inputs": {
+        "image": ["42", 0], "upscale_method": "lanczos", "width": 96, "height": 64, "crop": "center"}});
+    graph["50"]["inputs"]["start_image"] = json!(["70", 0]);
+    graph["52"]["inputs"]["steps"] = json!(1);
+    graph
+}
+
+/// The options that a graph's nodes have and the command line has not.
+#[test]
+fn every_value_of_the_encoders_changes_the_video() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["sample", "girl.png"]);
+    let made = |name: &str, changes: &[(&str, &str, Value)]| {
+        let mut graph = newer_encoders();
+        for (node, input, value) in changes {
+            graph[*node]["inputs"][*input] = value.clone();
+        }
+        std::fs::write(sandbox.path("w.json"), graph.to_string()).unwrap();
+        let file = format!("{name}.rgb");
+        let output = sandbox.run(&["generate", "--workflow", "w.json", "--model", "tiny", "-o", &file]);
+        assert!(output.status.success(), "{name}: {}", stderr(&output));
+        (std::fs::read(sandbox.path(&file)).unwrap(), stderr(&output))
+    };
+    let (base, _) = made("base", &[]);
+    let text = "49";
+    let prompt = |text_of: &str| (text, "positive_prompt", json!(text_of));
+    assert!(base == made("again", &[]).0);
+    let circle = made("circle", &[prompt("a red circle")]).0;
+    for (name, changes) in [
+        ("start", vec![("50", "start_latent_strength", json!(0.2))]),
+        ("end", vec![("50", "end_latent_strength", json!(0.2))]),
+        ("scaled", vec![("60", "image_1", json!(["70", 0]))]),
+        ("stretched", vec![("60", "image_1", json!(["70", 0])), ("60", "crop", json!("disabled"))]),
+    ] {
+        assert!(base != made(name, &changes).0, "{name}");
+    }
+    assert!(
+        made("scaled2", &[("60", "image_1", json!(["70", 0]))]).0
+            != made("stretched2", &[("60", "image_1", json!(["70", 0])), ("60", "crop", json!("disabled"))])
+                .0
+    );
+    assert!(circle != made("weighted", &[prompt("a (red:1.5) circle")]).0);
+    assert!(circle == made("unweighted", &[prompt("a (red:1.0) circle")]).0);
+    let (first, said) = made("bar", &[prompt("a red circle | a blue square")]);
+    assert!(first == circle && said.contains("only the first is used"), "{said}");
+}
+
+#[test]
+fn comfyuis_own_prompts_are_taken_as_they_are() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["sample", "girl.png"]);
+    let made = |text: &str| {
+        let mut graph = shipped("tests/comfyui/native.api.json");
+        graph["6"]["inputs"]["text"] = json!(text);
+        for (input, value) in [("width", 64), ("height", 32), ("length", 5)] {
+            graph["9"]["inputs"][input] = json!(value);
+        }
+        graph["11"]["inputs"]["model"] = json!(["1", 0]);
+        graph["12"]["inputs"]["steps"] = json!(1);
+        graph["12"]["inputs"]["sampler_name"] = json!("euler");
+        std::fs::write(sandbox.path("w.json"), graph.to_string()).unwrap();
+        let args = ["generate", "--workflow", "w.json", "--model", "tiny", "-o", "v.rgb", "--overwrite"];
+        let output = sandbox.run(&args);
+        assert!(output.status.success(), "{}", stderr(&output));
+        (std::fs::read(sandbox.path("v.rgb")).unwrap(), stderr(&output))
+    };
+    let (circle, _) = made("a red circle");
+    let (both, said) = made("a red circle | a (blue:1.5) square");
+    assert!(circle != both && !said.contains("only the first is used"), "{said}");
+    assert!(said.contains("weights such as `(text:1.3)` are read as plain text"), "{said}");
+}
+
+#[test]
+fn a_webp_plays_as_often_as_video_combine_says() {
+    let mut graph = newer_encoders();
+    graph["54"]["inputs"]["format"] = json!("image/webp");
+    graph["54"]["inputs"]["loop_count"] = json!(1);
+    let sandbox = sandbox(&graph);
+    let plays = |args: &[&str], file: &str| {
+        let base = ["generate", "--workflow", "w.json", "--model", "tiny", "-q", "-o", file];
+        sandbox.ok(&[&base[..], args].concat());
+        let bytes = std::fs::read(sandbox.path(file)).unwrap();
+        let at = bytes.windows(4).position(|window| window == b"ANIM").unwrap();
+        u16::from_le_bytes([bytes[at + 12], bytes[at + 13]])
+    };
+    assert_eq!(plays(&[], "a.webp"), 1);
+    assert_eq!(plays(&["--loop-count", "1"], "b.webp"), 2, "an option counts repetitions");
+}
+
+#[test]
+fn published_names_of_transformers_belong_to_a_model() {
+    for (file, model) in [
+        ("Wan2_1-I2V-14B-480P_fp8_e4m3fn", "wan2.1-i2v-14b-480p-fp8"),
+        ("wan2.1_i2v_480p_14B_fp8_e4m3fn", "wan2.1-i2v-14b-480p-fp8"),
+        ("wan2.1_i2v_480p_14B_fp16", "wan2.1-i2v-14b-480p-bf16"),
+        ("wan2.1_i2v_720p_14B_fp16", "wan2.1-i2v-14b-720p-bf16"),
+        ("Wan2_1-I2V-14B-480p_fp8_e4m3fn_scaled_KJ", "wan2.1-i2v-14b-480p-fp8-scaled"),
+        ("wan2.1_t2v_14B_fp16", "wan2.1-t2v-14b-bf16"),
+        ("wan2.1_t2v_14B_fp8_e4m3fn", "wan2.1-t2v-14b-fp8-scaled"),
+        ("wanvideo\\Wan2_1-T2V-14B_fp8_e4m3fn", "wan2.1-t2v-14b-fp8-scaled"),
+        ("wan2.1_t2v_1.3B_bf16", "wan2.1-t2v-1.3b"),
+        ("Wan2_1-T2V-1_3B_fp32", "wan2.1-t2v-1.3b"),
+        ("Wan2_1-T2V-1_3B_bf16", "wan2.1-t2v-1.3b"),
+    ] {
+        let mut graph = shipped("tests/comfyui/wanx-21.api.json");
+        graph["48"]["inputs"]["model"] = json!(format!("{file}.safetensors"));
+        if model.contains("t2v") {
+            graph["50"] = json!({"class_type": "WanVideoEmptyEmbeds", "inputs": {
+                "width": 64, "height": 64, "num_frames": 5}});
+        }
+        let sandbox = sandbox(&graph);
+        let output = sandbox.run(&["generate", "--workflow", "w.json"]);
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{file}: {message}");
+        assert!(message.contains(&format!("`wan-run models pull {model}`")), "{file}: {message}");
+    }
+}

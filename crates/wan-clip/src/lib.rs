@@ -8,7 +8,7 @@
 //! - the last block, the post norm and the projection are **not** run; the output is the raw residual stream;
 //! - the GELU is the exact one (erf), the norms' eps is 1e-5;
 //! - the patch convolution has no bias, and a norm (`pre_norm`) follows the position embedding;
-//! - the image is cropped and not stretched, resampled with an antialiased kernel of a = -0.5, and rounded to
+//! - the image is cropped unless a graph asks to stretch it, resampled with an antialiased kernel of a = -0.5, and rounded to
 //!   8 bits before it is normalised.
 
 mod block;
@@ -18,5 +18,5 @@ mod preprocess;
 mod vision;
 
 pub use config::Config;
-pub use preprocess::{MEAN, STD, preprocess_rgb_f32, preprocess_rgb8};
+pub use preprocess::{ImageFit, MEAN, STD, preprocess_rgb_f32, preprocess_rgb8};
 pub use vision::ClipVision;

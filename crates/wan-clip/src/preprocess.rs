@@ -1,4 +1,5 @@
 use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
 use wan_core::{Error, Result};
 
 /// Mean of each channel, RGB in [0, 1] (CLIP's training data).
@@ -9,8 +10,20 @@ pub const MEAN: [f32; 3] = [0.48145466, 0.4578275, 0.40821073];
 #[allow(clippy::excessive_precision)] // as published
 pub const STD: [f32; 3] = [0.26862954, 0.26130258, 0.27577711];
 
-/// Prepares an 8-bit image for [`ClipVision::encode`](crate::ClipVision::encode): the shorter side to `size`,
-/// antialiased bicubic (a = -0.5), centre crop, rounding to 8 bits, normalisation.
+/// How an image that is no square becomes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageFit {
+    /// Its middle is cut out.
+    #[default]
+    Crop,
+    /// All of it is squeezed.
+    Stretch,
+}
+
+/// Prepares an 8-bit image for [`ClipVision::encode`](crate::ClipVision::encode): scaled to `size` by antialiased bicubic
+/// (a = -0.5), rounded to 8 bits, normalised. [`ImageFit::Crop`] scales the shorter side and cuts off what is left over of
+/// the other.
 ///
 /// - `pixels`: `height * width * 3` values, RGB, row by row
 /// - returns `[1, 3, size, size]` f32 on the CPU
@@ -19,16 +32,27 @@ pub const STD: [f32; 3] = [0.26862954, 0.26130258, 0.27577711];
 ///
 /// Errors: [`Error::Invalid`] for an image without pixels or a length that does not fit.
 ///
-/// Source: ComfyUI `comfy/clip_vision.py`, `clip_preprocess`, which Kijai's nodes use; the original stretches
-/// to a square instead.
-pub fn preprocess_rgb8(pixels: &[u8], height: usize, width: usize, size: usize) -> Result<Tensor> {
-    let levels = levels(pixels, |level| f32::from(level) / 255.0, height, width, size)?;
+/// Source: ComfyUI `comfy/clip_vision.py`, `clip_preprocess`, which Kijai's nodes use; the original always stretches.
+pub fn preprocess_rgb8(
+    pixels: &[u8],
+    height: usize,
+    width: usize,
+    size: usize,
+    fit: ImageFit,
+) -> Result<Tensor> {
+    let levels = levels(pixels, |level| f32::from(level) / 255.0, (height, width), size, fit)?;
     normalise(levels, size)
 }
 
 /// [`preprocess_rgb8`] for an image of f32 values in [0, 1].
-pub fn preprocess_rgb_f32(pixels: &[f32], height: usize, width: usize, size: usize) -> Result<Tensor> {
-    let levels = levels(pixels, |value| value, height, width, size)?;
+pub fn preprocess_rgb_f32(
+    pixels: &[f32],
+    height: usize,
+    width: usize,
+    size: usize,
+    fit: ImageFit,
+) -> Result<Tensor> {
+    let levels = levels(pixels, |value| value, (height, width), size, fit)?;
     normalise(levels, size)
 }
 
@@ -36,9 +60,9 @@ pub fn preprocess_rgb_f32(pixels: &[f32], height: usize, width: usize, size: usi
 fn levels<T: Copy>(
     pixels: &[T],
     value: impl Fn(T) -> f32,
-    height: usize,
-    width: usize,
+    (height, width): (usize, usize),
     size: usize,
+    fit: ImageFit,
 ) -> Result<Vec<f32>> {
     let expected = height.checked_mul(width).and_then(|count| count.checked_mul(3)).filter(|n| *n > 0);
     if expected != Some(pixels.len()) || size == 0 {
@@ -48,7 +72,11 @@ fn levels<T: Copy>(
     // Whole sizes are rounded half to even in f64, as Python's round() does.
     let scale = size as f64 / height.min(width) as f64;
     let scaled = |length: usize| (scale * length as f64).round_ties_even() as usize;
-    let axis = |length: usize| if (height, width) == (size, size) { length } else { scaled(length) };
+    let axis = |length: usize| match fit {
+        _ if (height, width) == (size, size) => length,
+        ImageFit::Crop => scaled(length),
+        ImageFit::Stretch => size,
+    };
     let columns = Taps::new(width, axis(width), size);
     let rows = Taps::new(height, axis(height), size);
 
@@ -169,11 +197,47 @@ mod tests {
         }
     }
 
+    fn values(pixels: &Tensor) -> Vec<f32> {
+        pixels.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn a_stretched_image_is_all_there_and_a_cropped_one_is_its_middle() {
+        // Six columns of 8 pixels, each of one shade, twice as wide as high; and the same on its side.
+        let shades = [0u8, 50, 100, 150, 200, 250];
+        let line: Vec<u8> = shades.iter().flat_map(|shade| [*shade; 3 * 8]).collect();
+        let wide = line.repeat(24);
+        let tall: Vec<u8> = line.chunks_exact(3).flat_map(|rgb| rgb.repeat(24)).collect();
+        let red = |pixels: &[u8], height, width, fit, at: fn(usize) -> usize| {
+            let out = values(&preprocess_rgb8(pixels, height, width, 12, fit).unwrap());
+            let level = |i: usize| ((out[at(i)] * STD[0] + MEAN[0]) * 255.0).round() as i32;
+            (level(0), level(11))
+        };
+        let (row, column): (fn(usize) -> usize, fn(usize) -> usize) = (|x| 5 * 12 + x, |y| 12 * y + 5);
+        for (fit, ends) in [(ImageFit::Stretch, (0, 250)), (ImageFit::Crop, (50, 200))] {
+            let shown = [red(&wide, 24, 48, fit, row), red(&tall, 48, 24, fit, column)];
+            for (first, last) in shown {
+                // The kernel reaches over the edge between two shades.
+                assert!(
+                    (first - ends.0).abs() <= 30 && (last - ends.1).abs() <= 30,
+                    "{fit:?}: {first}, {last}"
+                );
+            }
+            assert_eq!(shown[0], shown[1]);
+        }
+        let square = wide[..24 * 24 * 3].to_vec();
+        let of = |fit| values(&preprocess_rgb8(&square, 24, 24, 12, fit).unwrap());
+        assert_eq!(of(ImageFit::Stretch), of(ImageFit::Crop));
+    }
+
     #[test]
     fn one_colour_stays_itself() {
         for (height, width) in [(50, 70), (1, 1), (1, 300), (224, 224), (900, 224)] {
             let pixels: Vec<u8> = [10u8, 128, 250].repeat(height * width);
-            let out = preprocess_rgb8(&pixels, height, width, 224).unwrap().squeeze(0).unwrap();
+            let out = preprocess_rgb8(&pixels, height, width, 224, ImageFit::Crop).unwrap();
+            let stretched = preprocess_rgb8(&pixels, height, width, 224, ImageFit::Stretch).unwrap();
+            assert_eq!(values(&out), values(&stretched), "{height}x{width}");
+            let out = out.squeeze(0).unwrap();
             for (c, level) in [10f32, 128., 250.].into_iter().enumerate() {
                 let want = (level / 255.0 - MEAN[c]) / STD[c];
                 let channel = out.get(c).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -187,7 +251,8 @@ mod tests {
         for (len, height, width, size) in
             [(0, 0, 0, 8), (0, 3, 0, 8), (12, 2, 3, 8), (13, 2, 2, 8), (15, 2, 2, 8), (12, 2, 2, 0)]
         {
-            let error = preprocess_rgb8(&vec![0; len], height, width, size).unwrap_err().to_string();
+            let fit = ImageFit::Crop;
+            let error = preprocess_rgb8(&vec![0; len], height, width, size, fit).unwrap_err().to_string();
             assert!(error.starts_with("image: found "), "{error}");
         }
     }

@@ -184,6 +184,18 @@ impl Dit {
         RopeTable::new(self.config.head_dim(), latent, riflex_index, &self.device)
     }
 
+    /// Positions of windows of a longer video; see [`RopeTable::of_window`].
+    ///
+    /// Errors: those of [`RopeTable::new`].
+    pub fn rope_of_window(
+        &self,
+        latent: LatentSize,
+        video_frames: usize,
+        riflex_index: usize,
+    ) -> Result<RopeTable> {
+        RopeTable::of_window(self.config.head_dim(), latent, video_frames, riflex_index, &self.device)
+    }
+
     /// Prepares one prompt and its image, keeping all keys and values; see [`Dit::contexts`].
     pub fn context(&self, text_embeds: &Tensor, image_embeds: Option<&Tensor>) -> Result<Context> {
         let mut contexts = self.contexts(&[text_embeds], image_embeds, KeyCache::Keep)?;

@@ -31,6 +31,19 @@ impl RopeTable {
     ///
     /// Errors: [`Error::Invalid`] for an odd height or width, or an index above the number of temporal frequencies.
     pub fn new(head_dim: usize, latent: LatentSize, riflex_index: usize, device: &Device) -> Result<Self> {
+        Self::of_window(head_dim, latent, latent.frames, riflex_index, device)
+    }
+
+    /// [`Self::new`] for windows of size `latent` of a video of `video_frames` latent frames, which are RIFLEx's F.
+    ///
+    /// Errors: those of [`Self::new`].
+    pub fn of_window(
+        head_dim: usize,
+        latent: LatentSize,
+        video_frames: usize,
+        riflex_index: usize,
+        device: &Device,
+    ) -> Result<Self> {
         if !latent.height.is_multiple_of(2) || !latent.width.is_multiple_of(2) || latent.tokens() == 0 {
             let found = format!("{} x {} x {}", latent.frames, latent.height, latent.width);
             return Err(Error::invalid("latent size", found, "at least 1 x 2 x 2, height and width even"));
@@ -42,7 +55,7 @@ impl RopeTable {
             let Some(frequency) = time_frequencies.get_mut(riflex_index - 1) else {
                 return Err(Error::invalid("riflex index", riflex_index, format!("0 to {count}")));
             };
-            *frequency = 0.9 * 2.0 * PI / latent.frames as f64;
+            *frequency = 0.9 * 2.0 * PI / video_frames as f64;
         }
         let (rows, columns) = (latent.height / 2, latent.width / 2);
         let time = axis(&time_frequencies, latent.frames);
@@ -148,6 +161,14 @@ mod tests {
         assert!((angle(&plain[5]) - 0.123285).abs() < 1e-6);
         assert!((angle(&riflex[5]) - 0.269279).abs() < 1e-6);
         assert!((0..64).all(|j| (plain[j] == riflex[j]) == (j != 5)));
+    }
+
+    #[test]
+    fn a_window_has_riflexs_frequency_of_the_whole_video() {
+        let whole = RopeTable::new(128, latent(41, 2, 2), 6, &Device::Cpu).unwrap();
+        let window = RopeTable::of_window(128, latent(21, 2, 2), 41, 6, &Device::Cpu).unwrap();
+        assert_eq!(window.latent().frames, 21);
+        assert!((0..21).all(|frame| row(&window, frame, 0, 0) == row(&whole, frame, 0, 0)));
     }
 
     #[test]

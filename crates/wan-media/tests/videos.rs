@@ -188,9 +188,16 @@ fn webp_has_all_frames_at_the_right_speed() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("a.webp");
     let metadata = Some("{\"prompt\":\"x\"}".to_owned());
-    for (count, total_ms, loop_count) in [(16, 1000, 0), (1, 0, 3), (4, 250, 2)] {
+    for (count, total_ms, loop_count, counts_plays, expected_plays) in [
+        (16, 1000, 0, false, 0),
+        (1, 0, 3, false, 0),
+        (4, 250, 2, false, 3),
+        (4, 250, 1, true, 1),
+        (4, 250, 0, true, 0),
+    ] {
         let options = VideoOptions {
             loop_count,
+            counts_plays,
             overwrite: true,
             metadata: metadata.clone(),
             ..of(OutputFormat::Webp)
@@ -221,7 +228,7 @@ fn webp_has_all_frames_at_the_right_speed() {
         }
         let at = bytes.windows(4).position(|window| window == b"ANIM").expect("animated");
         let plays = u16::from_le_bytes([bytes[at + 12], bytes[at + 13]]);
-        assert_eq!(u32::from(plays), if loop_count == 0 { 0 } else { loop_count + 1 });
+        assert_eq!(plays, expected_plays, "{loop_count} loops, counts plays: {counts_plays}");
     }
 }
 

@@ -79,6 +79,10 @@ pub struct FileEntry {
     pub bytes: Option<u64>,
     /// SHA-256 in lower-case hex, where known.
     pub sha256: Option<String>,
+    /// Names under which other precisions of the same weights are published; a job takes one of these where the file
+    /// itself is not there, and workflows that name one mean this model. Of the transformer only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
     /// The file is part of the program.
     #[serde(default)]
     pub embedded: bool,
@@ -129,6 +133,12 @@ impl fmt::Display for KnownSize {
 }
 
 impl FileEntry {
+    /// The names of files that are this one or another precision of it, without folders; its own first.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let own = self.path.rsplit('/').next().unwrap_or_default();
+        std::iter::once(own).chain(self.also.iter().map(String::as_str))
+    }
+
     /// The files to fetch: this one, and its shards. Empty for an embedded file and one without a repository.
     pub fn remote_files(&self) -> Vec<RemoteFile> {
         let Some(repo) = self.repo.as_ref().filter(|_| !self.embedded) else { return Vec::new() };
@@ -170,7 +180,8 @@ impl FileEntry {
 
     /// Checks what a typing error or an ill-meant description could get wrong.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let paths = std::iter::once(&self.path).chain(self.parts.iter().map(|p| &p.path));
+        let parts = self.parts.iter().map(|part| &part.path);
+        let paths = std::iter::once(&self.path).chain(parts).chain(&self.also);
         for path in paths {
             let plain = Path::new(path).components().all(|c| matches!(c, PathPart::Normal(_)));
             if path.is_empty() || !plain {

@@ -116,6 +116,19 @@ impl Places {
         own.iter().find(fits).cloned().or_else(|| self.cached(entry)).or_else(|| own.into_iter().next())
     }
 
+    /// The first file in the user's folders that is another precision of the same weights.
+    pub(crate) fn find_other(&self, model: &str, entry: &FileEntry) -> Option<PathBuf> {
+        let other = |name: &String| FileEntry {
+            path: name.clone(),
+            repo: None,
+            bytes: None,
+            sha256: None,
+            parts: Vec::new(),
+            ..entry.clone()
+        };
+        entry.also.iter().find_map(|name| self.find(model, &other(name)))
+    }
+
     fn cached(&self, entry: &FileEntry) -> Option<PathBuf> {
         let cache = self.cache.as_ref()?;
         let files = entry.remote_files();
@@ -202,6 +215,7 @@ mod tests {
             folder: Some(kind.into()),
             bytes,
             sha256: None,
+            also: Vec::new(),
             embedded: false,
             parts: Vec::new(),
         }

@@ -92,8 +92,8 @@ impl Registry {
         Err(unknown(name, all.iter().map(|d| d.name().to_string()).collect()))
     }
 
-    /// Finds a model's files: in the program, or in the places, in their order. The tokenizer is also found beside the
-    /// text encoder, and last inside of it.
+    /// Finds a model's files: in the program, or in the places, in their order; where the transformer's is not there,
+    /// another precision of it. The tokenizer is also found beside the text encoder, and last inside of it.
     ///
     /// Errors: [`ModelsError::FilesMissing`] naming all that are missing.
     pub fn resolve(&self, model: &ModelDescription, places: &Places) -> Result<ModelFiles, ModelsError> {
@@ -114,7 +114,10 @@ impl Registry {
         });
         let resolved = ModelFiles {
             description: model.clone(),
-            dit: need(&files.dit, locate(&files.dit)),
+            dit: need(
+                &files.dit,
+                locate(&files.dit).or_else(|| places.find_other(&model.name, &files.dit).map(Source::File)),
+            ),
             vae: need(&files.vae, locate(&files.vae)),
             text_encoder: need(&files.text_encoder, text_encoder),
             image_encoder: files.image_encoder.as_ref().map(|e| need(e, locate(e))),
@@ -302,6 +305,43 @@ mod tests {
             assert!(source.weights().unwrap().names().count() > 10);
         }
         assert!(Registry::sample_image().starts_with(b"\x89PNG"));
+    }
+
+    #[test]
+    fn another_precision_stands_in_for_a_transformer_that_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |path: &str| {
+            std::fs::create_dir_all(dir.path().join(path).parent().unwrap()).unwrap();
+            std::fs::write(dir.path().join(path), b"x").unwrap();
+        };
+        for file in [
+            "vae/wan_2.1_vae.safetensors",
+            "text_encoders/umt5-xxl-enc-bf16.safetensors",
+            "text_encoders/tokenizer.json",
+            "clip_vision/clip_vision_h.safetensors",
+        ] {
+            put(file);
+        }
+        let registry = Registry::builtin().unwrap();
+        let model = registry.find("wan2.1-i2v-14b-480p-bf16").unwrap();
+        let resolved = || registry.resolve(&model, &Places::folder(dir.path())).map(|files| files.dit.name());
+        let missing = resolved().unwrap_err().to_string();
+        assert!(missing.contains("wan2.1_i2v_480p_14B_bf16.safetensors"), "{missing}");
+        put("diffusion_models/wan/wan2.1_i2v_480p_14B_fp16.safetensors");
+        assert_eq!(resolved().unwrap(), "wan2.1_i2v_480p_14B_fp16.safetensors");
+        put("diffusion_models/wan2.1_i2v_480p_14B_bf16.safetensors");
+        assert_eq!(resolved().unwrap(), "wan2.1_i2v_480p_14B_bf16.safetensors");
+    }
+
+    #[test]
+    fn no_two_models_share_the_name_of_a_transformer() {
+        let registry = Registry::builtin().unwrap();
+        let mut names: Vec<&str> =
+            registry.models().iter().flat_map(|model| model.files.dit.names()).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
     }
 
     #[test]

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
+use wan_clip::ImageFit;
 use wan_core::geometry::{LATENT_CHANNELS, TEMPORAL_FACTOR};
 use wan_core::progress::{CancelToken, Event, Observer, Stage};
 use wan_media::{RgbImage, resize_lanczos};
 use wan_sampler::TorchRng;
 
 use crate::finite::check_finite;
+use crate::prompt::marked_words;
 use crate::remembered::{ConditionKey, ImageKey};
-use crate::{Images, Models, Plan, Result};
+use crate::{Images, Models, NodeOptions, Plan, PromptSyntax, Request, Result};
 
 /// What the DiT is conditioned on, all f32 on the CPU.
 #[derive(Debug, Clone)]
@@ -67,8 +69,8 @@ pub(crate) fn condition(
     let text = encode_text(models, plan, observer, cancel).map_err(|e| e.during(Stage::EncodeText))?;
     let Some(first) = images.first else { return Ok(text) };
     cancel.check()?;
-    let image_embeds = encode_images(models, plan, first, images.last, observer)
-        .map_err(|e| e.during(Stage::EncodeImage))?;
+    let image_embeds =
+        encode_images(models, plan, images, observer).map_err(|e| e.during(Stage::EncodeImage))?;
     cancel.check()?;
     let condition = encode_condition(models, plan, first, images.last, observer, cancel)
         .map_err(|e| e.during(Stage::EncodeCondition))?;
@@ -87,15 +89,15 @@ fn encode_text(
     let prompts = request.prompts();
     let total = prompts.len() + usize::from(plan.uses_guidance());
     observer.on_event(&Event::Started { stage: Stage::EncodeText, total });
-    let parts = request.prompt.split('|').count();
-    if parts > prompts.len() {
-        observer.on_event(&Event::Note(&format!(
-            "the prompt has {parts} parts separated by `|`; without context windows only the first is used"
-        )));
-    }
+    note_reading(request, observer);
     let negative_prompt = plan.uses_guidance().then_some(request.negative_prompt.as_str());
-    let all: Vec<&str> = prompts.iter().copied().chain(negative_prompt).collect();
+    let all: Vec<&str> = prompts.iter().map(|p| &*p.text).chain(negative_prompt).collect();
     let mut texts = text_embeds(models, plan, &all, cancel)?;
+    for (embeds, prompt) in texts.iter_mut().zip(&prompts) {
+        if prompt.weight != 1.0 {
+            *embeds = (&*embeds * prompt.weight)?;
+        }
+    }
     let took = start.elapsed() / total as u32; // they were encoded side by side
     for step in 1..=total {
         observer.on_event(&Event::Step { stage: Stage::EncodeText, step, total, took });
@@ -105,6 +107,22 @@ fn encode_text(
     let text = texts.remove(0);
     observer.on_event(&Event::Finished { stage: Stage::EncodeText, took: start.elapsed() });
     Ok(Conditioning { text, later_texts, negative, image: None, condition: None })
+}
+
+/// Says what of the prompts is read otherwise than may be meant.
+fn note_reading(request: &Request, observer: &dyn Observer) {
+    let (written, used) = (request.written_prompts().len(), request.prompts().len());
+    if written > used {
+        observer.on_event(&Event::Note(&format!(
+            "the prompt has {written} parts separated by `|`; without context windows only the first is used"
+        )));
+    }
+    let plain = request.nodes.prompt_syntax == PromptSyntax::Plain;
+    let marked = |text: &str| !marked_words(text).is_empty();
+    if plain && (marked(&request.prompt) || marked(&request.negative_prompt)) {
+        let note = "weights such as `(text:1.3)` are read as plain text; WanVideoTextEncode takes them";
+        observer.on_event(&Event::Note(note));
+    }
 }
 
 /// Embeddings of each prompt, `[L, text_dim]` on the CPU. Those that are not remembered are encoded side by side, so that
@@ -142,19 +160,19 @@ fn text_embeds(models: &Models, plan: &Plan, prompts: &[&str], cancel: &CancelTo
 fn encode_images(
     models: &Models,
     plan: &Plan,
-    first: &RgbImage,
-    last: Option<&RgbImage>,
+    images: Images<'_>,
     observer: &dyn Observer,
 ) -> Result<Tensor> {
     let start = Instant::now();
-    let images: Vec<&RgbImage> = std::iter::once(first).chain(last).collect();
+    let fit = plan.request.nodes.image_fit;
+    let images: Vec<&RgbImage> = images.seen().collect();
     let total = images.len();
     observer.on_event(&Event::Started { stage: Stage::EncodeImage, total });
     let mut embeds = Vec::with_capacity(total);
     for (index, image) in images.into_iter().enumerate() {
         let begun = Instant::now();
-        let key = ImageKey::from(image);
-        let plain = models.remembered().image.get_or_make(key, || encode_image(models, image))?;
+        let key = (ImageKey::from(image), fit);
+        let plain = models.remembered().image.get_or_make(key, || encode_image(models, image, fit))?;
         embeds.push((plain * plan.request.clip_embed_strength)?);
         let took = begun.elapsed();
         observer.on_event(&Event::Step { stage: Stage::EncodeImage, step: index + 1, total, took });
@@ -164,11 +182,11 @@ fn encode_images(
 }
 
 /// `[1, 257, image_dim]` f32 on the CPU.
-fn encode_image(models: &Models, image: &RgbImage) -> Result<Tensor> {
+fn encode_image(models: &Models, image: &RgbImage, fit: ImageFit) -> Result<Tensor> {
     let _memory = models.stage_memory();
     let encoder = models.image_encoder()?;
     let (height, width) = (image.height() as usize, image.width() as usize);
-    let pixels = wan_clip::preprocess_rgb8(image.data(), height, width, encoder.config().image_size)?;
+    let pixels = wan_clip::preprocess_rgb8(image.data(), height, width, encoder.config().image_size, fit)?;
     let embeds = encoder.encode(&pixels.to_device(models.device())?)?;
     let embeds = embeds.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
     check_finite("image encoding", &embeds)?;
@@ -190,11 +208,30 @@ fn encode_condition(
     observer.on_event(&Event::Started { stage: Stage::EncodeCondition, total });
     let key = ConditionKey::new(plan, first, last);
     let condition = models.remembered().condition.get_or_make(key, || {
-        let latents = encode_frames(models, plan, first, last, observer, cancel)?;
+        let latents = weigh_ends(&encode_frames(models, plan, first, last, observer, cancel)?, plan)?;
         Ok::<_, crate::PipelineError>(Tensor::cat(&[frame_mask(plan, last.is_some())?, latents], 1)?)
     })?;
     observer.on_event(&Event::Finished { stage: Stage::EncodeCondition, took: start.elapsed() });
     Ok(condition)
+}
+
+/// `latents` `[1, 16, F, h, w]` with their first and last frame multiplied as the request asks; a single frame is both.
+///
+/// Source: ComfyUI-WanVideoWrapper, `WanVideoImageToVideoEncode`.
+fn weigh_ends(latents: &Tensor, plan: &Plan) -> Result<Tensor> {
+    let NodeOptions { first_latent_strength: first, last_latent_strength: last, .. } = plan.request.nodes;
+    if (first, last) == (1.0, 1.0) {
+        return Ok(latents.clone());
+    }
+    let mut factors = vec![1f32; latents.dim(2)?];
+    if let Some(factor) = factors.first_mut() {
+        *factor *= first as f32;
+    }
+    if let Some(factor) = factors.last_mut() {
+        *factor *= last as f32;
+    }
+    let frames = factors.len();
+    Ok(latents.broadcast_mul(&Tensor::from_vec(factors, (1, 1, frames, 1, 1), latents.device())?)?)
 }
 
 /// Latents of the conditioning video, `[1, 16, F, h, w]` f32 on the CPU.

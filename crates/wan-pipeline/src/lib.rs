@@ -20,8 +20,10 @@ mod kept;
 mod lora;
 mod memory;
 mod models;
+mod node_options;
 mod plan;
 mod preview;
+mod prompt;
 mod remembered;
 mod request;
 mod state;
@@ -45,11 +47,14 @@ pub use memory::{
     ModelSizes, Processor, TextEncoderSizes, VaeSizes,
 };
 pub(crate) use models::Models;
+pub use node_options::NodeOptions;
 pub use plan::Plan;
 pub use preview::latent_preview;
+pub use prompt::{Prompt, PromptSyntax};
 pub use request::{OutputRange, Request, TilingChoice};
 pub use state::{DenoiseState, Job, SavedJob, load_tensor, save_tensors};
 pub use teacache::{TeaCache, TeaCacheMode};
+pub use wan_clip::ImageFit;
 pub use wan_dit::{AttentionChoice, LoraReport, Numerics, Precision};
 pub use wan_ops::keep_tuning;
 pub use wan_sampler::GuidanceInterval;

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use candle_core::Tensor;
 use sha2::{Digest, Sha256};
+use wan_clip::ImageFit;
 use wan_media::RgbImage;
 
 use crate::Plan;
@@ -22,7 +23,7 @@ pub(crate) struct Remembered {
     /// Text embeddings by prompt.
     pub text: Recent<String>,
     /// Image embeddings, before their strength.
-    pub image: Recent<ImageKey>,
+    pub image: Recent<(ImageKey, ImageFit)>,
     /// Masks and image latents.
     pub condition: Recent<ConditionKey>,
 }
@@ -53,6 +54,8 @@ pub(crate) struct ConditionKey {
     last: Option<ImageKey>,
     size: (usize, usize, usize),
     latent_strength: f64,
+    /// Factors on the first and the last latent frame.
+    ends: (f64, f64),
     /// Strength of the noise on the image and its seed, where there is any.
     noise: Option<(f64, u64)>,
 }
@@ -67,6 +70,7 @@ impl ConditionKey {
             last: last.map(ImageKey::from),
             size: (plan.width, plan.height, plan.frames),
             latent_strength: request.latent_strength,
+            ends: (request.nodes.first_latent_strength, request.nodes.last_latent_strength),
             noise: (strength > 0.0).then_some((strength, request.seed)),
         }
     }

@@ -5,7 +5,7 @@ use wan_models::Defaults;
 use wan_sampler::{GuidanceInterval, SchedulerKind};
 use wan_vae::Tiling;
 
-use crate::{BlocksToSwap, ContextWindows, LoraChoice, PipelineError, Result, TeaCache};
+use crate::{BlocksToSwap, ContextWindows, LoraChoice, NodeOptions, PipelineError, Prompt, Result, TeaCache};
 
 /// What is asked of the engine, up to and including the decoded frames. How they are stored is
 /// [`wan_media::VideoOptions`]'s.
@@ -70,6 +70,9 @@ pub struct Request {
     /// DiT blocks in host memory, where a GPU computes.
     #[serde(default, skip_serializing_if = "BlocksToSwap::is_auto")]
     pub blocks_to_swap: BlocksToSwap,
+    /// What only nodes of a graph ask for.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub nodes: NodeOptions,
 }
 
 /// When the VAE decodes in tiles.
@@ -128,14 +131,21 @@ impl Request {
             context: None,
             loras: Vec::new(),
             blocks_to_swap: BlocksToSwap::Auto,
+            nodes: NodeOptions::default(),
         })
     }
 
-    /// The prompts that parts of the video follow, in order: with context windows the parts between `|`, else only the
-    /// first of them.
-    pub fn prompts(&self) -> Vec<&str> {
-        let parts = self.prompt.split('|').map(str::trim);
-        parts.take(if self.context.is_some() { usize::MAX } else { 1 }).collect()
+    /// The prompts that parts of the video follow, in order: those of the text with context windows, else only the first
+    /// of them.
+    pub fn prompts(&self) -> Vec<Prompt<'_>> {
+        let mut prompts = self.written_prompts();
+        prompts.truncate(if self.context.is_some() { usize::MAX } else { 1 });
+        prompts
+    }
+
+    /// All prompts of the text, whether or not parts of the video follow them.
+    pub(crate) fn written_prompts(&self) -> Vec<Prompt<'_>> {
+        self.nodes.prompt_syntax.prompts(&self.prompt)
     }
 
     /// How the DiT computes on a GPU.
@@ -183,6 +193,11 @@ impl Request {
             if !value.is_finite() {
                 return Err(PipelineError::request(field, value, "a finite number"));
             }
+        }
+        self.nodes.check()?;
+        if self.prompts().iter().any(|prompt| !prompt.weight.is_finite()) {
+            let expected = "weights such as (text:1.3), with a number behind the colon";
+            return Err(PipelineError::request("prompt", "a weight that is no number", expected));
         }
         self.guidance_interval.check()?;
         self.teacache.iter().try_for_each(TeaCache::check)?;

@@ -58,7 +58,7 @@ impl<'a> Velocities<'a> {
         })?;
         let negative = contexts.split_off(prompts);
         let seen = LatentSize { frames: plan.window_frames(), ..plan.latent };
-        let rope = dit.model().rope(seen, plan.request.riflex_freq_index)?;
+        let rope = dit.model().rope_of_window(seen, plan.latent.frames, plan.request.riflex_freq_index)?;
         let contexts = (contexts, negative);
         Ok(Self { plan, dit, observer, cancel, condition, rope, contexts, reused, kept: None })
     }

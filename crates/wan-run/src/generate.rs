@@ -6,7 +6,7 @@ use std::time::Instant;
 use wan_core::progress::{CancelToken, Stage};
 use wan_media::{RgbImage, load_image_and_transparency, read_metadata};
 use wan_pipeline::{Images, MemoryPlan, Pipeline, Plan, Processor, load_tensor};
-use wan_workflow::ImageInput;
+use wan_workflow::{ImageInput, Scale};
 
 use crate::cli::GenerateArgs;
 use crate::error::{Failure, Outcome};
@@ -70,22 +70,27 @@ fn generate(args: &GenerateArgs, session: &Session<'_>, begun: Begun<'_>) -> Out
         // Reported before the model's files are looked for.
         Plan::new(options.request.clone(), model_type, None)?;
     }
-    let load = |path: &Option<PathBuf>, input: &Option<ImageInput>| {
-        let Some(path) = path else { return Ok(None) };
+    // The frame of the video, and what the image encoder sees in its place.
+    let load = |path: &Option<PathBuf>, input: &Option<ImageInput>| -> Outcome<_> {
+        let Some(path) = path else { return Ok((None, None)) };
         let (image, transparent) = load_image_and_transparency(path, options.alpha)?;
         if transparent && settings.alpha.is_none() {
             reporter.note("the image has transparent pixels; --alpha white or black fills them");
         }
         match input {
-            Some(input) => input.scaled(image).map(Some),
-            None => Ok(Some(image)),
+            Some(ImageInput { scales, seen_scales, .. }) => {
+                let seen = seen_scales.as_ref().map(|scales| Scale::apply_all(scales, image.clone()));
+                Ok((Some(Scale::apply_all(scales, image)?), seen.transpose()?))
+            }
+            None => Ok((Some(image), None)),
         }
     };
-    let image = load(&args.image, &args.image_input)?;
-    let end_image = load(&args.end_image, &args.end_image_input)?;
+    let (image, seen) = load(&args.image, &args.image_input)?;
+    let (end_image, seen_end) = load(&args.end_image, &args.end_image_input)?;
     let noise = args.noise.as_deref().map(|path| load_tensor(path, "noise")).transpose()?;
     let size = image.as_ref().map(|i| (i.width() as usize, i.height() as usize));
-    let last = if options.looped { image.as_ref() } else { end_image.as_ref() };
+    let (last, seen_last) = if options.looped { (&image, &seen) } else { (&end_image, &seen_end) };
+    let last = last.as_ref();
     let plan = Plan::new(options.request.clone(), model_type, size)?.with_end_image(last.is_some())?;
     target.check_size(&plan)?;
     let pipeline = session.open(&options)?;
@@ -96,7 +101,8 @@ fn generate(args: &GenerateArgs, session: &Session<'_>, begun: Begun<'_>) -> Out
     begun(&target.main.path)?;
     note_kept(&target);
     announce(&plan, &options, &pipeline, reporter)?;
-    let images = Images { first: image.as_ref(), last };
+    let images =
+        Images { first: image.as_ref(), last, seen_first: seen.as_ref(), seen_last: seen_last.as_ref() };
     let job =
         pipeline.prepare(plan, images, noise.as_ref(), reporter, cancel).map_err(|error| {
             match error.is_cancelled() {

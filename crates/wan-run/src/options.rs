@@ -165,6 +165,7 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
     let models_dir = s.models_dir.unwrap_or_else(|| PathBuf::from("models"));
     request.loras = loras(s.lora.unwrap_or_default(), &models_dir)?;
     request.blocks_to_swap = s.blocks_to_swap.unwrap_or_default();
+    request.nodes = s.nodes.unwrap_or_default();
     let numerics = if s.fast.unwrap_or(false) { Numerics::FAST } else { Numerics::default() };
     request.precision = named(s.precision, numerics.precision)?;
     request.attention = named(s.attention, numerics.attention)?;
@@ -221,6 +222,7 @@ pub fn video_options(s: &Settings, model: &ModelDescription) -> Outcome<VideoOpt
         crf: s.crf.unwrap_or(19),
         pixel_format: s.pix_fmt.as_deref().unwrap_or("yuv420p").parse::<PixelFormat>()?,
         loop_count: s.loop_count.unwrap_or(0),
+        counts_plays: s.counts_plays.unwrap_or(false),
         pingpong: s.pingpong.unwrap_or(false),
         ..VideoOptions::default()
     })

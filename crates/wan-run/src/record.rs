@@ -45,6 +45,9 @@ pub struct Record {
     pub pingpong: bool,
     /// Repetitions.
     pub loop_count: u32,
+    /// Whether a webp's are all plays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counts_plays: bool,
 }
 
 impl Record {
@@ -68,6 +71,7 @@ impl Record {
             pix_fmt: options.video.pixel_format.to_string(),
             pingpong: options.video.pingpong,
             loop_count: options.video.loop_count,
+            counts_plays: options.video.counts_plays,
         }
     }
 
@@ -87,6 +91,7 @@ impl Record {
             pix_fmt: video.pixel_format.to_string(),
             pingpong: video.pingpong,
             loop_count: video.loop_count,
+            counts_plays: video.counts_plays,
             ..self
         }
     }
@@ -103,6 +108,7 @@ impl Record {
             pix_fmt: Some(self.pix_fmt),
             pingpong: Some(self.pingpong),
             loop_count: Some(self.loop_count),
+            counts_plays: Some(self.counts_plays),
             ..of_request(self.request)
         })
     }
@@ -130,6 +136,7 @@ pub fn of_request(r: Request) -> Settings {
         latent_strength: Some(r.latent_strength),
         clip_embed_strength: Some(r.clip_embed_strength),
         blocks_to_swap: Some(r.blocks_to_swap),
+        nodes: Some(r.nodes),
         precision: Some(r.precision.to_string()),
         attention: Some(r.attention.to_string()),
         vae_tiling: name(serde_json::to_value(r.vae_tiling)),

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use wan_models::nearest_name;
-use wan_pipeline::BlocksToSwap;
+use wan_pipeline::{BlocksToSwap, NodeOptions};
 use wan_sampler::SchedulerKind;
 
 use crate::error::{SEED, WHOLE};
@@ -240,6 +240,14 @@ pub struct Settings {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Video")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_metadata: Option<bool>,
+    /// What only nodes of a graph ask for; no option.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub nodes: Option<NodeOptions>,
+    /// Whether `loop_count` of a webp counts all plays, as a graph's does; no option.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counts_plays: Option<bool>,
 }
 
 /// Serialises a path as text, approximately where it is not Unicode: better than no file at all.
@@ -309,6 +317,7 @@ impl Settings {
             pix_fmt: self.pix_fmt,
             pingpong: self.pingpong,
             loop_count: self.loop_count,
+            counts_plays: self.counts_plays,
             no_metadata: self.no_metadata,
             ..Self::default()
         }
@@ -324,13 +333,15 @@ impl Settings {
 
     /// These settings, with what they leave out taken from `other`.
     pub fn or(self, other: Self) -> Self {
+        // It says what the count means that it came with.
+        let counts_plays = if self.loop_count.is_some() { self.counts_plays } else { other.counts_plays };
         // Every field is named: a new one that is forgotten here does not compile.
         macro_rules! first {
             ($($field:ident),+ $(,)?) => {
                 Self { $($field: self.$field.or(other.$field)),+ }
             };
         }
-        first!(
+        let first = first!(
             prompt,
             negative_prompt,
             model,
@@ -384,7 +395,10 @@ impl Settings {
             looped,
             loop_count,
             no_metadata,
-        )
+            nodes,
+            counts_plays,
+        );
+        Self { counts_plays, ..first }
     }
 }
 
@@ -401,5 +415,9 @@ mod tests {
         let nan = Settings { cfg: Some(f64::NAN), ..Default::default() }.or(Settings::default());
         assert!(nan.cfg.is_some_and(f64::is_nan), "a bad value must reach the check");
         assert!(toml::from_str::<Settings>("step = 3").is_err());
+        let loops = |count, counts_plays| Settings { loop_count: count, counts_plays, ..Default::default() };
+        let of_graph = || loops(Some(2), Some(true));
+        assert_eq!(loops(Some(3), None).or(of_graph()), loops(Some(3), None), "an option counts repetitions");
+        assert_eq!(loops(None, None).or(of_graph()), of_graph());
     }
 }

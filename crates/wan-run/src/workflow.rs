@@ -143,11 +143,12 @@ fn unknown_nodes(graph: &serde_json::Value) -> Option<String> {
         .then(|| format!("unsupported nodes: {nodes}; docs/coming-from-comfyui.md lists the supported ones"))
 }
 
-/// The model whose transformer has this file name.
+/// The model whose transformer, or another precision of it, has this file name.
 fn known_model(file: &ModelFile) -> Option<String> {
-    let base = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
     let registry = Registry::builtin().ok()?;
-    let model = registry.models().iter().find(|model| base(&model.files.dit.path) == base(&file.name))?;
+    let name = file.name.rsplit('/').next();
+    let model =
+        registry.models().iter().find(|model| model.files.dit.names().any(|own| Some(own) == name))?;
     Some(model.name.clone())
 }
 
@@ -182,6 +183,7 @@ fn stored(save: &SaveNode, time: DateTime, size: (u32, u32)) -> Settings {
         pix_fmt: Some(video.pixel_format.to_string()),
         pingpong: Some(video.pingpong),
         loop_count: Some(video.loop_count),
+        counts_plays: Some(video.counts_plays),
         no_metadata: Some(!metadata),
         ..Settings::default()
     }

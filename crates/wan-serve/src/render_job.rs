@@ -9,12 +9,12 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 use wan_media::{Alpha, MediaError, load_image, write_png};
 use wan_queue::QueueItem;
-use wan_workflow::{self as workflow, Catalog, ImageInput, ModelChoice, Root, WorkflowJob};
+use wan_workflow::{self as workflow, Catalog, ImageInput, ModelChoice, Root, Scale, WorkflowJob};
 
-use crate::worker::{Folder, JobNode, NodeRef, NodeWork, RenderJob, SaveKind, SaveNode};
+use crate::worker::{Folder, InputImage, JobNode, NodeRef, NodeWork, RenderJob, SaveKind, SaveNode};
 
 /// The worker's job. Names are as of the time at which it was accepted, so that a job that is begun again gets the
-/// same ones. An image that the graph changes is written to `temp`.
+/// same ones. Images that the graph changes are written to `temp`.
 ///
 /// Errors: an image that is gone or broken since, in one line.
 pub(crate) fn render_job(
@@ -24,8 +24,8 @@ pub(crate) fn render_job(
     temp: &Path,
 ) -> Result<RenderJob, String> {
     let file = |image: &Option<ImageInput>, place: &str| {
-        let to = || temp.join(format!("scaled-{}{place}.png", item.arrival));
-        image.as_ref().map(|image| image_file(image, catalog, to)).transpose()
+        let to = |kind: &str| temp.join(format!("{kind}-{}{place}.png", item.arrival));
+        image.as_ref().map(|image| image_files(image, catalog, to)).transpose()
     };
     let (image, end_image) = (file(&job.image, "")?, file(&job.end_image, "-end")?);
     let names = Names {
@@ -51,17 +51,14 @@ fn model_name(choice: &ModelChoice) -> String {
     names.join(" + ")
 }
 
-/// The image's file, or `to` with what the graph makes of it.
-fn image_file(
+/// The image's file, or those below `to` with what the graph makes of it.
+fn image_files(
     image: &ImageInput,
     catalog: &dyn Catalog,
-    to: impl Fn() -> PathBuf,
-) -> Result<PathBuf, String> {
+    to: impl Fn(&str) -> PathBuf,
+) -> Result<InputImage, String> {
     let path =
         catalog.image_path(&image.name).ok_or_else(|| format!("Invalid image file: {}", image.name.path))?;
-    if image.scales.is_empty() {
-        return Ok(path);
-    }
     // Paths of the machine are nobody's business.
     let broken = |error: MediaError| match error {
         MediaError::InvalidOption { .. } => format!("{}: {error}", image.name.path),
@@ -70,10 +67,17 @@ fn image_file(
             format!("{}: cannot be read or resized, expected an image", image.name.path)
         }
     };
-    let scaled = image.scaled(load_image(&path, Alpha::Drop).map_err(broken)?).map_err(broken)?;
-    let file = to();
-    write_png(&file, &scaled, None).map_err(broken)?;
-    Ok(file)
+    let file = |kind: &str, scales: &[Scale]| -> Result<PathBuf, String> {
+        if scales.is_empty() {
+            return Ok(path.clone());
+        }
+        let file = to(kind);
+        let scaled = load_image(&path, Alpha::Drop).and_then(|image| Scale::apply_all(scales, image));
+        scaled.and_then(|scaled| write_png(&file, &scaled, None)).map_err(broken)?;
+        Ok(file)
+    };
+    let seen = image.seen_scales.as_ref().map(|scales| file("seen", scales)).transpose()?;
+    Ok(InputImage { frame: file("scaled", &image.scales)?, seen })
 }
 
 fn local_time(ms: i64) -> DateTime {

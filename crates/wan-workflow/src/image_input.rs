@@ -14,8 +14,10 @@ pub struct ImageInput {
     pub name: RootedName,
     /// The node that loads it.
     pub node: String,
-    /// Changes of size, in order.
+    /// Changes of size on the way to the video, in order.
     pub scales: Vec<Scale>,
+    /// Those on the way to the image encoder, where they are others.
+    pub seen_scales: Option<Vec<Scale>>,
 }
 
 /// A change of size.
@@ -29,19 +31,14 @@ pub struct Scale {
     pub crop: bool,
 }
 
-impl ImageInput {
-    /// Applies the changes.
-    ///
-    /// Errors: those of resampling.
-    pub fn scaled(&self, mut image: RgbImage) -> wan_media::Result<RgbImage> {
-        for scale in &self.scales {
-            image = scale.apply(&image)?;
-        }
-        Ok(image)
-    }
-}
-
 impl Scale {
+    /// Applies changes of size, in order.
+    ///
+    /// Errors: those of resampling; a target above 64 megapixels.
+    pub fn apply_all(scales: &[Self], image: RgbImage) -> wan_media::Result<RgbImage> {
+        scales.iter().try_fold(image, |image, scale| scale.apply(&image))
+    }
+
     /// Errors: those of resampling; a target above 64 megapixels.
     fn apply(self, image: &RgbImage) -> wan_media::Result<RgbImage> {
         let (width, height) = self.target((image.width(), image.height()));

@@ -10,7 +10,7 @@ use crate::job::{ModelChoice, ModelFile};
 use crate::table::ModelFolder;
 
 /// Names that published workflows give the files of Wan2.1 image-to-video: the guide's, and those
-/// of the examples of the Wrapper and of ComfyUI.
+/// of the examples of the Wrapper and of ComfyUI. A model's description has further ones of its own.
 const PUBLISHED: &[(ModelFolder, &str)] = &[
     (ModelFolder::DiffusionModels, "Wan2_1-I2V-14B-480P_fp8_e4m3fn.safetensors"),
     (ModelFolder::DiffusionModels, "wan2.1_i2v_480p_14B_fp16.safetensors"),
@@ -51,7 +51,11 @@ impl Library {
     fn published(&self) -> impl Iterator<Item = ((ModelFolder, String), Source)> {
         let own =
             ModelFolder::ALL.into_iter().filter_map(|folder| Some((folder, self.component(folder)?.name())));
-        let names = PUBLISHED.iter().map(|(folder, name)| (*folder, (*name).to_owned())).chain(own);
+        let described = Some(&self.model.description.files.dit).filter(|dit| !dit.embedded);
+        let described = described.into_iter().flat_map(|dit| dit.names());
+        let described = described.map(|name| (ModelFolder::DiffusionModels, name.to_owned()));
+        let names = PUBLISHED.iter().map(|(folder, name)| (*folder, (*name).to_owned()));
+        let names = names.chain(own).chain(described);
         let named = names.filter_map(|(folder, name)| {
             let source = self.component(folder)?.clone();
             self.model_path(folder, &name).is_none().then_some(((folder, name), source))
@@ -181,6 +185,13 @@ mod tests {
         let places = Places::folder(at("models")).with_cache(HubCache::new(at("hub")));
         let places = places.with_extra_model_paths(&at("extra_model_paths.yaml"), &|_| None).unwrap();
         let roots = [(Root::Input, at("input")), (Root::Output, at("output")), (Root::Temp, at("temp"))];
+        let described = ModelFiles { description: registry.find("wan2.1-t2v-1.3b").unwrap(), ..tiny.clone() };
+        let other = "Wan2_1-T2V-1_3B_fp32.safetensors";
+        let names = |model| {
+            let library = Library::new(places.clone(), &registry, model, roots.clone());
+            library.aliases().any(|(_, name)| name == other)
+        };
+        assert!(names(described) && !names(tiny.clone()), "its other precisions are names of the model");
         let library = Library::new(places, &registry, tiny, roots);
         assert_eq!(
             library.model_path(ModelFolder::Vae, "mine.safetensors"),

@@ -7,11 +7,16 @@ use support::{check, guide, native, with};
 use wan_core::progress::Stage;
 use wan_media::{FrameRate, OutputFormat};
 use wan_pipeline::{
-    AttentionChoice, BlocksToSwap, ContextWindows, Precision, TeaCache, TeaCacheMode, TilingChoice,
-    WindowSchedule,
+    AttentionChoice, BlocksToSwap, ContextWindows, ImageFit, NodeOptions, Precision, PromptSyntax, Request,
+    TeaCache, TeaCacheMode, TilingChoice, WindowSchedule,
 };
 use wan_sampler::{Schedule, SchedulerKind};
-use wan_workflow::{NodeWork, Root, SaveKind, WANX_21_API, WANX_21_UI, convert, signatures};
+use wan_workflow::{NodeWork, Root, SaveKind, Scale, WANX_21_API, WANX_21_UI, convert, signatures};
+
+/// What is encoded of the prompt, and the factor on its embeddings.
+fn texts(request: &Request) -> Vec<(String, f64)> {
+    request.prompts().into_iter().map(|prompt| (prompt.text.into_owned(), prompt.weight)).collect()
+}
 
 #[test]
 fn the_guides_graph_means_what_the_guide_says() {
@@ -73,8 +78,15 @@ fn comfyuis_own_graph_is_translated() {
     assert_eq!((request.prompt.as_str(), request.negative_prompt.as_str()), ("good", "bad"));
     assert!(!request.adjust_resolution && request.loras[0].strength == 0.5);
     assert_eq!(job.model.vae.name, "wan2.1/Wan2_1_VAE_bf16.safetensors");
-    let scales = &job.image.as_ref().unwrap().scales;
-    assert!(scales.len() == 1 && scales[0].crop && scales[0].width == 832);
+    let image = job.image.as_ref().unwrap();
+    assert_eq!(image.scales, [Scale { width: 832, height: 480, crop: true }]);
+    assert_eq!(image.seen_scales, Some(Vec::new()), "the image encoder sees the whole image");
+    assert_eq!(request.nodes.image_fit, ImageFit::Stretch);
+    let cropped = check(&with(native(), "8", "crop", json!("center"))).unwrap().job.request.nodes;
+    assert_eq!(cropped.image_fit, ImageFit::Crop);
+    let text = "a | b (c:1.5)";
+    let prompts = check(&with(native(), "6", "text", json!(text))).unwrap().job.request;
+    assert_eq!(texts(&prompts), [(text.to_owned(), 1.0)]);
     let (_, save) = job.saves().next().unwrap();
     assert!(matches!(&save.kind, SaveKind::Video { video } if video.format == OutputFormat::Mp4));
     assert_eq!(save.prefix.as_str(), "video/ComfyUI");
@@ -118,6 +130,21 @@ fn outputs_of_one_video_share_its_run_and_others_are_refused() {
 }
 
 #[test]
+fn a_webp_of_video_combine_counts_its_plays() {
+    let of = |format: &str| {
+        let graph = with(with(guide(), "54", "loop_count", json!(3)), "54", "format", json!(format));
+        let job = check(&graph).unwrap().job;
+        let (_, save) = job.saves().next().unwrap();
+        let SaveKind::Combined { video, .. } = &save.kind else { panic!("{save:?}") };
+        (video.loop_count, video.counts_plays)
+    };
+    assert_eq!(
+        (of("image/webp"), of("image/gif"), of("video/h264-mp4")),
+        ((3, true), (3, false), (3, false))
+    );
+}
+
+#[test]
 fn loras_are_chained_with_their_blocks() {
     let mut graph = with(guide(), "48", "lora", json!(["60", 0]));
     graph["60"] = json!({"class_type": "WanVideoLoraSelect", "inputs": {
@@ -143,6 +170,39 @@ fn newer_encoders_and_aliases_mean_the_same_image() {
         "combine_embeds": "average", "force_offload": true}});
     let job = check(&graph).unwrap().job;
     assert!(!job.request.adjust_resolution && job.image.is_some());
+    let nodes = |node: &str, input: &str, value: Value| {
+        let request = check(&with(graph.clone(), node, input, value)).unwrap().job.request;
+        assert_eq!(request.latent_strength, 1.0, "that one is on the pixels");
+        request.nodes
+    };
+    let plain = NodeOptions { prompt_syntax: PromptSyntax::Weighted, ..NodeOptions::default() };
+    assert_eq!(job.request.nodes, plain);
+    let first = NodeOptions { first_latent_strength: 0.5, ..plain };
+    assert_eq!(nodes("50", "start_latent_strength", json!(0.5)), first);
+    let last = NodeOptions { last_latent_strength: 0.2, ..plain };
+    assert_eq!(nodes("50", "end_latent_strength", json!(0.2)), last);
+    let stretched = NodeOptions { image_fit: ImageFit::Stretch, ..plain };
+    assert_eq!(nodes("60", "crop", json!("disabled")), stretched);
+    // ComfyUI's own encoder is not told of the crop.
+    let mut native_clip = graph.clone();
+    native_clip["44"] = json!({"class_type": "CLIPVisionLoader", "inputs": {
+        "clip_name": "wan2.1/open-clip-xlm-roberta-large-vit-huge-14_visual_fp16.safetensors"}});
+    native_clip["60"]["inputs"]["crop"] = json!("disabled");
+    assert_eq!(check(&native_clip).unwrap().job.request.nodes, plain);
+    // The image is scaled on its way to the video, to the image encoder, to both.
+    let mut scaled = graph.clone();
+    scaled["70"] = json!({"class_type": "ImageScale", "inputs": {
+        "image": ["42", 0], "upscale_method": "lanczos", "width": 64, "height": 32, "crop": "disabled"}});
+    let scale = vec![Scale { width: 64, height: 32, crop: false }];
+    for (start, clip, scales, seen) in [
+        ("70", "42", scale.clone(), Some(Vec::new())),
+        ("42", "70", Vec::new(), Some(scale.clone())),
+        ("70", "70", scale.clone(), None),
+    ] {
+        let graph = with(scaled.clone(), "50", "start_image", json!([start, 0]));
+        let image = check(&with(graph, "60", "image_1", json!([clip, 0]))).unwrap().job.image.unwrap();
+        assert_eq!((image.scales, image.seen_scales), (scales, seen), "{start} {clip}");
+    }
     let mut graph = with(guide(), "43", "model_name", json!("wanvideo\\Wan2_1_VAE_bf16.safetensors"));
     let inputs = graph["50"]["inputs"].as_object_mut().unwrap();
     let clip = inputs.remove("clip_vision").unwrap();
@@ -177,12 +237,14 @@ fn an_end_image_is_the_second_of_both_encoders() {
         ("60", "combine_embeds", json!("average"), "expected concat or batch"),
         ("60", "strength_2", json!(1), "that of strength_1"),
         ("60", "image_2", json!(["42", 0]), "expected the same image"),
-        ("50", "end_latent_strength", json!(0.5), "that of start_latent_strength"),
         ("50", "fun_or_fl2v_model", json!(false), "expected true with an end image"),
     ] {
         let text = check(&with(graph.clone(), node, input, value)).unwrap_err().details;
         assert!(text.contains(expected) && text.contains(input), "{input}: {text}");
     }
+    let ends = with(graph.clone(), "50", "end_latent_strength", json!(0.5));
+    let nodes = check(&with(ends, "50", "start_latent_strength", json!(2))).unwrap().job.request.nodes;
+    assert_eq!((nodes.first_latent_strength, nodes.last_latent_strength), (2.0, 0.5));
     let mut alone = graph;
     alone["50"]["inputs"].as_object_mut().unwrap().remove("end_image");
     let text = check(&alone).unwrap_err().details;
@@ -208,7 +270,11 @@ fn comfyuis_own_node_takes_both_images() {
     let graph = with(graph, "9", "end_image", json!(["20", 0]));
     let text = check(&graph).unwrap_err().details;
     assert!(text.contains("clip_vision_end_image"), "{text}");
-    let job = check(&with(graph, "9", "clip_vision_end_image", json!(["21", 0]))).unwrap().job;
+    let job = check(&with(graph.clone(), "9", "clip_vision_end_image", json!(["21", 0]))).unwrap().job;
+    let mut other_crop = graph.clone();
+    other_crop["21"]["inputs"]["crop"] = json!("center");
+    let refused = check(&with(other_crop, "9", "clip_vision_end_image", json!(["21", 0]))).unwrap_err();
+    assert!(refused.details.contains("expected that of the start image"), "{refused:?}");
     let end = job.end_image.unwrap();
     assert!(end.name.path == "end.png" && end.scales == job.image.unwrap().scales && end.scales[0].crop);
 }
@@ -245,11 +311,12 @@ fn context_windows_are_those_of_their_node() {
     graph["61"] = json!({"class_type": "WanVideoEmptyEmbeds", "inputs": {
         "width": 832, "height": 480, "num_frames": 161}});
     let encoder = graph["52"]["inputs"]["text_embeds"][0].as_str().unwrap().to_owned();
-    let graph = with(graph, &encoder, "positive_prompt", json!("waves | a storm"));
+    let graph = with(graph, &encoder, "positive_prompt", json!("(waves:1.3) | a storm"));
     let request = check(&graph).unwrap().job.request;
     let schedule = WindowSchedule::StaticStandard;
     let windows = ContextWindows { schedule, frames: 49, stride: 8, overlap: 12, freenoise: false };
-    assert_eq!((request.context, request.prompts()), (Some(windows), vec!["waves", "a storm"]));
+    assert_eq!(request.context, Some(windows));
+    assert_eq!(texts(&request), [("waves".to_owned(), 1.3), ("a storm".to_owned(), 1.0)]);
 
     let errors = |graph: &Value| format!("{:?}", check(graph).unwrap_err());
     assert!(errors(&with(graph.clone(), "60", "context_overlap", json!(60))).contains("context_overlap"));
@@ -260,7 +327,9 @@ fn context_windows_are_those_of_their_node() {
     assert!(errors(&with(graph.clone(), "52", "image_embeds", json!(["50", 0]))).contains("text-to-video"));
     let mut without = graph;
     without["52"]["inputs"].as_object_mut().unwrap().remove("context_options");
-    assert_eq!(check(&without).unwrap().job.request.prompts(), ["waves"]);
+    assert_eq!(texts(&check(&without).unwrap().job.request), [("waves".to_owned(), 1.3)]);
+    let wrong = with(without, &encoder, "positive_prompt", json!("(waves:1.3.1)"));
+    assert!(errors(&wrong).contains("found a weight that is no number"), "{}", errors(&wrong));
 }
 
 #[test]

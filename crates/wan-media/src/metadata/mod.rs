@@ -81,15 +81,15 @@ fn read_video(path: &Path) -> Result<Option<String>> {
     Err(MediaError::NoFfmpeg { what: format!("reading {}", path.display()) })
 }
 
-/// Rewrites a finished gif or webp file with the record and its number of plays (`loops` more after the
-/// first, 0 without end). Other formats keep theirs elsewhere.
+/// Rewrites a finished gif or webp file with the record and its number of plays (`plays`, 0 without
+/// end; webp only). Other formats keep theirs elsewhere.
 #[cfg(feature = "ffmpeg")]
 pub(crate) fn embed(
     file: &Path,
     format: OutputFormat,
     size: (u32, u32),
     record: Option<&str>,
-    loops: u32,
+    plays: u32,
 ) -> std::io::Result<()> {
     let text = record.map(|record| format!("{PREFIX}{record}"));
     let bytes = match format {
@@ -97,7 +97,7 @@ pub(crate) fn embed(
             Some(text) => gif::with_comment(fs::read(file)?, text),
             None => return Ok(()),
         },
-        OutputFormat::Webp => webp::with_record(&fs::read(file)?, size, text.as_deref(), loops),
+        OutputFormat::Webp => webp::with_record(&fs::read(file)?, size, text.as_deref(), plays),
         _ => return Ok(()),
     };
     let invalid = || std::io::Error::new(std::io::ErrorKind::InvalidData, "unexpected file structure");

@@ -11,9 +11,9 @@ const IMAGE_DESCRIPTION: u16 = 0x010E;
 const HAS_EXIF: u8 = 0x08;
 
 /// Rewrites a WebP file of `size` (width, height) pixels with `text` as its image description and with
-/// its number of repetitions; `None` where it is not a WebP file.
+/// its number of plays; `None` where it is not a WebP file.
 #[cfg(feature = "ffmpeg")]
-pub(super) fn with_record(file: &[u8], size: (u32, u32), text: Option<&str>, loops: u32) -> Option<Vec<u8>> {
+pub(super) fn with_record(file: &[u8], size: (u32, u32), text: Option<&str>, plays: u32) -> Option<Vec<u8>> {
     let mut body = b"WEBP".to_vec();
     let mut extended = false;
     for (name, data) in chunks(file)? {
@@ -26,7 +26,6 @@ pub(super) fn with_record(file: &[u8], size: (u32, u32), text: Option<&str>, loo
             }
             b"ANIM" => {
                 // Background colour, then the number of plays with 0 for no end.
-                let plays = if loops == 0 { 0 } else { loops + 1 };
                 let mut header = data.to_vec();
                 header.get_mut(4..6)?.copy_from_slice(&u16::try_from(plays).ok()?.to_le_bytes());
                 push_chunk(&mut body, b"ANIM", &header);

@@ -48,7 +48,7 @@ impl FrameSink for EncodedFile {
     fn finish(self: Box<Self>) -> Result<()> {
         let Self { stream, temp, options, size } = *self;
         stream.finish().map_err(|failure| failure.at(temp.shown()))?;
-        metadata::embed(temp.path(), options.format, size, options.metadata.as_deref(), options.loop_count)
+        metadata::embed(temp.path(), options.format, size, options.metadata.as_deref(), options.webp_plays())
             .map_err(|error| MediaError::write(temp.shown(), error))?;
         temp.commit()
     }

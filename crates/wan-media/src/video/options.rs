@@ -211,6 +211,8 @@ pub struct VideoOptions {
     /// mp4 and rgb: the video is repeated this many more times. gif and webp: plays this many more
     /// times, 0 without end. png: must be 0.
     pub loop_count: u32,
+    /// webp: `loop_count` is how often it plays in all, as Pillow counts, and not how often more.
+    pub counts_plays: bool,
     /// Forwards, then backwards without repeating the ends: `F` frames become `2F - 2`.
     pub pingpong: bool,
     /// Whether an earlier output may be replaced.
@@ -232,6 +234,7 @@ impl Default for VideoOptions {
             crf: 19,
             pixel_format: PixelFormat::Yuv420p,
             loop_count: 0,
+            counts_plays: false,
             pingpong: false,
             overwrite: false,
             metadata: None,
@@ -244,6 +247,16 @@ impl Default for VideoOptions {
 impl VideoOptions {
     /// Largest crf of 8-bit H.264.
     pub const MAX_CRF: u8 = 51;
+
+    /// How often a webp plays; 0 is without end.
+    #[cfg(feature = "ffmpeg")]
+    pub(crate) fn webp_plays(&self) -> u32 {
+        match self.loop_count {
+            0 => 0,
+            count if self.counts_plays => count,
+            count => count + 1,
+        }
+    }
 
     /// Whether loops are written out as frames; gif and webp have a counter instead.
     pub(crate) fn repeats_frames(&self) -> bool {

@@ -95,6 +95,7 @@ fn describe(folder: &Path, size: ModelSize) -> Result<PathBuf> {
         folder: None,
         bytes: None,
         sha256: None,
+        also: Vec::new(),
         embedded: false,
         parts: Vec::new(),
     };

@@ -11,7 +11,7 @@ use wan_pipeline::{Images, Job, Pipeline, PipelineError, Plan};
 
 use super::failure::JobError;
 use super::frames::{FrameSpool, Frames, disk_bytes};
-use super::job::{Folder, NodeWork, RenderJob, SaveKind};
+use super::job::{Folder, InputImage, NodeWork, RenderJob, SaveKind};
 use super::output::{OutputFiles, Texts};
 use super::report::Reporter;
 use super::run::made_all;
@@ -72,13 +72,21 @@ impl Execution<'_> {
 
     fn prepare(&self) -> Result<Job, JobError> {
         let RenderJob { request, image, end_image, alpha, .. } = self.job;
-        let load = |path: &Option<PathBuf>| path.as_deref().map(|path| load_image(path, *alpha)).transpose();
-        let (first, last) = (load(image)?, load(end_image)?);
+        let load = |path: Option<&PathBuf>| path.map(|path| load_image(path, *alpha)).transpose();
+        let frame = |image: &Option<InputImage>| load(image.as_ref().map(|image| &image.frame));
+        let seen = |image: &Option<InputImage>| load(image.as_ref().and_then(|image| image.seen.as_ref()));
+        let (first, last) = (frame(image)?, frame(end_image)?);
+        let (seen_first, seen_last) = (seen(image)?, seen(end_image)?);
         let plan = self.pipeline.plan(request.clone(), first.as_ref())?.with_end_image(last.is_some())?;
         self.check_size(&plan)?;
         self.check_memory(&plan, Stage::EncodeText)?;
         self.check_disk(&plan)?;
-        let images = Images { first: first.as_ref(), last: last.as_ref() };
+        let images = Images {
+            first: first.as_ref(),
+            last: last.as_ref(),
+            seen_first: seen_first.as_ref(),
+            seen_last: seen_last.as_ref(),
+        };
         Ok(self.pipeline.prepare(plan, images, None, self.reporter, self.cancel)?)
     }
 

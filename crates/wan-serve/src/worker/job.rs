@@ -34,14 +34,29 @@ pub struct RenderJob {
     /// The video.
     pub request: Request,
     /// The input image.
-    pub image: Option<PathBuf>,
+    pub image: Option<InputImage>,
     /// The image to end with.
-    pub end_image: Option<PathBuf>,
+    pub end_image: Option<InputImage>,
     /// What becomes of transparent parts of them.
     pub alpha: Alpha,
     /// The graph's nodes that run, in an order in which each comes after those it depends on, and nodes of an
     /// earlier stage before those of a later one.
     pub nodes: Vec<JobNode>,
+}
+
+/// The files of an input image.
+#[derive(Debug, Clone)]
+pub struct InputImage {
+    /// The frame of the video.
+    pub frame: PathBuf,
+    /// What the image encoder sees, where that is another one.
+    pub seen: Option<PathBuf>,
+}
+
+impl From<PathBuf> for InputImage {
+    fn from(frame: PathBuf) -> Self {
+        Self { frame, seen: None }
+    }
 }
 
 /// A node that runs.

@@ -34,7 +34,7 @@ pub use bus::{Bus, EventSink, JobRef, status_data};
 pub use event::{Event, Failure, NodeProgress, NodeRef, NodeState, now_ms};
 pub(crate) use frames::disk_bytes;
 use heartbeat::{LEASE, TICK};
-pub use job::{Backend, Folder, JobNode, NodeWork, RenderJob, SaveKind, SaveNode};
+pub use job::{Backend, Folder, InputImage, JobNode, NodeWork, RenderJob, SaveKind, SaveNode};
 use run::{DeviceLost, Runner};
 use state::checkpoint_path;
 

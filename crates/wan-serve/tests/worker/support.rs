@@ -77,7 +77,7 @@ impl Backend for TestBackend {
         Ok(RenderJob {
             model: "tiny".into(),
             request,
-            image: Some(self.image.clone()),
+            image: Some(self.image.clone().into()),
             end_image: None,
             alpha: Alpha::Drop,
             nodes,

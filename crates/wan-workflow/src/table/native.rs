@@ -48,13 +48,13 @@ pub(super) const NODES: &[NodeClass] = &[
     NodeClass::new("CLIPTextEncode", "CLIP Text Encode (Prompt)", CONDITIONING)
         .inputs(&[prompt("text"), link("clip", "CLIP")])
         .outputs(&[output("CONDITIONING", "CONDITIONING")])
-        .note("weights such as `(word:1.2)` are read as plain text"),
+        .note("weights such as `(word:1.2)`, which ComfyUI applies, are read as plain text"),
     NodeClass::new("CLIPVisionEncode", "CLIP Vision Encode", CONDITIONING)
         .inputs(&[
             link("clip_vision", "CLIP_VISION"),
             link("image", "IMAGE"),
             choice("crop", &["center", "none"], "center")
-                .ignored("the image encoder sees what the start image shows"),
+                .tip("none squeezes the whole image into the encoder's square"),
         ])
         .outputs(&[output("CLIP_VISION_OUTPUT", "CLIP_VISION_OUTPUT")]),
     NodeClass::new("WanImageToVideo", "WanImageToVideo", WAN)
@@ -74,7 +74,7 @@ pub(super) const NODES: &[NodeClass] = &[
             output("CONDITIONING", "negative"),
             output("LATENT", "latent"),
         ])
-        .note("needs both optional inputs, of the same image, which is cropped to the video's shape and scaled (Lanczos)"),
+        .note("needs both optional inputs, of the same image; for the video it is cropped to shape and scaled (Lanczos), and the image encoder sees what it is linked to"),
     NodeClass::new("WanFirstLastFrameToVideo", "WanFirstLastFrameToVideo", WAN)
         .inputs(&[
             link("positive", "CONDITIONING"),

@@ -147,7 +147,8 @@ pub(super) const NODES: &[NodeClass] = &[
             link("model_to_offload", "WANVIDEOMODEL").optional().ignored(MEMORY),
         ])
         .outputs(&[output("WANVIDEOTEXTEMBEDS", "text_embeds")])
-        .note("of a positive prompt with `|` in it only the first part counts, but with context windows"),
+        .note("`(text:1.3)` multiplies the embeddings of the whole positive prompt, as in the wrapper; of one with `|` in it \
+            only the first part counts, but with context windows"),
     NodeClass::new("WanVideoImageClipEncode", "WanVideo ImageClip Encode", PLACE)
         .inputs(&[
             link("clip_vision", "CLIP_VISION").alias(&["clip"]),
@@ -170,7 +171,7 @@ pub(super) const NODES: &[NodeClass] = &[
             float("strength_1", 1.0, 0.0, 10.0),
             float("strength_2", 1.0, 0.0, 10.0).tip("of `image_2`; the same as `strength_1`"),
             choice("crop", &["center", "disabled"], "center")
-                .ignored("the image encoder squeezes the whole image into its square"),
+                .tip("disabled squeezes the whole image into the encoder's square; only LoadWanVideoClipTextEncoder's"),
             choice("combine_embeds", &["average", "sum", "concat", "batch"], "average")
                 .tip("with `image_2` `concat` or `batch`, which are the same"),
             OFFLOAD,
@@ -179,7 +180,8 @@ pub(super) const NODES: &[NodeClass] = &[
             int("tiles", 0, 0, 16).optional().refused("the image encoder does not work in tiles"),
             float("ratio", 0.5, 0.0, 1.0).optional().ignored("there are no tiles"),
         ])
-        .outputs(&[output("WANVIDIMAGE_CLIPEMBEDS", "image_embeds")]),
+        .outputs(&[output("WANVIDIMAGE_CLIPEMBEDS", "image_embeds")])
+        .note("`crop` acts on the encoder of `LoadWanVideoClipTextEncoder`; that of `CLIPVisionLoader` always crops, as in the wrapper"),
     NodeClass::new("WanVideoImageToVideoEncode", "WanVideo ImageToVideo Encode", PLACE)
         .inputs(&[
             link("vae", "WANVAE"),
@@ -187,8 +189,8 @@ pub(super) const NODES: &[NodeClass] = &[
             int("height", 480, 64, 8096).steps_of(8),
             int("num_frames", 81, 1, 10000).steps_of(4),
             float("noise_aug_strength", 0.0, 0.0, 10.0),
-            float("start_latent_strength", 1.0, 0.0, 10.0),
-            float("end_latent_strength", 1.0, 0.0, 10.0).tip("of `end_image`; the same as `start_latent_strength`"),
+            float("start_latent_strength", 1.0, 0.0, 10.0).tip("on the first latent frame"),
+            float("end_latent_strength", 1.0, 0.0, 10.0).tip("on the last latent frame, with or without `end_image`"),
             OFFLOAD,
             link("clip_embeds", "WANVIDIMAGE_CLIPEMBEDS").optional(),
             link("start_image", "IMAGE").optional(),

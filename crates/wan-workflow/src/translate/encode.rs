@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use wan_core::progress::Stage;
+use wan_pipeline::{ImageFit, NodeOptions, PromptSyntax};
 
 use super::Result;
 use super::read::{End, Reader};
@@ -25,6 +26,8 @@ pub(super) struct Conditioning {
     pub frames: usize,
     pub noise_aug_strength: f64,
     pub latent_strength: f64,
+    /// Prompt syntax, the image encoder's crop, strengths of latent frames.
+    pub nodes: NodeOptions,
     pub clip_embed_strength: f64,
     pub adjust_resolution: bool,
     pub stages: HashMap<String, Vec<Stage>>,
@@ -32,7 +35,12 @@ pub(super) struct Conditioning {
 
 impl Conditioning {
     /// Text alone.
-    fn of_text(prompt: &str, negative_prompt: &str, text_encoder: ModelFile, node: String) -> Self {
+    fn of_text(
+        (prompt, negative_prompt): (&str, &str),
+        prompt_syntax: PromptSyntax,
+        text_encoder: ModelFile,
+        node: String,
+    ) -> Self {
         Self {
             prompt: prompt.to_owned(),
             negative_prompt: negative_prompt.to_owned(),
@@ -45,6 +53,7 @@ impl Conditioning {
             frames: 0,
             noise_aug_strength: 0.0,
             latent_strength: 1.0,
+            nodes: NodeOptions { prompt_syntax, ..NodeOptions::default() },
             clip_embed_strength: 1.0,
             adjust_resolution: false,
             stages: [(node, vec![Stage::EncodeText])].into(),
@@ -57,8 +66,8 @@ pub(super) fn wrapper(reader: &Reader<'_>, id: &str) -> Result<Conditioning> {
     let text = reader.source(id, "text_embeds")?.id;
     let loader = reader.source(&text, "t5")?.id;
     let base = Conditioning::of_text(
-        reader.text(&text, "positive_prompt"),
-        reader.text(&text, "negative_prompt"),
+        (reader.text(&text, "positive_prompt"), reader.text(&text, "negative_prompt")),
+        PromptSyntax::Weighted,
         reader.model(&loader, "model_name")?,
         text,
     );
@@ -97,10 +106,13 @@ fn clip_encode(reader: &Reader<'_>, id: &str, base: Conditioning) -> Result<Cond
 
 fn image_to_video(reader: &Reader<'_>, id: &str, base: Conditioning) -> Result<Conditioning> {
     let clip = reader.source(id, "clip_embeds")?.id;
-    let start = image(reader, id, "start_image")?;
-    same_image(reader, &start, &clip, "image_1")?;
+    let mut start = image(reader, id, "start_image")?;
+    see_through(reader, &mut start, &clip, "image_1")?;
     let end_image = wrapper_end_image(reader, id, &clip)?;
-    let loader = reader.source(&clip, "clip_vision")?.id;
+    let loader = reader.source(&clip, "clip_vision")?;
+    // The wrapper's crop is that of its own encoders; ComfyUI's always crop.
+    let stretches = loader.class == "LoadWanVideoClipTextEncoder" && reader.text(&clip, "crop") == "disabled";
+    let loader = loader.id;
     let mut stages = base.stages;
     stages.insert(clip.clone(), vec![Stage::EncodeImage]);
     stages.insert(id.to_owned(), vec![Stage::EncodeCondition]);
@@ -114,7 +126,12 @@ fn image_to_video(reader: &Reader<'_>, id: &str, base: Conditioning) -> Result<C
         size: (reader.size(id, "width"), reader.size(id, "height")),
         frames: reader.size(id, "num_frames"),
         noise_aug_strength: reader.float(id, "noise_aug_strength"),
-        latent_strength: reader.float(id, "start_latent_strength"),
+        nodes: NodeOptions {
+            image_fit: if stretches { ImageFit::Stretch } else { ImageFit::Crop },
+            first_latent_strength: reader.float(id, "start_latent_strength"),
+            last_latent_strength: reader.float(id, "end_latent_strength"),
+            ..base.nodes
+        },
         clip_embed_strength: reader.float(&clip, "strength_1"),
         stages,
         ..base
@@ -129,8 +146,8 @@ fn wrapper_end_image(reader: &Reader<'_>, id: &str, clip: &str) -> Result<Option
             None => Ok(None),
         };
     }
-    let end = image(reader, id, "end_image")?;
-    same_image(reader, &end, clip, "image_2")?;
+    let mut end = image(reader, id, "end_image")?;
+    see_through(reader, &mut end, clip, "image_2")?;
     // Models for two images have positions for the tokens of both, which averages and sums are not.
     if !matches!(reader.text(clip, "combine_embeds"), "concat" | "batch") {
         return reader.refuse(clip, "combine_embeds", "expected concat or batch with an end image");
@@ -141,10 +158,6 @@ fn wrapper_end_image(reader: &Reader<'_>, id: &str, clip: &str) -> Result<Option
             "strength_2",
             "expected that of strength_1: both images have one strength",
         );
-    }
-    if reader.float(id, "end_latent_strength") != reader.float(id, "start_latent_strength") {
-        let message = "expected that of start_latent_strength: both images have one strength";
-        return reader.refuse(id, "end_latent_strength", message);
     }
     if !reader.boolean(id, "fun_or_fl2v_model") {
         let message = "expected true with an end image: only first-and-last-frame models take one";
@@ -198,8 +211,8 @@ fn prompts(reader: &Reader<'_>, id: &str, positive: End, negative: End) -> Resul
     if encoder(&negative)? != file {
         return reader.refuse(id, "negative", "both prompts need the same text encoder");
     }
-    let (text, negative_text) = (reader.text(&positive.id, "text"), reader.text(&negative.id, "text"));
-    Ok(Conditioning::of_text(text, negative_text, file, positive.id))
+    let texts = (reader.text(&positive.id, "text"), reader.text(&negative.id, "text"));
+    Ok(Conditioning::of_text(texts, PromptSyntax::Plain, file, positive.id))
 }
 
 fn native_image(reader: &Reader<'_>, id: &str, class: &str, base: Conditioning) -> Result<Conditioning> {
@@ -209,8 +222,8 @@ fn native_image(reader: &Reader<'_>, id: &str, class: &str, base: Conditioning) 
     let cropped = |input: &str, clip: &str| {
         let clip = reader.source(id, clip)?.id;
         let mut image = image(reader, id, input)?;
-        same_image(reader, &image, &clip, "image")?;
         image.scales.push(Scale { width: pixels(size.0), height: pixels(size.1), crop: true });
+        see_through(reader, &mut image, &clip, "image")?;
         Ok((image, clip))
     };
     let between = class == "WanFirstLastFrameToVideo";
@@ -222,11 +235,15 @@ fn native_image(reader: &Reader<'_>, id: &str, class: &str, base: Conditioning) 
         if reader.source(&end_clip, "clip_vision")? != reader.source(&clip, "clip_vision")? {
             return reader.refuse(&end_clip, "clip_vision", "both images need the same image encoder");
         }
+        if reader.text(&end_clip, "crop") != reader.text(&clip, "crop") {
+            return reader.refuse(&end_clip, "crop", "expected that of the start image");
+        }
         Some(end)
     } else {
         None
     };
     let loader = reader.source(&clip, "clip_vision")?.id;
+    let image_fit = if reader.text(&clip, "crop") == "none" { ImageFit::Stretch } else { ImageFit::Crop };
     let mut stages = base.stages;
     stages.insert(clip, vec![Stage::EncodeImage]);
     stages.insert(id.to_owned(), vec![Stage::EncodeCondition]);
@@ -239,6 +256,7 @@ fn native_image(reader: &Reader<'_>, id: &str, class: &str, base: Conditioning) 
         end_image,
         size,
         frames: reader.size(id, "length"),
+        nodes: NodeOptions { image_fit, ..base.nodes },
         stages,
         ..base
     })
@@ -264,7 +282,9 @@ fn image(reader: &Reader<'_>, id: &str, input: &str) -> Result<ImageInput> {
     scales.reverse();
     let name = RootedName::parse(reader.text(&end.id, "image"));
     match name {
-        Some(name) if end.class == "LoadImage" => Ok(ImageInput { name, node: end.id, scales }),
+        Some(name) if end.class == "LoadImage" => {
+            Ok(ImageInput { name, node: end.id, scales, seen_scales: None })
+        }
         _ => {
             let message = format!("found the output of {}, expected an image from LoadImage", end.class);
             reader.refuse(id, input, message)
@@ -272,10 +292,13 @@ fn image(reader: &Reader<'_>, id: &str, input: &str) -> Result<ImageInput> {
     }
 }
 
-/// The engine encodes one image for both encoders.
-fn same_image(reader: &Reader<'_>, other: &ImageInput, clip: &str, input: &str) -> Result<()> {
-    if image(reader, clip, input)?.name == other.name {
-        return Ok(());
+/// Lets the image encoder `clip` see `image` as the graph gives it one: the same file, but maybe of another size.
+fn see_through(reader: &Reader<'_>, image: &mut ImageInput, clip: &str, input: &str) -> Result<()> {
+    let seen = self::image(reader, clip, input)?;
+    if seen.name != image.name {
+        let message = format!("expected the same image as the other encoder's, {}", image.name.path);
+        return reader.refuse(clip, input, message);
     }
-    reader.refuse(clip, input, format!("expected the same image as the other encoder's, {}", other.name.path))
+    image.seen_scales = Some(seen.scales).filter(|scales| *scales != image.scales);
+    Ok(())
 }

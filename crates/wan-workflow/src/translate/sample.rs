@@ -159,6 +159,7 @@ fn request(
         precision: transformer.numerics.precision,
         attention: transformer.numerics.attention,
         blocks_to_swap: transformer.blocks_to_swap,
+        nodes: conditioning.nodes,
     }
 }
 

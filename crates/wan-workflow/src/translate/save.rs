@@ -72,6 +72,8 @@ fn combined(reader: &Reader<'_>, id: &str) -> Result<(SaveKind, Root)> {
         crf,
         pixel_format,
         loop_count: u32::try_from(reader.int(id, "loop_count")).unwrap_or(0),
+        // Pillow takes the node's number as it is.
+        counts_plays: kind == OutputFormat::Webp,
         pingpong: reader.boolean(id, "pingpong"),
         ..options(reader, kind, id, "frame_rate")?
     };
