@@ -208,14 +208,16 @@ mod tests {
         let line: Vec<u8> = shades.iter().flat_map(|shade| [*shade; 3 * 8]).collect();
         let wide = line.repeat(24);
         let tall: Vec<u8> = line.chunks_exact(3).flat_map(|rgb| rgb.repeat(24)).collect();
-        let red = |pixels: &[u8], height, width, fit, at: fn(usize) -> usize| {
+        let red = |pixels: &[u8], height, width, fit, at: &dyn Fn(usize) -> usize| {
             let out = values(&preprocess_rgb8(pixels, height, width, 12, fit).unwrap());
             let level = |i: usize| ((out[at(i)] * STD[0] + MEAN[0]) * 255.0).round() as i32;
             (level(0), level(11))
         };
-        let (row, column): (fn(usize) -> usize, fn(usize) -> usize) = (|x| 5 * 12 + x, |y| 12 * y + 5);
+        // Values of the middle row, and of the middle column.
+        let row = |x: usize| 5 * 12 + x;
+        let column = |y: usize| 12 * y + 5;
         for (fit, ends) in [(ImageFit::Stretch, (0, 250)), (ImageFit::Crop, (50, 200))] {
-            let shown = [red(&wide, 24, 48, fit, row), red(&tall, 48, 24, fit, column)];
+            let shown = [red(&wide, 24, 48, fit, &row), red(&tall, 48, 24, fit, &column)];
             for (first, last) in shown {
                 // The kernel reaches over the edge between two shades.
                 assert!(
