@@ -317,7 +317,7 @@ d = open(sys.argv[1], "rb").read(); n = struct.unpack("<Q", d[:8])[0]; print(has
   say "generate, $name: exit code $code, $seconds s, $bytes bytes, latents $sum"
 }
 job_fast() { job fast "${SWAPS[0]}" 20 --fast; }
-job_four() { job "four steps" "${SWAPS[0]}" 4 --fast --cfg 1 --scheduler euler; }
+job_four() { job "four steps" "${SWAPS[0]}" 4 --fast --cfg 1 --scheduler euler/simple; }
 job0() { job default "${SWAPS[0]}" 10; }
 job1() { job default "${SWAPS[1]}" 10; }
 job2() { job default "${SWAPS[2]}" 10; }
