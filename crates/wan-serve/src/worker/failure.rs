@@ -1,4 +1,5 @@
 use std::any::Any;
+use std::error::Error;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -46,7 +47,16 @@ impl JobError {
     /// An input/output error of the file `name`, which is told without the server's own folders.
     pub fn io(path: &Path, error: io::Error) -> Self {
         let name = path.file_name().unwrap_or(path.as_os_str());
-        Self::Io(format!("{}: {error}", name.display()))
+        match is_disk_full(&error) {
+            true => Self::disk_full(name.display()),
+            false => Self::Io(format!("{}: {error}", name.display())),
+        }
+    }
+
+    fn disk_full(what: impl std::fmt::Display) -> Self {
+        Self::DiskFull(format!(
+            "{what}: the server's disk is full; remove files there, or use fewer frames or a smaller size"
+        ))
     }
 
     /// What was caught when a job panicked.
@@ -103,8 +113,18 @@ impl JobError {
 
 impl From<PipelineError> for JobError {
     fn from(error: PipelineError) -> Self {
-        if error.is_cancelled() { Self::Stopped } else { Self::Pipeline(error) }
+        match error {
+            error if error.is_cancelled() => Self::Stopped,
+            error if is_disk_full(&error) => Self::disk_full("the job's files"),
+            error => Self::Pipeline(error),
+        }
     }
+}
+
+/// Whether an error, or one that it was caused by, is the answer of a full disk.
+fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
+    let answer = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    answer == Some(io::ErrorKind::StorageFull) || error.source().is_some_and(is_disk_full)
 }
 
 #[cfg(test)]
@@ -132,6 +152,13 @@ mod tests {
         );
         let error = JobError::from(PipelineError::Core(wan_core::Error::Cancelled));
         assert!(matches!(error, JobError::Stopped));
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let core = wan_core::Error::io(Path::new("/srv/secret/frames.rgb"), full());
+        for error in [JobError::io(Path::new("/srv/a.png"), full()), PipelineError::from(core).into()] {
+            assert_eq!(error.kind(), "DiskFull");
+            let message = error.message();
+            assert!(message.contains("disk is full; remove files") && !message.contains("srv"), "{message}");
+        }
         let hidden = JobError::io(Path::new("/srv/secret/a.png"), io::Error::other("no"));
         assert_eq!(hidden.message(), "a.png: no");
     }
