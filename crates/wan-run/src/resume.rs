@@ -134,19 +134,11 @@ pub fn run(args: &GenerateArgs, file: &Path, session: &Session<'_>, begun: Begun
 
 /// Refuses all settings but those of the place where the job runs.
 fn check_settings(given: &Settings) -> Outcome {
-    let here = Settings {
-        device: None,
-        blocks_to_swap: None,
-        max_vram: None,
-        max_ram: None,
-        models_dir: None,
-        extra_model_paths: None,
-        ..given.clone()
-    };
-    if here == Settings::default() {
+    let given = given.clone().without_place();
+    if given == Settings::default() {
         return Ok(());
     }
-    let names = here.entries();
+    let names = given.entries();
     let names = names.keys().map(|name| format!("--{name}")).collect::<Vec<_>>().join(", ");
     Err(Failure::usage(format!("--resume takes the parameters from the file: found {names}, expected none")))
 }

@@ -323,6 +323,32 @@ impl Settings {
         }
     }
 
+    /// Those of them that say where a job runs, and not what it makes.
+    pub fn place(self) -> Self {
+        Self {
+            device: self.device,
+            blocks_to_swap: self.blocks_to_swap,
+            max_vram: self.max_vram,
+            max_ram: self.max_ram,
+            models_dir: self.models_dir,
+            extra_model_paths: self.extra_model_paths,
+            ..Self::default()
+        }
+    }
+
+    /// All but those of [`Self::place`].
+    pub fn without_place(self) -> Self {
+        Self {
+            device: None,
+            blocks_to_swap: None,
+            max_vram: None,
+            max_ram: None,
+            models_dir: None,
+            extra_model_paths: None,
+            ..self
+        }
+    }
+
     /// What is set, by option name.
     pub fn entries(&self) -> Map<String, Value> {
         match serde_json::to_value(self) {
@@ -403,21 +429,5 @@ impl Settings {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_override_from_left_to_right() {
-        let low = Settings { steps: Some(5), cfg: Some(2.0), ..Default::default() };
-        let high = Settings { steps: Some(9), seed: Some(u64::MAX), ..Default::default() };
-        let merged = high.or(low);
-        assert_eq!((merged.steps, merged.cfg, merged.seed), (Some(9), Some(2.0), Some(u64::MAX)));
-        let nan = Settings { cfg: Some(f64::NAN), ..Default::default() }.or(Settings::default());
-        assert!(nan.cfg.is_some_and(f64::is_nan), "a bad value must reach the check");
-        assert!(toml::from_str::<Settings>("step = 3").is_err());
-        let loops = |count, counts_plays| Settings { loop_count: count, counts_plays, ..Default::default() };
-        let of_graph = || loops(Some(2), Some(true));
-        assert_eq!(loops(Some(3), None).or(of_graph()), loops(Some(3), None), "an option counts repetitions");
-        assert_eq!(loops(None, None).or(of_graph()), of_graph());
-    }
-}
+#[path = "settings_tests.rs"]
+mod tests;

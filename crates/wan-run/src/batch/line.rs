@@ -77,43 +77,23 @@ impl Line {
 
     /// The command that goes on with this line's job from a resume file.
     pub fn resumed(&self, resume: &Path) -> GenerateArgs {
-        let s = &self.args.settings;
         GenerateArgs {
             resume: Some(resume.to_path_buf()),
             overwrite: self.args.overwrite,
             preview: self.args.preview.clone(),
             quiet: self.args.quiet,
             progress: self.args.progress,
-            settings: place(s),
+            settings: self.args.settings.clone().place(),
             ..GenerateArgs::default()
         }
-    }
-}
-
-/// The settings that say where a job runs, and not what it makes.
-fn place(s: &Settings) -> Settings {
-    Settings {
-        device: s.device.clone(),
-        blocks_to_swap: s.blocks_to_swap,
-        max_vram: s.max_vram.clone(),
-        max_ram: s.max_ram.clone(),
-        models_dir: s.models_dir.clone(),
-        extra_model_paths: s.extra_model_paths.clone(),
-        ..Settings::default()
     }
 }
 
 /// SHA-256 of what a job is, the contents of its input files included and the place where it runs left out.
 fn key(args: &GenerateArgs) -> Outcome<String> {
     let made = Settings {
-        device: None,
-        blocks_to_swap: None,
-        max_vram: None,
-        max_ram: None,
-        models_dir: None,
-        extra_model_paths: None,
         model: args.settings.model.clone().or_else(|| environment().model),
-        ..args.settings.clone()
+        ..args.settings.clone().without_place()
     };
     let mut digest = Sha256::new();
     digest.update(serde_json::to_vec(&made).map_err(Failure::run)?);
