@@ -45,7 +45,11 @@ fn a_job_that_fills_the_disk_fails_and_leaves_room_for_the_next() {
     let entry = server.wait(&id);
     let last = entry["status"]["messages"].as_array().expect("messages").last().expect("one").clone();
     assert_eq!(last[0], "execution_error", "{last}");
-    assert!(last[1]["exception_message"].as_str().expect("text").contains("No space left"), "{last}");
+    assert_eq!(last[1]["exception_type"], "DiskFull", "{last}");
+    assert!(
+        last[1]["exception_message"].as_str().expect("text").contains("disk is full; remove files"),
+        "{last}"
+    );
     assert!(!server.data("work/1").exists());
     assert_eq!(server.post("/interrupt", &json!({})).status, 200);
     let refused = server.post("/prompt", &json!({"prompt": large()}));
