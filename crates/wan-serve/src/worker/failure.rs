@@ -25,7 +25,7 @@ pub(super) enum JobError {
     Pipeline(PipelineError),
     /// An output.
     #[error(transparent)]
-    Media(#[from] MediaError),
+    Media(MediaError),
     /// There is no room for its frames.
     #[error("{0}")]
     DiskFull(String),
@@ -44,12 +44,11 @@ pub(super) enum JobError {
 const OUT_OF_MEMORY: &str = "torch.OutOfMemoryError";
 
 impl JobError {
-    /// An input/output error of the file `name`, which is told without the server's own folders.
+    /// An input/output error of a file, which is told without the server's own folders.
     pub fn io(path: &Path, error: io::Error) -> Self {
-        let name = path.file_name().unwrap_or(path.as_os_str());
         match is_disk_full(&error) {
-            true => Self::disk_full(name.display()),
-            false => Self::Io(format!("{}: {error}", name.display())),
+            true => Self::disk_full(name(path)),
+            false => Self::Io(format!("{}: {error}", name(path))),
         }
     }
 
@@ -121,6 +120,20 @@ impl From<PipelineError> for JobError {
     }
 }
 
+impl From<MediaError> for JobError {
+    fn from(error: MediaError) -> Self {
+        match error {
+            MediaError::DiskFull { path } => Self::disk_full(name(&path)),
+            error => Self::Media(error),
+        }
+    }
+}
+
+/// A file's name without its folder.
+fn name(path: &Path) -> impl std::fmt::Display + '_ {
+    path.file_name().unwrap_or(path.as_os_str()).display()
+}
+
 /// Whether an error, or one that it was caused by, is the answer of a full disk.
 fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
     let answer = error.downcast_ref::<io::Error>().map(io::Error::kind);
@@ -154,7 +167,9 @@ mod tests {
         assert!(matches!(error, JobError::Stopped));
         let full = || io::Error::from(io::ErrorKind::StorageFull);
         let core = wan_core::Error::io(Path::new("/srv/secret/frames.rgb"), full());
-        for error in [JobError::io(Path::new("/srv/a.png"), full()), PipelineError::from(core).into()] {
+        let video = MediaError::DiskFull { path: "/srv/secret/a.mp4".into() };
+        let file = JobError::io(Path::new("/srv/a.png"), full());
+        for error in [file, PipelineError::from(core).into(), video.into()] {
             assert_eq!(error.kind(), "DiskFull");
             let message = error.message();
             assert!(message.contains("disk is full; remove files") && !message.contains("srv"), "{message}");
