@@ -8,6 +8,8 @@ PACKAGES := build-essential clang libclang-dev pkg-config \
 OUT ?= out
 CARGO ?= cargo
 CLIENT_VENV ?= .client-venv
+# Damaged files and graphs that tests make up are the same each time; another number makes up others.
+export PROPTEST_RNG_SEED ?= 1
 
 # Where `make cuda-toolkit` puts the compiler for NVIDIA GPUs.
 CUDA_TOOLKIT_DIR ?= .cuda-toolkit

@@ -5,8 +5,8 @@
 // `row_scale` (one factor a row; null: 1), `bias` (one summand a column; null: 0). One group a thread; a row's
 // groups fill whole blocks, so that a block has one row.
 template <class T>
-__device__ __forceinline__ void activate_rows(const T* __restrict__ x, const float* __restrict__ row_scale,
-                                              const float* __restrict__ bias, T* __restrict__ y, int64_t dim,
+__device__ __forceinline__ void activate_rows(const T* x, const float* __restrict__ row_scale,
+                                              const float* __restrict__ bias, T* y, int64_t dim,
                                               int blocks_per_row, int activation) {
   const int64_t row = blockIdx.x / blocks_per_row;
   const int64_t at = (int64_t(blockIdx.x % blocks_per_row) * blockDim.x + threadIdx.x) * GROUP;

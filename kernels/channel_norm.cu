@@ -6,8 +6,8 @@ constexpr int CHANNEL_CHUNKS = 4;  // groups a lane can hold: 32 lanes have 1024
 
 // `lanes` (a power of two, up to a warp) neighbouring lanes share a voxel; together they hold all its channels.
 template <class T>
-__device__ __forceinline__ void channel_norm(const T* __restrict__ x, const float* __restrict__ gamma,
-                                             T* __restrict__ y, int64_t voxels, int channels, int lanes,
+__device__ __forceinline__ void channel_norm(const T* x, const float* __restrict__ gamma,
+                                             T* y, int64_t voxels, int channels, int lanes,
                                              int activation) {
   const int64_t voxel = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / lanes;
   const int lane = threadIdx.x % lanes;

@@ -4,7 +4,7 @@
 #include "common/kernel.cuh"
 
 template <class T>
-__device__ __forceinline__ void layer_norm(const T* __restrict__ x, T* __restrict__ y,
+__device__ __forceinline__ void layer_norm(const T* x, T* y,
                                            const float* __restrict__ factor, const float* __restrict__ summand,
                                            float factor_offset, int dim, float eps) {
   DYNAMIC_SHARED(shared);

@@ -5,10 +5,10 @@
 // `factor` null: no affine part, else normed * (factor + factor_offset) + summand. `scale` is used only where the normed
 // row is e4m3: one factor for each row. What is normalised is x' in f32, before it is rounded to x's type.
 template <class X, class Y, class N>
-__device__ __forceinline__ void residual_layer_norm(const X* __restrict__ x, const Y* __restrict__ y,
+__device__ __forceinline__ void residual_layer_norm(const X* x, const Y* __restrict__ y,
                                                     const float* __restrict__ row_scale,
                                                     const float* __restrict__ bias,
-                                                    const float* __restrict__ gate, X* __restrict__ sum,
+                                                    const float* __restrict__ gate, X* sum,
                                                     N* __restrict__ normed, float* __restrict__ scale,
                                                     const float* __restrict__ factor,
                                                     const float* __restrict__ summand, float factor_offset,
@@ -85,9 +85,9 @@ RESIDUAL_LAYER_NORM(f16, f16, f16)
 
 // x + gate (row_scale y + bias) for rows of `dim`; null: 1, 1, 0. One group a thread.
 template <class X, class Y>
-__device__ __forceinline__ void gated_residual(const X* __restrict__ x, const Y* __restrict__ y,
+__device__ __forceinline__ void gated_residual(const X* x, const Y* __restrict__ y,
                                                const float* __restrict__ row_scale, const float* __restrict__ bias,
-                                               const float* __restrict__ gate, X* __restrict__ sum, int64_t rows,
+                                               const float* __restrict__ gate, X* sum, int64_t rows,
                                                int dim) {
   const int groups = (dim + GROUP - 1) / GROUP;
   const int64_t thread = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;

@@ -32,8 +32,7 @@ pub fn interrupted(sandbox: &Sandbox, args: &[String], text: &str, meanwhile: im
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
     assert!(said.by_ref().any(|line| line.contains(text)), "`{text}` was never said");
     meanwhile();
-    let id = child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    crate::support::signal(child.id(), "INT");
     let last = said.last().unwrap_or_default();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{last}");
     crate::troubleshooting::assert_covered(&last);
@@ -43,7 +42,7 @@ pub fn interrupted(sandbox: &Sandbox, args: &[String], text: &str, meanwhile: im
 #[test]
 fn seeds_that_are_left_are_named() {
     let sandbox = Sandbox::new();
-    let args = tiny_args(&["--count", "3", "--seed", "7", "--steps", "40", "--output", "a.mp4"]);
+    let args = tiny_args(&["--count", "3", "--seed", "7", "--steps", "200", "--output", "a.mp4"]);
     let last = interrupted(&sandbox, &args, "video 2", || {});
     follow(&sandbox, &args, &last);
     // On a busy machine the second video has come to its first step, and then has a resume file.
@@ -60,8 +59,8 @@ fn seeds_that_are_left_are_named() {
 fn a_video_that_was_stopped_is_not_made_twice() {
     let sandbox = Sandbox::new();
     let args =
-        tiny_args(&["--count", "3", "--seed", "7", "--steps", "40", "--output", "a.mp4", "--overwrite"]);
-    let last = interrupted(&sandbox, &args, "step 2 of 40", || {});
+        tiny_args(&["--count", "3", "--seed", "7", "--steps", "200", "--output", "a.mp4", "--overwrite"]);
+    let last = interrupted(&sandbox, &args, "step 2 of 200", || {});
     assert!(last.contains("--resume a-0001.mp4.resume.safetensors; then 2 of 3 to go: "), "{last}");
     follow(&sandbox, &args, &last);
     let made = ["a-0001.mp4", "a-0001.mp4.resume.safetensors", "a-0002.mp4", "a-0003.mp4"];
@@ -95,7 +94,7 @@ fn follow(sandbox: &Sandbox, args: &[String], advice: &str) {
 fn single(sandbox: &Sandbox, seeds: &[&str], first: usize) {
     for (seed, number) in seeds.iter().zip(first..) {
         let one = Sandbox::new();
-        one.ok(&tiny_args(&["--seed", seed, "--steps", "40"]));
+        one.ok(&tiny_args(&["--seed", seed, "--steps", "200"]));
         assert!(read(&one, "out.mp4") == read(sandbox, &format!("a-{number:04}.mp4")), "seed {seed}");
     }
 }
@@ -218,11 +217,13 @@ fn a_failed_line_is_reported_and_the_rest_goes_on() {
     }
     let text = stdout(&output);
     let events: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    let of = |kind: &str| -> Vec<u64> {
+    let entries = |kind: &str, key: &str| -> Vec<u64> {
         let events = events.iter().filter(|e| e["event"] == kind);
-        events.map(|e| e["line"].as_u64().unwrap_or_default()).collect()
+        events.map(|e| e[key].as_u64().unwrap_or_default()).collect()
     };
+    let of = |kind: &str| entries(kind, "line");
     assert_eq!(of("begun"), [2, 4, 6, 1, 5, 7], "what makes no sense is told first");
+    assert_eq!(entries("begun", "index"), [2, 3, 5, 1, 4, 6], "of six jobs, whatever lines are empty");
     assert_eq!(of("done"), [1, 7]);
     assert_eq!(of("failed"), [2, 4, 6, 5]);
     assert!(events.iter().filter(|e| e["event"] == "step").all(|e| e["of"] == 6 && e["line"].is_number()));
@@ -251,11 +252,11 @@ fn a_batch_that_was_stopped_goes_on_within_the_line() {
         &sandbox,
         &[
             r#"{"prompt": "one", "output": "one.mp4", "steps": 1}"#,
-            r#"{"prompt": "two", "output": "two.mp4", "steps": 60}"#,
+            r#"{"prompt": "two", "output": "two.mp4", "steps": 300}"#,
             r#"{"prompt": "three", "output": "three.mp4", "steps": 1}"#,
         ],
     );
-    let last = interrupted(&sandbox, &batch("jobs.jsonl", &[]), "step 3 of 60", || {
+    let last = interrupted(&sandbox, &batch("jobs.jsonl", &[]), "step 3 of 300", || {
         let again = sandbox.run(&batch("jobs.jsonl", &[]));
         assert_fails(&again, 2, "batch jobs.jsonl: another run is working on it");
     });
@@ -270,7 +271,7 @@ fn a_batch_that_was_stopped_goes_on_within_the_line() {
     let text = stderr(&output);
     assert!(text.contains("line 1: done before") && text.contains("resuming after step"), "{text}");
     assert_eq!(sandbox.names(), ["jobs.jsonl", "jobs.state.jsonl", "one.mp4", "three.mp4", "two.mp4"]);
-    let whole = ["--prompt", "two", "--steps", "60", "--output", "whole.mp4"];
+    let whole = ["--prompt", "two", "--steps", "300", "--output", "whole.mp4"];
     sandbox.ok(&tiny_args(&whole));
     assert!(read(&sandbox, "two.mp4") == read(&sandbox, "whole.mp4"));
     assert_eq!(stdout(&sandbox.ok(&batch("jobs.jsonl", &["--quiet"]))), "", "all is done");
@@ -281,23 +282,23 @@ fn a_batch_that_was_stopped_goes_on_within_the_line() {
 fn a_corrected_line_begins_anew() {
     let sandbox = Sandbox::new();
     let line = |prompt: &str| {
-        write(&sandbox, &[&format!(r#"{{"prompt": "{prompt}", "output": "a.mp4", "steps": 60}}"#)]);
+        write(&sandbox, &[&format!(r#"{{"prompt": "{prompt}", "output": "a.mp4", "steps": 300}}"#)]);
     };
     line("the red circle moves right");
-    interrupted(&sandbox, &batch("jobs.jsonl", &[]), "step 3 of 60", || {});
+    interrupted(&sandbox, &batch("jobs.jsonl", &[]), "step 3 of 300", || {});
     let old = read(&sandbox, "a.mp4.resume.safetensors");
     line("the blue square moves left");
     let failed = sandbox.run(&batch("jobs.jsonl", &["--max-ram", "2MiB"]));
     assert!(stderr(&failed).contains("line 1: not enough memory"), "{}", stderr(&failed));
     // Stopped itself, it is kept beside the other.
-    interrupted(&sandbox, &batch("jobs.jsonl", &[]), "step 3 of 60", || {});
+    interrupted(&sandbox, &batch("jobs.jsonl", &[]), "step 3 of 300", || {});
     let kept = ["a.mp4.resume-2.safetensors", "a.mp4.resume.safetensors"];
     assert_eq!(sandbox.names()[..2], kept);
     let text = stderr(&sandbox.ok(&batch("jobs.jsonl", &[])));
     assert!(text.contains("resuming after step"), "{text}");
     assert_eq!(sandbox.names(), ["a.mp4", kept[1], "jobs.jsonl", "jobs.state.jsonl"]);
     assert!(read(&sandbox, kept[1]) == old);
-    sandbox.ok(&tiny_args(&["--prompt", "the blue square moves left", "--steps", "60"]));
+    sandbox.ok(&tiny_args(&["--prompt", "the blue square moves left", "--steps", "300"]));
     assert!(read(&sandbox, "a.mp4") == read(&sandbox, "out.mp4"));
     let text = stderr(&sandbox.ok(&batch("jobs.jsonl", &[])));
     assert!(text.contains("line 1: done before"), "{text}");
@@ -306,7 +307,7 @@ fn a_corrected_line_begins_anew() {
     line("the red circle moves right");
     let text = stderr(&sandbox.ok(&batch("jobs.jsonl", &["--overwrite"])));
     assert!(text.contains("resuming after step"), "{text}");
-    let red = ["--prompt", "the red circle moves right", "--steps", "60", "--output", "red.mp4"];
+    let red = ["--prompt", "the red circle moves right", "--steps", "300", "--output", "red.mp4"];
     sandbox.ok(&tiny_args(&red));
     assert!(read(&sandbox, "a.mp4") == read(&sandbox, "red.mp4"));
 }
@@ -315,14 +316,14 @@ fn a_corrected_line_begins_anew() {
 fn a_corrected_line_that_fails_early_is_still_its_own() {
     let sandbox = Sandbox::new();
     let line = |prompt: &str| {
-        write(&sandbox, &[&format!(r#"{{"prompt": "{prompt}", "output": "a.mp4", "steps": 60}}"#)]);
+        write(&sandbox, &[&format!(r#"{{"prompt": "{prompt}", "output": "a.mp4", "steps": 300}}"#)]);
     };
     line("the red circle moves right");
-    interrupted(&sandbox, &batch("jobs.jsonl", &[]), "step 3 of 60", || {});
+    interrupted(&sandbox, &batch("jobs.jsonl", &[]), "step 3 of 300", || {});
     line("the blue square moves left");
     assert_eq!(sandbox.run(&batch("jobs.jsonl", &["--max-ram", "2MiB"])).status.code(), Some(1));
     let text = stderr(&sandbox.ok(&batch("jobs.jsonl", &[])));
-    sandbox.ok(&tiny_args(&["--prompt", "the blue square moves left", "--steps", "60"]));
+    sandbox.ok(&tiny_args(&["--prompt", "the blue square moves left", "--steps", "300"]));
     assert!(read(&sandbox, "a.mp4") == read(&sandbox, "out.mp4"), "the old line's video");
     assert!(text.contains("a.mp4.resume.safetensors keeps another job that was stopped"), "{text}");
 }

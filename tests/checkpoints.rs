@@ -31,6 +31,7 @@ fn inspect_says_what_a_checkpoint_is() {
         let parameters: u64 = line("parameters").split_whitespace().last().unwrap_or("0").parse().unwrap();
         assert!(parameters > 1000, "{text}");
         assert!(text.contains("dtype          "), "{text}");
+        assert!(!text.contains("Some") && !text.contains("None"), "{text}");
     }
     let comfy = stdout(&sandbox.run(&["models", "inspect", &golden("foreign/umt5_comfy.safetensors")]));
     assert!(comfy.contains("not loaded     spiece_model: "), "{comfy}");

@@ -1,8 +1,11 @@
 //! The command line: what is adjusted, what is refused, and what is left behind.
 
+use std::collections::HashSet;
 use std::process::Stdio;
 
-use crate::support::{Sandbox, assert_fails, sample_image, stderr, stdout};
+use wan_sampler::SchedulerKind;
+
+use crate::support::{Sandbox, assert_fails, sample_image, stderr, stdout, tensor, tiny_args};
 
 #[test]
 fn a_job_prints_its_path_and_leaves_one_file() {
@@ -12,6 +15,27 @@ fn a_job_prints_its_path_and_leaves_one_file() {
     assert_eq!(stdout(&output), "out.mp4\n");
     assert_eq!(stderr(&output), "");
     assert_eq!(sandbox.names(), ["out.mp4"]);
+}
+
+/// Each goes another way from the same noise, and the same way again.
+#[test]
+fn every_scheduler_makes_a_video_of_its_own() {
+    let sandbox = Sandbox::new();
+    let latents = |name: &str| {
+        let steps = ["--steps", "4", "--save-latents", "l.safetensors", "--overwrite"];
+        let output = sandbox.tiny(&[&steps[..], &["--scheduler", name]].concat());
+        let text = stderr(&output);
+        assert!(output.status.success() && text.contains(name), "{name}: {text}");
+        let latents = tensor(&sandbox.path("l.safetensors"), "latents").flatten_all().unwrap();
+        latents.to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+    };
+    let mut made = HashSet::new();
+    for kind in SchedulerKind::ALL {
+        assert!(made.insert(latents(kind.name())), "{kind} makes the video of another");
+    }
+    for name in ["lcm", "unipc/beta"] {
+        assert!(!made.insert(latents(name)), "{name} makes another video the second time");
+    }
 }
 
 #[test]
@@ -64,7 +88,7 @@ fn adjustments_are_told_in_one_line_each() {
 #[test]
 fn usage_errors_write_nothing() {
     let sandbox = Sandbox::new();
-    let rows: [(&[&str], &str); 45] = [
+    let rows: [(&[&str], &str); 47] = [
         (&["--steps", "0"], "steps: found 0"),
         (&["--frames", "0"], "frames: found 0"),
         (&["--width", "0"], "width: found 0"),
@@ -82,9 +106,14 @@ fn usage_errors_write_nothing() {
         (&["--seed", "-1"], "--seed: found -1, expected 0 to 18446744073709551615, or none for a random one"),
         (&["--width", "-5"], "--width: found -5, expected a whole number, 0 or above"),
         (&["--cfg", "abc"], "--cfg: found abc, expected a number"),
-        (&["--count", "0"], "--count: found 0, expected a whole number, 1 or above"),
+        (&["--count", "0"], "--count: found 0, expected 1 to 9999"),
         (&["photo.png"], "did you mean `--image photo.png`?"),
         (&["--scheduler", "dpm+"], "similar value"),
+        (&["--scheduler", "er_sde"], "'er_sde'"),
+        (
+            &["--scheduler", "flowmatch_distill", "--steps", "5"],
+            "flowmatch_distill has a grid of 4 steps, found 5",
+        ),
         (&["--format", "mpeg"], "'mpeg'"),
         (&["--model", "tinny"], "did you mean `tiny`"),
         (&["--crf", "99"], "crf is 99"),
@@ -129,7 +158,7 @@ fn kernels_to_leave_out_are_named() {
     let sandbox = Sandbox::new();
     let info =
         |kernels: &str| sandbox.command().env("WAN_RUN_KERNELS", kernels).arg("info").output().unwrap();
-    for kernels in ["", "auto", "portable", "portable:conv3d", "portable:attention,conv3d"] {
+    for kernels in ["", "auto", "all", "portable", "portable:conv3d", "portable:attention,conv3d"] {
         assert!(info(kernels).status.success(), "{kernels}");
     }
     for kernels in ["fast", "portable:", "portable:norm", "portable:conv3d,"] {
@@ -138,17 +167,33 @@ fn kernels_to_leave_out_are_named() {
 }
 
 #[test]
+fn what_is_left_out_of_a_long_prompt_is_told() {
+    let sandbox = Sandbox::new();
+    let note = |words: usize| {
+        let prompt = "the red circle moves right ".repeat(words / 5);
+        let args = ["!--prompt", "--prompt", &prompt, "--output", "x.rgb", "--overwrite"];
+        stderr(&sandbox.ok(&tiny_args(&args))).lines().find(|l| l.contains("left out")).map(str::to_owned)
+    };
+    assert_eq!(note(20), None);
+    let told = note(2000).expect("a note");
+    assert!(told.starts_with("a prompt has ") && told.contains("of which the model reads 511"), "{told}");
+}
+
+#[test]
 fn inputs_are_never_overwritten() {
     let sandbox = Sandbox::new();
     std::fs::copy(sample_image(), sandbox.path("in.png")).unwrap();
     let before = std::fs::read(sandbox.path("in.png")).unwrap();
+    std::fs::write(sandbox.path("lora.safetensors"), b"x").unwrap();
+    let lora = ["--lora", "lora.safetensors", "--save-latents", "lora.safetensors", "--overwrite"];
+    assert_fails(&sandbox.run(&tiny_args(&lora)), 2, "which is also --lora");
     for option in ["--contact-sheet", "--preview", "--save-latents"] {
         let output = sandbox.tiny(&["--image", "in.png", option, "in.png", "--overwrite"]);
         assert_fails(&output, 2, "which is also --image");
         assert_fails(&sandbox.tiny(&[option, "in.png"]), 2, "exists already");
     }
     assert!(std::fs::read(sandbox.path("in.png")).unwrap() == before);
-    assert_eq!(sandbox.names(), ["in.png"]);
+    assert_eq!(sandbox.names(), ["in.png", "lora.safetensors"]);
 }
 
 #[test]
@@ -181,6 +226,17 @@ fn a_reader_that_leaves_is_no_error() {
     drop((child.stdout.take(), child.stderr.take()));
     assert!(child.wait().unwrap().success());
     assert_eq!(sandbox.names(), ["out.mp4"]);
+}
+
+#[test]
+fn what_cannot_be_printed_is_an_error() {
+    let sandbox = Sandbox::new();
+    for args in [&["man"][..], &["info", "--model", "tiny"], &["models", "list"], &["models", "path", "tiny"]]
+    {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = sandbox.command().args(args).stdout(full).output().unwrap();
+        assert_fails(&output, 1, "standard output");
+    }
 }
 
 #[test]

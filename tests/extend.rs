@@ -6,7 +6,7 @@ use std::process::Stdio;
 use wan_media::probe::{decode_frames, probe};
 use wan_media::write_png;
 
-use crate::support::{Sandbox, assert_fails, stderr, tiny_args};
+use crate::support::{Sandbox, assert_fails, sample_image, stderr, tiny_args};
 
 const FRAME: usize = 64 * 64 * 3;
 
@@ -66,6 +66,8 @@ fn the_output_is_one_video_with_a_record() {
 
     // A video of another program: parameters come from the options.
     sandbox.ok(&tiny_args(&["--no-metadata", "--output", "bare.mp4"]));
+    std::fs::copy(sample_image(), sandbox.path("photo.png")).unwrap();
+    assert_fails(&sandbox.run(&["--extend", "photo.png", "--output", "x.mp4"]), 2, "found a single picture");
     let more = ["--extend", "bare.mp4", "--model", "tiny", "--prompt", "x", "--frames", "5", "--steps", "1"];
     sandbox.ok(&[&more[..], &["--output", "more.mp4"]].concat());
     assert_eq!(probe(&sandbox.path("more.mp4")).unwrap().frames, 9);
@@ -82,7 +84,7 @@ fn what_was_whole_is_kept_when_it_stops() {
             "--segments",
             "3",
             "--steps",
-            "40",
+            "200",
             "--seed",
             "5",
             "--output",
@@ -94,15 +96,9 @@ fn what_was_whole_is_kept_when_it_stops() {
         .expect("wan-run starts");
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
     assert!(
-        said.by_ref().any(|l| l == "segment 2 of 3") && said.by_ref().any(|l| l.contains("step 1 of 40"))
+        said.by_ref().any(|l| l == "segment 2 of 3") && said.by_ref().any(|l| l.contains("step 1 of 200"))
     );
-    assert!(
-        std::process::Command::new("kill")
-            .args(["-INT", &child.id().to_string()])
-            .status()
-            .unwrap()
-            .success()
-    );
+    crate::support::signal(child.id(), "INT");
     let last = said.last().unwrap_or_default();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{last}");
     assert!(last.contains("segment 2 of 3: stopped; "), "{last}");
@@ -118,7 +114,7 @@ fn the_command_that_goes_on_stands_for_itself() {
     let made = ["--output", "my  clip.mp4", "--prompt", "it's calm", "--cfg", "2.5"];
     sandbox.ok(&tiny_args(&made));
     std::fs::create_dir(sandbox.path("models")).unwrap();
-    let args = ["--extend", "my  clip.mp4", "--segments", "2", "--steps", "40", "--seed", "5"];
+    let args = ["--extend", "my  clip.mp4", "--segments", "2", "--steps", "200", "--seed", "5"];
     let args =
         [&args[..], &["--models-dir", "./models", "--output", "my  long.mp4", "--no-metadata"]].concat();
     let args: Vec<String> = args.iter().map(ToString::to_string).collect();
@@ -129,7 +125,7 @@ fn the_command_that_goes_on_stands_for_itself() {
         " --model tiny",
         " --models-dir ./models",
         r" --prompt 'it'\''s calm'",
-        " --steps 40",
+        " --steps 200",
         " --cfg 2.5",
         " --no-metadata",
     ] {

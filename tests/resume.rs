@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::support::{Sandbox, assert_fails, stderr, stdout, tiny_args};
 
-/// Runs a job of 60 steps, interrupts it after its second step, and returns the sandbox with the resume file.
+/// Runs a job of 300 steps, interrupts it after its second step, and returns the sandbox with the resume file.
 fn interrupted(more: &[&str]) -> Sandbox {
     let sandbox = Sandbox::new();
     let args = job(more);
@@ -17,10 +17,9 @@ fn interrupted(more: &[&str]) -> Sandbox {
         .spawn()
         .expect("wan-run starts");
     let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-    let seen = lines.by_ref().map_while(Result::ok).find(|l| l.contains("step 2 of 60"));
+    let seen = lines.by_ref().map_while(Result::ok).find(|l| l.contains("step 2 of 300"));
     assert!(seen.is_some(), "no progress");
-    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(killed.success());
+    crate::support::signal(child.id(), "INT");
     let rest: Vec<String> = lines.map_while(Result::ok).collect();
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(130), "{rest:?}");
@@ -51,20 +50,24 @@ fn further_outputs_are_kept_in_mind() {
 }
 
 fn job(more: &[&str]) -> Vec<String> {
-    tiny_args(&[&["--steps", "60", "--save-latents", "latents.safetensors"], more].concat())
+    tiny_args(&[&["--steps", "300", "--save-latents", "latents.safetensors"], more].concat())
 }
 
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one_byte_for_byte() {
-    // One solver without and one with random numbers of its own, and two with a long history.
+    // Solvers without and with random numbers of their own, and two with a long history.
     let folder = Sandbox::new();
     let lora = crate::lora::write(&folder, "a.safetensors");
     let lora = lora.to_str().unwrap();
-    let jobs: [&[&str]; 5] = [
+    let jobs: [&[&str]; 9] = [
         &["--scheduler", "dpm++"],
         &["--scheduler", "dpm++_sde"],
         &["--scheduler", "unipc"],
+        &["--scheduler", "unipc/beta"],
         &["--scheduler", "uni_pc/simple"],
+        &["--scheduler", "deis"],
+        &["--scheduler", "res_multistep"],
+        &["--scheduler", "lcm"],
         &["--scheduler", "euler", "--lora", lora],
     ];
     for more in jobs {
@@ -96,8 +99,7 @@ fn stopped(sandbox: &Sandbox, args: &[&str], stage: &str, signals: usize) -> (Op
     let mut said = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
     let mut last = String::new();
     for _ in 0..signals {
-        let id = child.id().to_string();
-        assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        crate::support::signal(child.id(), "INT");
         // The answer to one signal, before the next.
         last = said.next().unwrap_or_default();
     }
@@ -125,6 +127,20 @@ fn stopping_leaves_nothing_half_written() {
         let names = sandbox.names();
         assert!(names.iter().all(|n| n.ends_with(".resume.safetensors")), "{names:?}");
     }
+}
+
+#[test]
+fn a_job_finds_its_output_from_another_folder() {
+    let sandbox = interrupted(&[]);
+    std::fs::create_dir(sandbox.path("elsewhere")).unwrap();
+    let resume = ["--resume", "../out.mp4.resume.safetensors", "-q"];
+    let output =
+        sandbox.command().current_dir(sandbox.path("elsewhere")).args(resume).output().expect("a run");
+    assert!(output.status.success(), "{}", stderr(&output));
+    for file in ["out.mp4", "latents.safetensors"] {
+        assert!(sandbox.path(file).is_file(), "{file}: {:?}", sandbox.names());
+    }
+    assert!(std::fs::read_dir(sandbox.path("elsewhere")).unwrap().next().is_none());
 }
 
 #[test]

@@ -45,7 +45,8 @@ impl Sandbox {
             .env("HF_HOME", self.dir.path().join("hf"))
             .env_remove("HF_HUB_CACHE")
             .env_remove("WAN_RUN_MODEL")
-            .env_remove("WAN_RUN_MODELS_DIR");
+            .env_remove("WAN_RUN_MODELS_DIR")
+            .env_remove("WAN_RUN_TOKEN");
         command
     }
 
@@ -102,6 +103,12 @@ pub fn tiny_args(more: &[&str]) -> Vec<String> {
     }
     args.extend(more.iter().filter(|m| !m.starts_with('!')));
     args.into_iter().map(str::to_string).collect()
+}
+
+/// Sends a process a signal: `INT`. By the shell, which has `kill` where no program of this name is installed.
+pub fn signal(process: u32, signal: &str) {
+    let command = format!("kill -{signal} {process}");
+    assert!(Command::new("sh").args(["-c", &command]).status().expect("sh runs").success(), "{command}");
 }
 
 pub fn sample_image() -> PathBuf {

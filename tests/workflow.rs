@@ -36,6 +36,17 @@ fn a_workflow_runs_in_both_formats_and_options_override_it() {
     assert!(made[0] == made[1], "both formats make the same video");
 }
 
+#[test]
+fn lines_of_a_batch_name_videos_of_other_formats_than_the_workflow() {
+    let sandbox = sandbox(&shipped("tests/comfyui/wanx-21.api.json"));
+    std::fs::write(sandbox.path("jobs.jsonl"), "{\"output\": \"a.gif\"}\n{\"seed\": 2}\n").unwrap();
+    let small = ["--model", "tiny", "--width", "64", "--height", "64", "--frames", "5", "--steps", "1", "-q"];
+    sandbox.ok(&[&["generate", "--workflow", "w.json", "--batch", "jobs.jsonl"], &small[..]].concat());
+    for video in ["a.gif", "WanVideo2_1_00001.mp4"] {
+        assert!(sandbox.path(video).is_file(), "{video}: {:?}", sandbox.names());
+    }
+}
+
 /// A graph's solver and its sigmas go with the video, and with another made from its record.
 #[test]
 fn comfyuis_own_sampler_is_kept_in_the_video() {
@@ -156,8 +167,8 @@ fn all_outputs_are_written_and_previews_are_not() {
 #[test]
 fn a_workflow_that_was_stopped_writes_all_its_outputs() {
     let sandbox = sandbox(&many_outputs());
-    let args: Vec<String> = SMALL[..11].iter().chain(&["--steps", "60"]).map(ToString::to_string).collect();
-    let last = crate::batch::interrupted(&sandbox, &args, "step 2 of 60", || {});
+    let args: Vec<String> = SMALL[..11].iter().chain(&["--steps", "300"]).map(ToString::to_string).collect();
+    let last = crate::batch::interrupted(&sandbox, &args, "step 2 of 300", || {});
     let (_, command) = last.split_once("go on with ").unwrap_or_else(|| panic!("{last}"));
     sandbox.shell(command);
     let names = sandbox.names();

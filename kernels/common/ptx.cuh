@@ -199,14 +199,3 @@ __device__ __forceinline__ float rcp_approx(float x) {
   return y;
 #endif
 }
-
-// tanh(x), relative error 2^-11.
-__device__ __forceinline__ float tanh_approx(float x) {
-#ifdef WAN_SHIM
-  return tanhf(x);
-#else
-  float y;
-  asm("tanh.approx.f32 %0, %1;\n" : "=f"(y) : "f"(x));
-  return y;
-#endif
-}

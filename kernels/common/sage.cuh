@@ -82,7 +82,7 @@ __device__ __forceinline__ void SageRow::rise(const Sum& sum, float factor, floa
   rise = fmaxf(rise, __shfl_xor_sync(FULL_WARP, rise, 2));
   rise = fmaxf(rise, most);
   this->factor = factor;
-  // Rounding moves this by less than half a step of the sums.
+  // Rounding moves this by at most three quarters of a step of the sums.
   base = SCORE_ZERO_FLOAT * factor + (rise - top);
   shrink = exp2_approx(most - rise);
   most = rise;

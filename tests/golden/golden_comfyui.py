@@ -15,7 +15,8 @@ import reference as ref
 
 # sampler, case: steps, shift, denoise. ComfyUI's `uni_pc` does nothing in a run of one step.
 CASES = [(1, 5.0, 1.0), (2, 5.0, 1.0), (3, 8.0, 1.0), (4, 5.0, 1.0), (10, 5.0, 0.6), (17, 3.0, 1.0), (30, 8.0, 1.0)]
-SAMPLERS = ("euler", "dpmpp_2m", "dpmpp_2m_sde", "uni_pc")
+SAMPLERS = ("euler", "dpmpp_2m", "dpmpp_2m_sde", "uni_pc", "lcm", "res_multistep")
+STOCHASTIC = ("dpmpp_2m_sde", "lcm")
 
 
 def stub(name, **attributes):
@@ -102,7 +103,7 @@ def make_comfyui(root, repo):
                 last = uni_pc.sample_unipc(model, sample.clone(), sigmas, extra_args={}, disable=True)
             else:
                 extra = {}
-                if sampler == "dpmpp_2m_sde":
+                if sampler in STOCHASTIC:
                     drawn = iter(noise)
                     extra["noise_sampler"] = lambda *_: next(drawn)
                 function = getattr(sampling, f"sample_{sampler}")
@@ -121,7 +122,7 @@ def make_comfyui(root, repo):
                 "expected.timesteps": flow.timestep(seen).float(),
                 "expected.samples": torch.stack([*model.samples[1:], last]),
             }
-            if sampler == "dpmpp_2m_sde":
+            if sampler in STOCHASTIC:
                 io["noise"] = noise
             case = f"{sampler}-simple_n{steps}_s{shift:g}" + ("" if denoise == 1 else f"_d{denoise:g}")
             ref.save_tensors(root / "scheduler" / f"{case}.io.safetensors", io, {"scheduler": f"{sampler}/simple"})

@@ -4,8 +4,8 @@
     python tests/golden/make_golden.py [--out DIR] [--only PART ...] [--wan-repo DIR] [--wrapper-repo DIR]
                                          [--teacache-repo DIR] [--comfyui-repo DIR]
 
-The parts `scheduler` and `e2e` also need a checkout of https://github.com/Wan-Video/Wan2.1 for its solvers, the part
-`windows` one of https://github.com/kijai/ComfyUI-WanVideoWrapper, the part `teacache` one of
+The parts `scheduler` and `e2e` also need a checkout of https://github.com/Wan-Video/Wan2.1 for its solvers, the parts
+`windows` and `wrapper` one of https://github.com/kijai/ComfyUI-WanVideoWrapper, the part `teacache` one of
 https://github.com/ali-vilab/TeaCache, the part `comfyui` one of https://github.com/comfyanonymous/ComfyUI.
 """
 
@@ -23,6 +23,7 @@ import golden_solvers
 import golden_teacache
 import golden_text
 import golden_windows
+import golden_wrapper
 
 HERE = Path(__file__).resolve().parent
 
@@ -41,12 +42,14 @@ def main():
         "e2e": golden_e2e.make_e2e,
         "flf2v": golden_e2e.make_flf2v,
         "windows": golden_windows.make_windows,
+        "wrapper": golden_wrapper.make_wrapper,
         "teacache": golden_teacache.make_teacache,
     }
     needs = {
         "scheduler": "wan_repo",
         "e2e": "wan_repo",
         "windows": "wrapper_repo",
+        "wrapper": "wrapper_repo",
         "teacache": "teacache_repo",
         "comfyui": "comfyui_repo",
     }
@@ -54,7 +57,7 @@ def main():
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--wan-repo", type=Path, help="checkout of Wan-Video/Wan2.1, for the reference solvers")
-    parser.add_argument("--wrapper-repo", type=Path, help="checkout of kijai/ComfyUI-WanVideoWrapper, for the windows")
+    parser.add_argument("--wrapper-repo", type=Path, help="checkout of kijai/ComfyUI-WanVideoWrapper")
     parser.add_argument("--teacache-repo", type=Path, help="checkout of ali-vilab/TeaCache, for the steps it skips")
     parser.add_argument("--comfyui-repo", type=Path, help="checkout of comfyanonymous/ComfyUI, for its own samplers")
     args = parser.parse_args()

@@ -8,9 +8,10 @@
 # that was cut off is begun anew. The most telling units come first.
 #
 # Environment: OUT results (8 files at most); WORK the model, 30 GB, and earlier results; CACHE what is compiled; LIMIT
-# seconds for the whole call. WAN_RUN_KERNELS=portable leaves out the kernels for Hopper alone; where an op's hangs or is wrong that
-# is set here for the op, and what follows goes on without them. REHEARSE=1 runs all of it with small sizes on whatever libraries
-# LD_LIBRARY_PATH leads to (tests/gpu/emulator), PyTorch on the CPU: it shows that the script works and nothing else.
+# seconds for the whole call. WAN_RUN_KERNELS=portable leaves out the kernels for Hopper alone (all of them are used where
+# it is not set); where an op's hangs or is wrong that is set here for the op, and what follows goes on without them.
+# REHEARSE=1 runs all of it with small sizes on whatever libraries LD_LIBRARY_PATH leads to (tests/gpu/emulator), PyTorch
+# on the CPU: it shows that the script works and nothing else.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 OUT=${OUT:-$PWD/out/gpu}
@@ -49,6 +50,7 @@ done=$WORK/done kept=$WORK/results parts=$WORK/parts
 mkdir -p "$OUT" "$done" "$kept" "$parts"
 cp -n "$kept"/* "$OUT"/ 2>/dev/null
 rows=$OUT/selftest.jsonl times=$OUT/bench.jsonl peers=$OUT/peer.jsonl log=$OUT/run.log
+export WAN_RUN_KERNELS=${WAN_RUN_KERNELS:-all}
 [ -e "$done/portable" ] && export WAN_RUN_KERNELS=portable:$(paste -sd, "$done/portable")
 
 # Whatever is compiled or tuned once is found again by the next process. Not beside the model: some machines let nothing be
@@ -134,7 +136,7 @@ collect() {
 
 # portable OP WHY: from here on without the kernels for Hopper alone, of `attention` or `conv3d`; fails if that is so already.
 portable() {
-  [ "${WAN_RUN_KERNELS:-}" != portable ] || return 1
+  [ "$WAN_RUN_KERNELS" != portable ] || return 1
   grep -qsx "$1" "$done/portable" && return 1
   echo "$1" >> "$done/portable"
   WAN_RUN_KERNELS=portable:$(paste -sd, "$done/portable")

@@ -1,57 +1,28 @@
 // The web page in a headless Chromium, on a real server with the embedded model: the whole job of someone who comes
-// from the guide. WAN_RUN names the program, SCREENSHOTS a folder for pictures of what was seen.
+// from the guide. SCREENSHOTS names a folder for pictures of what was seen.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
 
-import { chromium } from "playwright-core";
+import { launch, newPage, ROOT, Server, settings as fill } from "./support.mjs";
 
-const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
-const PROGRAM = process.env.WAN_RUN ?? path.join(ROOT, "target/debug/wan-run");
 const TOKEN = "page-test-token";
-const PATIENCE = 120_000;
 
-let folder, server, address, browser, page;
+let server, address, browser, page;
 const errors = [];
 
-/** Starts the server; its address. */
-function start(token, port = "0") {
-  const options = ["serve", "--model", "tiny", "--port", port, "--data-dir", folder, "--token", token];
-  server = spawn(PROGRAM, options, { stdio: ["ignore", "pipe", "ignore"] });
-  return new Promise((resolve, reject) => {
-    let text = "";
-    server.stdout.on("data", (data) => {
-      text += data;
-      const found = text.match(/http:\/\/\S+/);
-      if (found) resolve(found[0]);
-    });
-    server.on("exit", (code) => reject(new Error(`the server ended with ${code}`)));
-  });
-}
-
 before(async () => {
-  folder = await mkdtemp(path.join(tmpdir(), "wan-run-page-"));
-  address = await start(TOKEN);
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-      "--disable-component-update", "--disable-sync"],
-  });
-  page = await browser.newPage({ viewport: { width: 1360, height: 1000 }, locale: "en-GB" });
-  page.setDefaultTimeout(PATIENCE);
-  page.on("pageerror", (error) => errors.push(error.message));
-  page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+  server = await Server.create();
+  address = await server.start(TOKEN);
+  browser = await launch();
+  page = await newPage(browser, { width: 1360, height: 1000 }, errors);
 });
 
 after(async () => {
   await browser?.close();
-  server?.kill("SIGKILL");
-  await rm(folder, { recursive: true, force: true, maxRetries: 3 });
+  await server?.remove();
 });
 
 /** A picture for people, of the whole page. */
@@ -64,9 +35,7 @@ async function screenshot(name) {
 const shown = (selector) => page.locator(selector).waitFor({ state: "visible" });
 const text = (selector) => page.locator(selector).textContent();
 
-async function settings({ width = 64, height = 64, frames = 9, steps = 6 }) {
-  for (const [name, value] of Object.entries({ width, height, frames, steps })) await page.fill(`#${name}`, String(value));
-}
+const settings = (values) => fill(page, values);
 
 test("a wrong token is refused, the right one opens the page", async () => {
   await page.goto(address);
@@ -78,8 +47,16 @@ test("a wrong token is refused, the right one opens the page", async () => {
   await page.click("button");
   await shown("#form");
   await page.waitForFunction(() => document.querySelector("#workflow").value === "wanx-21.json");
-  assert.equal(await text("#connection"), "connected");
+  await page.locator("#connection", { hasText: /^connected$/ }).waitFor();
 });
+
+/** Has the next workflow wait that the page opens; the result lets it go on. */
+async function holdWorkflow() {
+  let release;
+  const released = new Promise((resolve) => (release = resolve));
+  await page.route("**/wan-run/convert", (route) => released.then(() => route.continue()), { times: 1 });
+  return release;
+}
 
 /** What the form holds. */
 async function held() {
@@ -103,13 +80,25 @@ test("the form starts with what the demo model understands, and says what size t
 });
 
 test("what was typed for another model is not kept for the demo model, what was typed for this one is", async () => {
-  await page.evaluate(() => localStorage.setItem("wan-run.draft", JSON.stringify({ positive: "a girl", width: "832" })));
+  await page.evaluate(() => localStorage.setItem("wan-run.draft", JSON.stringify({
+    demo: false, workflows: { "wanx-21.json": { positive: "a girl", width: "832" } },
+  })));
   await page.reload();
   await page.waitForFunction(() => document.querySelector("#steps").value === "10");
   assert.deepEqual(await held(), SAMPLE);
   await page.fill("#positive", "the red circle spins");
   await page.reload();
   await page.waitForFunction(() => document.querySelector("#positive").value === "the red circle spins");
+});
+
+test("what is typed before the workflow has come stays", async () => {
+  const release = await holdWorkflow();
+  await page.reload();
+  await page.fill("#positive", "the red circle moves left");
+  release();
+  await page.waitForFunction(() => document.querySelector("#steps").value === "10");
+  assert.equal(await page.inputValue("#positive"), "the red circle moves left");
+  assert.equal(await page.inputValue("#negative"), "static");
 });
 
 test("on another model the form starts with the guide's values", async () => {
@@ -132,7 +121,7 @@ test("on another model the form starts with the guide's values", async () => {
 });
 
 test("a file that is no image is an error beside the image", async () => {
-  const file = path.join(folder, "broken.png");
+  const file = path.join(server.folder, "broken.png");
   await writeFile(file, "hello");
   await page.setInputFiles("#file", file);
   await shown("#image-error");
@@ -153,6 +142,30 @@ test("images can be dropped and pasted", async () => {
     await page.waitForFunction(() => document.querySelector("#image-preview").naturalWidth > 0);
     assert.ok(await page.isHidden("#image-error"));
   }
+});
+
+test("of a transparent image what the video is made of is shown, and said", async () => {
+  const content = await page.evaluate(async () => {
+    const canvas = new OffscreenCanvas(300, 200);
+    const context = canvas.getContext("2d");
+    context.fillStyle = "red";
+    context.fillRect(0, 0, 300, 200);
+    context.clearRect(100, 50, 20, 20);
+    return [...new Uint8Array(await (await canvas.convertToBlob({ type: "image/png" })).arrayBuffer())];
+  });
+  await page.setInputFiles("#file", { name: "hole.png", mimeType: "image/png", buffer: Buffer.from(content) });
+  await shown("#image-note");
+  assert.match(await page.getAttribute("#image-preview", "src"), /channel=rgb/);
+  await page.selectOption("#existing", "sample.png");
+  await page.waitForFunction(() => document.querySelector("#image-preview").naturalWidth > 0);
+  assert.ok(await page.isHidden("#image-note"));
+});
+
+test("a file that is too large is said to be", async () => {
+  const file = path.join(server.folder, "large.png");
+  await writeFile(file, Buffer.alloc(51 * 2 ** 20));
+  await page.setInputFiles("#file", file);
+  await page.locator("#image-error", { hasText: "has 51 MiB, which is more than the server takes" }).waitFor();
 });
 
 /** Has uploads of files of this name wait; the result lets them go on. */
@@ -199,16 +212,25 @@ test("the picture that was chosen last counts, however slowly it arrives", async
   await page.unroute("**/upload/image");
 
   // Where it does not arrive, there is no request with the one before.
-  await page.route("**/upload/image", (route) => route.fulfill({ status: 507, json: { error: { message: "no room", details: "" } } }));
+  let refuse;
+  const refused = new Promise((resolve) => (refuse = resolve));
+  await page.route("**/upload/image", async (route) => {
+    await refused;
+    await route.fulfill({ status: 507, json: { error: { message: "no room", details: "" } } });
+  });
   await choose("lost.png");
   await page.click("#run");
+  refuse();
   await page.locator("#image-error", { hasText: "no room" }).waitFor();
+  await page.waitForFunction(() => !document.querySelector("#run").disabled);
+  assert.equal(prompts.length, 1);
   await page.unroute("**/upload/image");
   await page.unroute("**/prompt");
 });
 
 test("a copy of the tab, which has its client id, stays connected beside it", async () => {
   const [copy] = await Promise.all([page.waitForEvent("popup"), page.evaluate(() => void open(location.href))]);
+  await copy.waitForLoadState();
   await copy.waitForFunction(() => !document.querySelector("#connection").classList.contains("lost"));
   const ids = await Promise.all([page, copy].map((tab) => tab.evaluate(() => sessionStorage.getItem("wan-run.client"))));
   assert.equal(ids[0], ids[1]);
@@ -295,8 +317,17 @@ test("the history outlives a reload, plays, downloads, and gives its settings ba
   assert.match(await text("#history .caption"), /the balloon rises/);
   await page.fill("#positive", "something else");
   await page.click("#history .again");
+  await page.waitForFunction(() => !document.querySelector("#new-seed").checked);
   assert.equal(await page.inputValue("#positive"), "the balloon rises over the hills");
-  assert.equal(await page.isChecked("#new-seed"), false);
+
+  // Also where the form's workflow comes after the wish: it does not undo it.
+  await page.fill("#positive", "something else");
+  const release = await holdWorkflow();
+  await page.reload();
+  await page.click("#history .again");
+  release();
+  await page.waitForFunction(() => document.querySelector("#positive").value === "the balloon rises over the hills");
+  assert.equal(await page.inputValue("#workflow"), "wanx-21.json");
   const [download] = await Promise.all([page.waitForEvent("download"), page.click("#history .download")]);
   assert.match(download.suggestedFilename(), /^WanVideo2_1_\d+\.mp4$/);
   await page.click("#history .poster");
@@ -308,9 +339,9 @@ test("the history outlives a reload, plays, downloads, and gives its settings ba
 const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
 
 test("a running job and a waiting one can be stopped", async () => {
-  await settings({ width: 256, height: 256, frames: 81, steps: 40 });
+  await settings({ width: 256, height: 256, frames: 81, steps: 1000 });
   await page.click("#run");
-  await page.waitForFunction(() => /^Step/.test(document.querySelector("#progress-text").textContent));
+  await page.locator("#progress-text:visible", { hasText: /^Step/ }).waitFor();
   await page.fill("#positive", "the balloon rises over the hills, and ".repeat(12));
   await page.click("#run");
   await shown("#queue li");
@@ -318,7 +349,6 @@ test("a running job and a waiting one can be stopped", async () => {
   for (const width of [window.width, 390]) {
     await page.setViewportSize({ width, height: window.height });
     assert.ok((await overflow()) <= 0, `${await overflow()} pixels too wide at ${width}, with a long prompt waiting`);
-    // The list is drawn anew at each event: the look at it is one step.
     await page.waitForFunction(() => {
       const line = document.querySelector("#queue span");
       return line && line.scrollWidth > line.clientWidth;
@@ -341,6 +371,12 @@ test("the access panel shows address and token", async () => {
   assert.notEqual(await text("#access-token"), TOKEN);
   await page.click("#reveal");
   assert.equal(await text("#access-token"), TOKEN);
+  await page.click("#reveal");
+  // As over plain HTTP from another machine.
+  await page.evaluate(() => Object.defineProperty(navigator, "clipboard", { value: undefined }));
+  await page.click("#copy-token");
+  await page.locator("#copy-token", { hasText: "Copied" }).waitFor();
+  assert.equal(await page.evaluate(() => String(getSelection())), TOKEN);
   await page.keyboard.press("Escape");
   assert.ok(await page.isHidden("#access"));
 });
@@ -373,7 +409,7 @@ test("a job can be asked for and cancelled from the keyboard alone", async () =>
   for (const id of ["choose", "existing", "negative", "width", "height", "frames", "steps", "cfg", "shift", "scheduler",
     "denoise", "seed", "dice", "new-seed"]) assert.ok(visited.includes(id), `#${id} is left out: ${visited}`);
   await page.keyboard.press("Enter");
-  await page.waitForFunction(() => /^Step/.test(document.querySelector("#progress-text").textContent));
+  await page.locator("#progress-text:visible", { hasText: /^Step/ }).waitFor();
   await tabTo("cancel");
   await page.keyboard.press("Enter");
   await page.waitForFunction(() => document.querySelector("#job-error").textContent === "Cancelled");
@@ -425,7 +461,7 @@ test("Chinese, at a phone's width", async () => {
   await page.click("#language");
   assert.equal(await text("#run"), "生成视频");
   await page.locator("#history .error", { hasText: "已取消" }).first().waitFor();
-  assert.match(await text("#size-note"), /视频尺寸为/);
+  await page.locator("#size-note", { hasText: "视频尺寸为" }).waitFor();
   assert.equal(await page.getAttribute("html", "lang"), "zh-CN");
   await page.setViewportSize({ width: 390, height: 844 });
   assert.ok((await overflow()) <= 0, `${await overflow()} pixels too wide`);
@@ -443,9 +479,9 @@ test("nothing went wrong in the page itself", () => {
 });
 
 test("after a restart with another token the page asks for it", async () => {
-  server.kill("SIGKILL");
+  server.kill();
   await page.waitForFunction(() => document.querySelector("#connection").classList.contains("lost"));
-  await start("another-token", new URL(address).port);
+  await server.start("another-token");
   await page.waitForURL(/\/login/);
   await page.fill("[name=password]", "another-token");
   await page.click("button");

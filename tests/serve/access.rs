@@ -55,7 +55,9 @@ fn browsers_log_in_and_get_a_cookie() {
     let sent_on = server.raw("GET", "/", &html, b"");
     assert_eq!((sent_on.status, sent_on.header("location")), (302, Some("/login")));
     assert!(server.raw("GET", "/login", &html, b"").text().contains("<form"));
-    assert_eq!(server.raw("GET", "/js/login.js", &[], b"").status, 200);
+    for file in ["/js/login.js", "/js/i18n.js", "/js/store.js"] {
+        assert_eq!(server.raw("GET", file, &[], b"").status, 200, "{file}");
+    }
     assert_eq!(server.raw("GET", "/js/main.js", &[], b"").status, 401);
     let wrong = server.raw("POST", "/login", &[], b"username=a&password=b");
     assert_eq!(wrong.header("location"), Some("/login?wrong_password=1"));
@@ -96,20 +98,30 @@ fn pages_of_other_sites_are_refused() {
 
 #[test]
 fn open_mode_refuses_names_that_strangers_can_point_here() {
-    let server = Server::with(&["--insecure"]);
-    assert_eq!(server.raw("GET", "/queue", &[], b"").status, 200);
-    let head = "GET /queue HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
-    assert_eq!(super::server::exchange(server.address(), head.as_bytes(), b"").status, 403);
+    for listen in ["127.0.0.1", "0.0.0.0"] {
+        let server = Server::with(&["--insecure", "--listen", listen]);
+        assert_eq!(server.raw("GET", "/queue", &[], b"").status, 200);
+        let head = "GET /queue HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+        assert_eq!(super::server::exchange(server.address(), head.as_bytes(), b"").status, 403, "{listen}");
+    }
 }
 
 #[test]
 fn a_token_is_made_and_kept_where_none_is_named() {
     let mut server = Server::with(&[]);
     let token = std::fs::read_to_string(server.data("token")).expect("a token");
+    let link = server.raw("GET", &format!("/?token={}", token.trim()), &[("Accept", "text/html")], b"");
+    let cookie = link.header("set-cookie").expect("a cookie").split(';').next().expect("a pair").to_owned();
     assert_eq!(server.raw("GET", "/queue", &[], b"").status, 401);
     server.crash_and_restart();
     let bearer = format!("Bearer {}", token.trim());
     assert_eq!(server.raw("GET", "/queue", &[("Authorization", &bearer)], b"").status, 200);
+    assert_eq!(server.raw("GET", "/queue", &[("Cookie", &cookie)], b"").status, 200);
+    // What a crash may leave of it.
+    std::fs::write(server.data("token"), "").expect("written");
+    server.crash_and_restart();
+    let another = std::fs::read_to_string(server.data("token")).expect("a token");
+    assert!(another.trim().len() >= 8 && another != token, "{another}");
 }
 
 #[test]

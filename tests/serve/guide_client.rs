@@ -33,7 +33,8 @@ fn script(folder: &Path, server: &Server, token: &str, more: &[(&str, &str)]) ->
     }
     std::fs::write(folder.join("client.py"), text).expect("written");
     let mut command = Command::new("python3");
-    command.arg("-u").arg("client.py").current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.arg("-u").arg("client.py").current_dir(folder).env("NO_PROXY", "127.0.0.1");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -99,7 +100,7 @@ fn it_gets_its_video_from_a_server_that_was_killed_half_way() {
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
     let mut server = Server::with(&["--token", TOKEN, "--port", &port.to_string()]);
     std::fs::write(folder.path().join("girl.png"), picture(1)).expect("written");
-    let slow = ("10, 6, 512, 512, 81)", "40, 6, 64, 64, 81)");
+    let slow = ("10, 6, 512, 512, 81)", "200, 6, 64, 64, 81)");
     let child = script(folder.path(), &server, TOKEN, &[slow]).spawn().expect("python3");
     let id = loop {
         let queue = server.get("/queue").json();

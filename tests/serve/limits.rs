@@ -26,7 +26,7 @@ fn read_to_end(stream: &mut TcpStream) -> String {
 
 #[test]
 fn headers_and_bodies_that_do_not_arrive_are_not_waited_for() {
-    let server = server(&["--request-time", "1s"]);
+    let server = server(&["--request-time", "3s"]);
     let start = Instant::now();
     let mut silent = TcpStream::connect(server.address()).expect("a connection");
     let mut half_head = TcpStream::connect(server.address()).expect("a connection");
@@ -41,7 +41,7 @@ fn headers_and_bodies_that_do_not_arrive_are_not_waited_for() {
     let answer = read_to_end(&mut half_head);
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
     assert_eq!(read_to_end(&mut silent), "", "the server hangs up");
-    assert!(start.elapsed() < Duration::from_secs(20));
+    assert!(start.elapsed() < Duration::from_secs(60));
     assert_eq!(server.get("/queue").status, 200);
 }
 
@@ -72,12 +72,12 @@ fn connections_beyond_the_limit_are_refused_until_one_is_free() {
 
 #[test]
 fn a_job_that_takes_too_long_ends_as_an_error() {
-    let server = server(&["--job-time", "3s"]);
+    let server = server(&["--job-time", "5s"]);
     let (id, next) = (server.submit(&long()), server.submit(&guide()));
     let entry = server.wait(&id);
     let last = entry["status"]["messages"].as_array().expect("messages").last().expect("one").clone();
     assert_eq!((&last[0], &last[1]["exception_type"]), (&json!("execution_error"), &json!("TimeLimit")));
-    assert!(last[1]["exception_message"].as_str().expect("text").contains("longer than the 3 s"), "{last}");
+    assert!(last[1]["exception_message"].as_str().expect("text").contains("longer than the 5 s"), "{last}");
     assert_eq!(server.wait(&next)["status"]["completed"], true);
 }
 

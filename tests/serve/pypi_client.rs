@@ -17,6 +17,7 @@ fn an_independent_client_gets_its_video() {
     let output = Command::new(python)
         .arg(repo_path("tests/comfyui/pypi_client.py"))
         .args([format!("http://{}", server.address()).as_str(), token])
+        .env("NO_PROXY", "127.0.0.1")
         .output()
         .expect("python");
     assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));

@@ -70,18 +70,17 @@ impl Server {
         self.process.wait().expect("ended");
     }
 
-    /// Sends the process a signal: `-TERM`.
+    /// Sends the process a signal: `TERM`.
     pub fn signal(&self, signal: &str) {
-        let id = self.process.id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().expect("kill runs").success());
+        crate::support::signal(self.process.id(), signal);
     }
 
     /// Sends SIGTERM; the exit code and the time it took.
     pub fn terminate(&mut self) -> (Option<i32>, Duration) {
-        self.stop_by("-TERM")
+        self.stop_by("TERM")
     }
 
-    /// Sends a signal that ends the process; the exit code and the time it took.
+    /// Sends a signal that ends the process, such as `HUP`; the exit code and the time it took.
     pub fn stop_by(&mut self, signal: &str) -> (Option<i32>, Duration) {
         let start = Instant::now();
         self.signal(signal);
@@ -342,7 +341,7 @@ pub fn exchange(address: &str, head: &[u8], body: &[u8]) -> Response {
 /// [`exchange`] with a server that may go away.
 pub fn try_exchange(address: &str, head: &[u8], body: &[u8]) -> Option<Response> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
     // A server that has refused need not read the rest.
     let _ = stream.write_all(head).and_then(|()| stream.write_all(body));
     let mut answer = Vec::new();

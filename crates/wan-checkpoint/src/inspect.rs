@@ -89,7 +89,11 @@ fn describe(config: &impl std::fmt::Debug) -> String {
     let text = format!("{config:?}");
     let inner =
         text.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}')).map_or(text.as_str(), |p| p.0);
-    inner.trim().to_string()
+    let fields = inner.trim().split(", ").map(|field| match field.split_once(": Some(") {
+        Some((key, value)) => format!("{key}: {}", value.trim_end_matches(')')),
+        None => field.replace(": None", ": none"),
+    });
+    fields.collect::<Vec<_>>().join(", ")
 }
 
 fn layout(weights: &WeightSet, canonical: &WeightSet, naming: &str) -> String {

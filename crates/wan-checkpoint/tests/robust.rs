@@ -73,6 +73,35 @@ fn damaged_safetensors_are_refused() {
     }
 }
 
+/// A number in a name is no reason to count that far, nor to take memory for so many layers.
+#[test]
+fn numbers_in_names_cost_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file.safetensors");
+    for (marker, layers) in [
+        ("decoder.middle.0.residual.2.weight", "encoder.downsamples.{}.resample.1.bias"),
+        ("decoder.mid_block.resnets.0.conv1.weight", "decoder.up_blocks.0.resnets.{}.conv1.weight"),
+        ("head.modulation", "blocks.{}.x"),
+        ("condition_embedder.time_proj.weight", "blocks.{}.x"),
+    ] {
+        for number in ["1048576", "99999999999999", "18446744073709551614", "18446744073709551615"] {
+            let tensor = |name: &str, start: usize| {
+                format!(r#""{name}":{{"dtype":"F32","shape":[1],"data_offsets":[{start},{}]}}"#, start + 4)
+            };
+            let header = format!("{{{},{}}}", tensor(marker, 0), tensor(&layers.replace("{}", number), 4));
+            std::fs::write(&path, safetensors(&header, 8)).unwrap();
+            let report = wan_checkpoint::inspect(&path);
+            assert!(report.map_or(true, |report| report.problem.is_some()), "{marker} {number}");
+        }
+    }
+}
+
+#[test]
+fn names_that_a_terminal_would_obey_are_refused() {
+    let escape = r#"{"a\u001b[31m":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    assert!(error(safetensors(escape, 4)).contains("control characters"));
+}
+
 #[test]
 fn damaged_gguf_is_refused() {
     let whole = good_gguf();

@@ -4,6 +4,9 @@
 //! `B` batch, `C` channels, `F` latent frames, `T` pixel frames (4k+1), `H` `W` pixels, `h` `w` latent
 //! pixels, `L` video tokens, `S` text tokens, `D` head_dim.
 
+#[cfg(not(unix))]
+compile_error!("wan-run is for Unix systems: files are mapped, locked and renamed as there");
+
 pub mod config;
 pub mod device;
 mod error;

@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     if env::var_os("CARGO_FEATURE_SHIM").is_some() {
         shim::compile(&sources);
     }
+    println!("cargo:rustc-env=WAN_RUN_KERNELS_DIGEST={}", sources.digest());
     if env::var_os("CARGO_FEATURE_CUDA").is_some()
         && let Err(message) = nvcc::compile(&sources, &out)
     {

@@ -37,7 +37,7 @@ const fn family(kernels: &'static str, registers: u32, instructions: &'static [C
 /// The longest name that fits counts. Tensor-core instructions are those of one unrolled tile: 128 `HMMA` are the two
 /// products of a warp's 16 queries with 64 keys of 128 channels.
 const FAMILIES: &[Family] = &[
-    // 168 registers: three blocks of 128 threads.
+    // 168 registers: one block of 384 threads, which warpgroups then share out anew.
     family(
         "attention_sage_sm90",
         168,

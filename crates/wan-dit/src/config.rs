@@ -106,6 +106,8 @@ const EPS: f32 = 1e-6;
 pub(crate) const PATCH_VALUES: usize = 4;
 /// No size of a model is above this; a larger one is a damaged configuration.
 const LARGEST: usize = 1 << 20;
+/// Nor has any so many blocks: the tensors of each that is missing would be named.
+pub(crate) const MOST_BLOCKS: usize = 1024;
 
 impl DitConfig {
     /// Reads the configuration of `weights` (any supported naming) from `file`, else from the header's `config`
@@ -188,6 +190,9 @@ impl DitConfig {
         ];
         if let Some((key, value)) = sizes.into_iter().find(|(_, v)| !(1..=LARGEST).contains(v)) {
             return Err(wrong(key, value, format!("1 to {LARGEST}")));
+        }
+        if self.num_layers > MOST_BLOCKS {
+            return Err(wrong("num_layers", self.num_layers, format!("1 to {MOST_BLOCKS}")));
         }
         if !self.dim.is_multiple_of(self.num_heads) || !self.head_dim().is_multiple_of(2) {
             let expected =

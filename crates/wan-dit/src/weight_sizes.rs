@@ -32,8 +32,9 @@ impl DitWeightSizes {
     /// Errors: `WeightsError::UnknownNaming`.
     pub fn read(weights: &WeightSet) -> Result<Self> {
         let weights = canonical(weights)?;
-        let mut sizes =
-            Self { blocks: vec![BlockSize::default(); weights.count("blocks")], ..Self::default() };
+        // Not more than the configuration may state: a name's number is no reason to take memory.
+        let blocks = weights.count("blocks").min(crate::config::MOST_BLOCKS);
+        let mut sizes = Self { blocks: vec![BlockSize::default(); blocks], ..Self::default() };
         for (name, tensor) in weights.names().zip(weights.iter()) {
             let stored = tensor.bytes().len() as u64;
             sizes.stored += stored;

@@ -226,7 +226,7 @@ impl TempFolder {
         &self.shown
     }
 
-    /// Gives the folder its name.
+    /// Flushes the folder and its files to the disk and gives it its name.
     pub fn commit(self) -> Result<()> {
         let failed = |error: io::Error| match error.kind() {
             ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty | ErrorKind::NotADirectory => {
@@ -234,6 +234,7 @@ impl TempFolder {
             }
             _ => MediaError::write(&self.shown, error),
         };
+        flush(self.temp.path()).map_err(failed)?;
         // The frames that are being replaced go into a folder that is deleted with `_old`.
         let mut _old = None;
         if self.overwrite && self.dest.exists() {
@@ -247,6 +248,14 @@ impl TempFolder {
         let _ = self.temp.keep();
         Ok(())
     }
+}
+
+/// Flushes a folder and the files in it.
+fn flush(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        File::open(entry?.path())?.sync_all()?;
+    }
+    File::open(folder)?.sync_all()
 }
 
 fn temp_folder(parent: &Path) -> io::Result<TempDir> {

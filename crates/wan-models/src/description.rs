@@ -31,7 +31,7 @@ pub struct ModelDescription {
     pub model_type: ModelType,
     /// Licence of the weights.
     pub license: String,
-    /// File with the latent-to-RGB factors, below the models folder of the repository.
+    /// File with the latent-to-RGB factors: one of the program's own, or beside the description.
     pub latent_rgb: Option<String>,
     /// Its files.
     pub files: ModelFileSet,

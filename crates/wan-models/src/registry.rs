@@ -259,7 +259,10 @@ fn latent_rgb(model: &ModelDescription) -> Result<Option<LatentRgb>, ModelsError
     let Some(path) = &model.latent_rgb else { return Ok(None) };
     let bytes = match embedded::file(path) {
         Some(bytes) => bytes.to_vec(),
-        None => std::fs::read(path).map_err(|e| description_error(path, e))?,
+        None => {
+            let folder = model.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+            std::fs::read(folder.join(path)).map_err(|e| description_error(path, e))?
+        }
     };
     parse(path, &bytes).map(Some)
 }

@@ -58,7 +58,7 @@ pub use linear::Linear;
 #[cfg(feature = "cuda")]
 pub use linear::Place;
 pub use numerics::{AttentionChoice, Numerics, Precision};
-pub use portable::{SpecialKernels, use_portable_kernels};
+pub use portable::{SpecialKernels, special_kernels, special_kernels_on, use_portable_kernels};
 pub use residency::{HostCopies, HostSide, Pass, Residency, SWAP_SLOTS, release_unused};
 pub use rms_norm::{rms_norm, rms_norm_reference, rms_norm_rope, rope_reference};
 pub use rows::{QuantisedRows, RowFormat, Rows, quantise};

@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use wan_clip::ImageFit;
+use wan_core::device::to_host;
 use wan_core::geometry::{LATENT_CHANNELS, TEMPORAL_FACTOR};
 use wan_core::progress::{CancelToken, Event, Observer, Stage};
 use wan_media::{RgbImage, resize_lanczos};
 use wan_sampler::TorchRng;
+use wan_umt5::tokenizer::Encoded;
 
 use crate::finite::check_finite;
 use crate::prompt::marked_words;
@@ -92,7 +94,7 @@ fn encode_text(
     note_reading(request, observer);
     let negative_prompt = plan.uses_guidance().then_some(request.negative_prompt.as_str());
     let all: Vec<&str> = prompts.iter().map(|p| &*p.text).chain(negative_prompt).collect();
-    let mut texts = text_embeds(models, plan, &all, cancel)?;
+    let mut texts = text_embeds(models, plan, &all, observer, cancel)?;
     for (embeds, prompt) in texts.iter_mut().zip(&prompts) {
         if prompt.weight != 1.0 {
             *embeds = (&*embeds * prompt.weight)?;
@@ -125,9 +127,26 @@ fn note_reading(request: &Request, observer: &dyn Observer) {
     }
 }
 
+/// Says how much of a prompt is not read, if it is too long.
+fn note_length(encoded: &Encoded, observer: &dyn Observer) {
+    let (read, left_out) = (encoded.ids.len() - 1, encoded.left_out);
+    if left_out > 0 {
+        observer.on_event(&Event::Note(&format!(
+            "a prompt has {} tokens, of which the model reads {read}: the last {left_out} are left out",
+            read + left_out
+        )));
+    }
+}
+
 /// Embeddings of each prompt, `[L, text_dim]` on the CPU. Those that are not remembered are encoded side by side, so that
 /// a layer that has to be brought from elsewhere is brought once.
-fn text_embeds(models: &Models, plan: &Plan, prompts: &[&str], cancel: &CancelToken) -> Result<Vec<Tensor>> {
+fn text_embeds(
+    models: &Models,
+    plan: &Plan,
+    prompts: &[&str],
+    observer: &dyn Observer,
+    cancel: &CancelToken,
+) -> Result<Vec<Tensor>> {
     let remembered = &models.remembered().text;
     let mut known: HashMap<&str, Tensor> = HashMap::new();
     let mut new = Vec::new();
@@ -142,10 +161,11 @@ fn text_embeds(models: &Models, plan: &Plan, prompts: &[&str], cancel: &CancelTo
         let _memory = models.stage_memory();
         let tokenizer = models.tokenizer()?;
         let encoder = models.text_encoder(models.memory(plan, Stage::EncodeText)?.text_layers_streamed)?;
-        let tokens = new.iter().map(|p| Ok(tokenizer.encode_prompt(p)?.ids)).collect::<Result<Vec<_>>>()?;
-        let ids: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+        let tokens = new.iter().map(|p| Ok(tokenizer.encode_prompt(p)?)).collect::<Result<Vec<_>>>()?;
+        tokens.iter().for_each(|encoded| note_length(encoded, observer));
+        let ids: Vec<&[u32]> = tokens.iter().map(|encoded| encoded.ids.as_slice()).collect();
         for (prompt, embeds) in new.into_iter().zip(encoder.encode_all(&ids, cancel)?) {
-            let embeds = embeds.to_device(&Device::Cpu)?;
+            let embeds = to_host(&embeds)?;
             check_finite("text encoding", &embeds)?;
             remembered.put(prompt.to_string(), embeds.clone());
             known.insert(prompt, embeds);
@@ -188,7 +208,7 @@ fn encode_image(models: &Models, image: &RgbImage, fit: ImageFit) -> Result<Tens
     let (height, width) = (image.height() as usize, image.width() as usize);
     let pixels = wan_clip::preprocess_rgb8(image.data(), height, width, encoder.config().image_size, fit)?;
     let embeds = encoder.encode(&pixels.to_device(models.device())?)?;
-    let embeds = embeds.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+    let embeds = to_host(&embeds)?.to_dtype(DType::F32)?;
     check_finite("image encoding", &embeds)?;
     Ok(embeds)
 }
@@ -275,7 +295,7 @@ fn encode_frames(
             Ok(())
         },
     )?;
-    let latents = latents.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+    let latents = to_host(&latents)?.to_dtype(DType::F32)?;
     check_finite("conditioning encode", &latents)?;
     debug_assert_eq!(latents.dim(1)?, LATENT_CHANNELS);
     Ok(latents)

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
+use wan_core::device::to_host;
 use wan_core::progress::{CancelToken, Event, Observer, Stage};
 
 use crate::finite::check_finite;
@@ -60,7 +61,7 @@ fn decode_to(
         check_finite(&format!("decode of latent frame {number} of {}", plan.latent.frames), &frames)?;
         match plan.request.output_range {
             OutputRange::Clamp => frames::send(&((frames + 1.0)? * 0.5)?, to)?,
-            OutputRange::Minmax => kept.push(frames.to_device(&Device::Cpu)?),
+            OutputRange::Minmax => kept.push(to_host(&frames)?),
         }
         if mode != DecodeMode::TileOuter {
             stepped(number);

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
+use wan_core::device::to_host;
 use wan_core::progress::{CancelToken, Event, Observer, Stage};
 use wan_sampler::{SamplerState, TorchRng};
 
@@ -57,7 +58,7 @@ pub(crate) fn denoise(
     observer.on_event(&Event::Started { stage: Stage::Denoise, total });
     let _memory = models.stage_memory();
     let mut sampler = plan.schedule.sampler();
-    sampler.restore(on_device(&state.sampler, models.device())?)?;
+    sampler.restore(moved(state.sampler.clone(), |t| t.to_device(models.device()))?)?;
     let mut rng = TorchRng::from_state(&state.rng)?;
     if sampler.steps_taken() < total {
         let memory = models.memory(plan, Stage::Denoise)?;
@@ -91,10 +92,10 @@ pub(crate) fn denoise(
             }
             latents = next;
             *state = DenoiseState {
-                latents: latents.to_device(&Device::Cpu)?,
-                sampler: on_device(&sampler.state(), &Device::Cpu)?,
+                latents: to_host(&latents)?,
+                sampler: moved(sampler.state(), to_host)?,
                 rng: rng.state(),
-                reused_from: velocities.reused_by(step + 1).map(|t| t.to_device(&Device::Cpu)).transpose()?,
+                reused_from: velocities.reused_by(step + 1).map(to_host).transpose()?,
             };
             keep(state);
             let took = begun.elapsed();
@@ -106,11 +107,13 @@ pub(crate) fn denoise(
     Ok(())
 }
 
-/// A solver's state with its history on `device`: what is kept is in main memory, as it outlives a GPU that is lost.
-fn on_device(state: &SamplerState, device: &Device) -> Result<SamplerState> {
-    let mut state = state.clone();
+/// A solver's state with its history elsewhere: what is kept is in main memory, as it outlives a GPU that is lost.
+fn moved(
+    mut state: SamplerState,
+    to: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
+) -> Result<SamplerState> {
     for tensor in state.history.values_mut() {
-        *tensor = tensor.to_device(device)?;
+        *tensor = to(tensor)?;
     }
     Ok(state)
 }
@@ -127,7 +130,7 @@ fn preview(
     let Some(factors) = models.latent_rgb() else { return Ok(()) };
     let sigma = plan.schedule.sigmas()[step];
     let x0 = (latents - (velocity * f64::from(sigma))?)?;
-    let frames = latent_preview(&x0.to_device(&Device::Cpu)?, factors)?;
+    let frames = latent_preview(&to_host(&x0)?, factors)?;
     observer.on_event(&Event::Preview {
         step: step + 1,
         width: plan.latent.width,

@@ -28,12 +28,12 @@ pub enum PipelineError {
         reason: String,
     },
     /// The job takes more memory than there is; nothing was loaded.
-    #[error("not enough memory: {shortage}; {advice}")]
+    #[error("not enough memory: {shortage}; {}", what_fits(advice))]
     Memory {
         /// Each stage that is too large, with what it needs and what there is.
         shortage: String,
-        /// The nearest settings that fit.
-        advice: String,
+        /// The nearest settings that fit: parts of a command line, any of which will do.
+        advice: Vec<String>,
     },
     /// The GPU's memory ran out in the middle of a job, however it was used.
     #[error(
@@ -121,5 +121,13 @@ impl PipelineError {
 impl From<candle_core::Error> for PipelineError {
     fn from(error: candle_core::Error) -> Self {
         Self::Core(error.into())
+    }
+}
+
+/// Settings that fit, any of which will do, as the end of a sentence.
+pub fn what_fits(advice: &[String]) -> String {
+    match advice {
+        [] => "no smaller size or number of frames fits either".to_string(),
+        settings => format!("what fits: {}", settings.join(", or ")),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use candle_core::{DType, Tensor};
 use wan_core::Error;
+use wan_core::device::to_host;
 
 use crate::Result;
 
@@ -52,7 +53,7 @@ pub(crate) fn send(frames: &Tensor, to: &Frames) -> Result<()> {
 /// What [`wan_media::to_u8`] does, on the frames' own device: a quarter of the bytes has to leave it.
 fn to_bytes(frames: &Tensor) -> Result<Vec<u8>> {
     let bytes = frames.affine(255.0, 0.5)?.clamp(0f32, 255f32)?.to_dtype(DType::U8)?;
-    Ok(bytes.permute((1, 2, 3, 0))?.flatten_all()?.to_vec1()?)
+    Ok(to_host(&bytes.permute((1, 2, 3, 0))?)?.flatten_all()?.to_vec1()?)
 }
 
 #[cfg(test)]

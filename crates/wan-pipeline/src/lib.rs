@@ -38,7 +38,7 @@ use wan_media::RgbImage;
 use wan_models::{ModelDescription, ModelFiles};
 
 pub use condition::{Conditioning, image_tensor};
-pub use error::{PipelineError, Result};
+pub use error::{PipelineError, Result, what_fits};
 pub use frames::FrameSink;
 pub use images::Images;
 pub use lora::LoraChoice;

@@ -150,9 +150,9 @@ impl Plan {
                     .into(),
             );
         }
-        if request.scheduler == SchedulerKind::DpmPpSdeSimple {
+        if matches!(request.scheduler, SchedulerKind::DpmPpSdeSimple | SchedulerKind::LcmSimple) {
             notes.push(format!(
-                "{}: its noise is drawn step by step, not from ComfyUI's Brownian tree; a seed gives another video than there",
+                "{}: the noise of its steps is not ComfyUI's; a seed gives another video than there",
                 request.scheduler
             ));
         }
@@ -163,8 +163,7 @@ impl Plan {
     pub(crate) fn for_size(request: Request, size: (usize, usize), frames: usize) -> Result<Self> {
         request.check()?;
         let (width, height) = size;
-        let schedule =
-            Schedule::new(request.scheduler, request.steps, request.shift, request.denoise_strength)?;
+        let schedule = request.schedule()?;
         let latent = LatentSize::of_video(frames, width, height);
         Ok(Self {
             request,
@@ -274,10 +273,11 @@ mod tests {
         let model = wan_models::Registry::builtin().unwrap().find("tiny").unwrap();
         let plain = Request::with_defaults(&model.defaults).unwrap();
         for scheduler in SchedulerKind::ALL {
-            let request = Request { width: 128, height: 128, scheduler, ..plain.clone() };
+            let request = Request { width: 128, height: 128, steps: 4, scheduler, ..plain.clone() };
             let notes = Plan::new(request, ModelType::I2v, Some((128, 128))).unwrap().notes.join("\n");
-            let told = notes.starts_with("dpmpp_2m_sde/simple: its noise is drawn step by step");
-            assert_eq!(told, scheduler == SchedulerKind::DpmPpSdeSimple, "{scheduler}: {notes}");
+            let told = notes.contains("the noise of its steps is not ComfyUI's");
+            let simple = scheduler.name().ends_with("/simple");
+            assert_eq!(told, simple && scheduler.needs_noise(), "{scheduler}: {notes}");
         }
     }
 

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use wan_core::Error;
 use wan_dit::{AttentionChoice, Numerics, Precision};
 use wan_models::Defaults;
-use wan_sampler::{GuidanceInterval, SchedulerKind};
+use wan_sampler::{GuidanceInterval, Schedule, SchedulerKind};
 use wan_vae::Tiling;
 
 use crate::{BlocksToSwap, ContextWindows, LoraChoice, NodeOptions, PipelineError, Prompt, Result, TeaCache};
@@ -153,9 +153,15 @@ impl Request {
         Numerics { precision: self.precision, attention: self.attention }
     }
 
-    /// Checks every value that can be judged by itself.
+    /// The noise levels of its steps.
+    pub(crate) fn schedule(&self) -> Result<Schedule> {
+        Ok(Schedule::new(self.scheduler, self.steps, self.shift, self.denoise_strength)?)
+    }
+
+    /// Checks every value that can be judged by itself, and whether the scheduler has such a grid.
     ///
-    /// Errors: [`PipelineError::Request`] naming the field, the value and what is allowed.
+    /// Errors: [`PipelineError::Request`] naming the field, the value and what is allowed; [`PipelineError::Sampler`] of the
+    /// grid.
     pub fn check(&self) -> Result<()> {
         let at_least_1 = [("frames", self.frames), ("steps", self.steps)];
         for (field, value) in at_least_1 {
@@ -180,6 +186,7 @@ impl Request {
             let expected = "a number above 0 and at most 1";
             return Err(PipelineError::request("denoise-strength", self.denoise_strength, expected));
         }
+        self.schedule()?;
         if !(self.noise_aug_strength.is_finite() && self.noise_aug_strength >= 0.0) {
             return Err(PipelineError::request(
                 "noise-aug-strength",

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
+use wan_core::device::to_host;
 use wan_core::{Stored, WeightSet};
 use wan_sampler::{RngState, SamplerState, SchedulerKind};
 
@@ -168,7 +169,7 @@ pub fn save_tensors(
 ) -> Result<()> {
     let tensors: Vec<(&String, Tensor)> = tensors
         .iter()
-        .map(|(n, t)| Ok((n, t.to_device(&Device::Cpu)?.contiguous()?)))
+        .map(|(n, t)| Ok((n, to_host(t)?.contiguous()?)))
         .collect::<Result<_, candle_core::Error>>()?;
     let metadata = (!metadata.is_empty()).then_some(metadata);
     let bytes = safetensors::serialize(tensors, metadata)

@@ -125,6 +125,12 @@ pub trait JobQueue: Send + Sync {
     /// Errors: the storage's own.
     fn clear_history(&self) -> Result<usize>;
 
+    /// The present revision.
+    fn revision(&self) -> u64 {
+        // No revision is so high: it is not waited for.
+        self.wait_for_change(u64::MAX, Duration::ZERO)
+    }
+
     /// Waits until the queue has changed since the revision `seen`, or the time is over; returns the present
     /// revision. Revisions count up from 0; renewals and saved states change nothing.
     fn wait_for_change(&self, seen: u64, timeout: Duration) -> u64;

@@ -110,15 +110,17 @@ fn kill_one(folder: &Path, seed: u64, known: &mut Known) -> Option<String> {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-    // From the first line on it is at work.
-    let first = lines.by_ref().find(|line| line.starts_with('@'));
-    std::thread::sleep(Duration::from_micros(Random(seed.wrapping_mul(77) + 5).below(60_000)));
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut said = lines.filter(|line| line.starts_with('@'));
+    // So far into its work, and then at any moment of a change.
+    let mut random = Random(seed.wrapping_mul(77) + 5);
+    let mut lines: Vec<String> = said.by_ref().take(1 + random.below(60) as usize).collect();
+    std::thread::sleep(Duration::from_micros(random.below(5_000)));
     child.kill().unwrap();
     child.wait().unwrap();
-    let rest: Vec<String> = first.into_iter().chain(lines.filter(|line| line.starts_with('@'))).collect();
+    lines.extend(said);
     let mut held = None;
-    for line in rest {
+    for line in lines {
         let words: Vec<&str> = line[1..].split(' ').collect();
         let [what, change, id] = words[..] else { panic!("{line}") };
         match change {

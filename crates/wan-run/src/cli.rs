@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::kernels::TrialArgs;
 use crate::probe::ProbeArgs;
 use crate::selftest::{BenchArgs, SelftestArgs, SynthesizeArgs};
 use crate::serve::ServeArgs;
@@ -71,6 +72,9 @@ pub enum Command {
     /// Write a model of true size with random weights.
     #[command(hide = true)]
     Synthesize(SynthesizeArgs),
+    /// Try the kernels that are for one kind of GPU alone.
+    #[command(hide = true)]
+    Trial(TrialArgs),
 }
 
 /// Subcommands of `models`.
@@ -137,8 +141,8 @@ pub enum ModelsCommand {
 /// Where to look for model files, besides the Hugging Face cache.
 #[derive(Debug, Clone, Default, Args)]
 pub struct PlacesArgs {
-    /// Folder with model files, flat or in ComfyUI's layout [default: models].
-    #[arg(long, value_name = "DIR", env = "WAN_RUN_MODELS_DIR")]
+    /// Folder with model files, flat or in ComfyUI's layout [default: WAN_RUN_MODELS_DIR, else models].
+    #[arg(long, value_name = "DIR")]
     pub models_dir: Option<PathBuf>,
     /// ComfyUI's list of further folders [default: the one beside the models folder].
     #[arg(long, value_name = "FILE.yaml")]
@@ -196,8 +200,11 @@ pub struct GenerateArgs {
     /// Further videos that the workflow makes of the frames.
     #[arg(skip)]
     pub further: Vec<crate::target::Further>,
+    /// Whether the format is that of the workflow: a name that is given later says what its own is.
+    #[arg(skip)]
+    pub format_is_workflows: bool,
     /// Make N videos, each with the next seed; --output NAME.mp4 becomes NAME-0001.mp4 and so on.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["batch", "extend", "resume", "from_latents"])]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=9999), conflicts_with_all = ["batch", "extend", "resume", "from_latents"])]
     pub count: Option<u32>,
     /// Number in the name of the first video of --count [default: 1].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "count")]
@@ -210,7 +217,7 @@ pub struct GenerateArgs {
     #[arg(skip)]
     pub batch_key: Option<String>,
     /// Continue a video from its last frame; the output contains both. Parameters stored in it are the defaults.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "end_image", "workflow", "from_video", "resume", "from_latents", "noise", "save_latents", "looped", "width", "height", "no_adjust_resolution"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "end_image", "workflow", "from_video", "resume", "from_latents", "noise", "save_latents", "contact_sheet", "looped", "width", "height", "no_adjust_resolution"])]
     pub extend: Option<PathBuf>,
     /// How many times --extend continues the video, each time with the next seed [default: 1].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "extend")]

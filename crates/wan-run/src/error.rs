@@ -112,9 +112,14 @@ fn stray_image(error: &clap::Error) -> Option<String> {
     let word = context(error, kind)?;
     let path = Path::new(&word);
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-    let image = extension.is_some_and(|e| IMAGES.contains(&e.as_str()));
-    (!word.starts_with('-') && (image || path.is_file())).then(|| {
-        format!("found `{word}` without an option: did you mean `--image {}`?", crate::output::quoted(path))
+    let option = match extension.as_deref() {
+        Some(extension) if IMAGES.contains(&extension) => "--image",
+        Some("json") => "--workflow",
+        Some("jsonl") => "--batch",
+        _ => return None,
+    };
+    (!word.starts_with('-')).then(|| {
+        format!("found `{word}` without an option: did you mean `{option} {}`?", crate::output::quoted(path))
     })
 }
 

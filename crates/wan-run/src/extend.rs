@@ -14,7 +14,7 @@ use crate::cli::GenerateArgs;
 use crate::error::{Failure, INTERRUPTED, Outcome, RUN, USAGE};
 use crate::generate;
 use crate::options::{Options, check_loras, random_seed, resolve, user_defaults};
-use crate::output::quoted;
+use crate::output::{quoted, shell_word};
 use crate::record::Record;
 use crate::session::Session;
 use crate::settings::Settings;
@@ -28,6 +28,12 @@ pub fn run(args: &GenerateArgs, clip: &Path, session: &Session<'_>) -> Outcome {
     let started = Instant::now();
     let info = probe(clip)?;
     check_size(clip, &info)?;
+    if info.frames < 2 {
+        return Err(Failure::usage(format!(
+            "--extend {}: found a single picture, expected a video: a video that begins with a picture is made with --image",
+            clip.display()
+        )));
+    }
     let args = &with_parameters_of(args, clip, &info)?;
     let settings = generate::settings(args)?;
     let options = resolve(settings.clone(), &session.registry)?;
@@ -230,16 +236,18 @@ fn command_options(settings: &Map<String, Value>) -> String {
         Value::Bool(true) => format!(" --{name}"),
         Value::Bool(false) => format!(" --{name}=false"),
         Value::Array(values) if values.is_empty() => format!(" --{name} none"),
-        Value::Array(values) => values.iter().map(|value| format!(" --{name} {}", word(value))).collect(),
-        value => format!(" --{name} {}", word(value)),
+        Value::Array(values) => values.iter().map(|value| with_value(name, value)).collect(),
+        value => with_value(name, value),
     };
     settings.iter().map(option).collect()
 }
 
-fn word(value: &Value) -> String {
+fn with_value(name: &str, value: &Value) -> String {
     match value {
-        Value::String(text) => quoted(Path::new(text)),
-        other => other.to_string(),
+        // What begins with a dash is a value only so.
+        Value::String(text) if text.starts_with('-') => format!(" --{name}={}", shell_word(text)),
+        Value::String(text) => format!(" --{name} {}", shell_word(text)),
+        other => format!(" --{name} {other}"),
     }
 }
 
@@ -275,5 +283,8 @@ mod tests {
             command_options(&Settings { lora: Some(Vec::new()), ..Settings::default() }.entries()),
             " --lora none"
         );
+        let dash = Settings { prompt: Some("-x".into()), ..Settings::default() };
+        assert_eq!(command_options(&dash.entries()), " --prompt=-x");
+        assert_eq!(quoted(Path::new("-a.mp4")), "./-a.mp4");
     }
 }

@@ -113,7 +113,7 @@ fn generate(args: &GenerateArgs, session: &Session<'_>, begun: Begun<'_>) -> Out
     finish(&pipeline, job, target, settings)
 }
 
-/// Says that jobs which were to make the same output, and were stopped, are still kept.
+/// Reports stopped jobs for the same output whose resume files still exist.
 fn note_kept(target: &Target<'_>) {
     for path in output::resume_files(&target.main.path) {
         let path = output::quoted(&path);

@@ -7,7 +7,7 @@ use wan_checkpoint::{ConvertOptions, Report, ScaleUnit, Target};
 use wan_core::progress::CancelToken;
 
 use crate::error::{Failure, Outcome};
-use crate::models::print;
+use crate::print_line;
 
 /// Options of `models inspect`.
 #[derive(Debug, Args)]
@@ -61,7 +61,7 @@ pub enum Unit {
 /// Prints what a checkpoint is. Fails, after printing, where it could not be used.
 pub fn inspect(args: &InspectArgs) -> Outcome {
     let report = wan_checkpoint::inspect(&args.file)?;
-    print(text(&report).trim_end());
+    print_line(text(&report).trim_end())?;
     match report.problem {
         Some(problem) => Err(Failure::run(problem)),
         None => Ok(()),
@@ -115,18 +115,21 @@ pub fn convert(args: &ConvertArgs, cancel: &CancelToken) -> Outcome {
     if args.verbose {
         for t in &done.changed {
             let (relative, largest) = (t.relative_error, t.largest_error);
-            print(&format!(
+            print_line(&format!(
                 "{}: {} to {}, relative error {relative:.3e}, largest {largest:.3e}",
                 t.name, t.from, t.to
-            ));
+            ))?;
         }
     }
     if let Some(worst) = done.changed.iter().max_by(|a, b| a.relative_error.total_cmp(&b.relative_error)) {
         let (n, error) = (done.changed.len(), worst.relative_error);
-        print(&format!("{}: {n} tensors converted, {} copied", done.component, done.copied));
-        print(&format!("largest relative error {error:.3e} in {}", worst.name));
+        print_line(&format!("{}: {n} tensors converted, {} copied", done.component, done.copied))?;
+        print_line(&format!("largest relative error {error:.3e} in {}", worst.name))?;
     } else {
-        print(&format!("{}: nothing had to be converted, {} tensors copied", done.component, done.copied));
+        print_line(&format!(
+            "{}: nothing had to be converted, {} tensors copied",
+            done.component, done.copied
+        ))?;
     }
     Ok(())
 }

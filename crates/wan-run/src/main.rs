@@ -11,8 +11,10 @@ mod generate;
 mod hub;
 mod info;
 mod inspect;
+mod kernels;
 mod latents;
 mod models;
+mod nvidia;
 mod options;
 mod output;
 mod probe;
@@ -38,7 +40,7 @@ use wan_core::progress::CancelToken;
 use wan_models::Registry;
 
 use cli::{Cli, Command};
-use error::{Failure, INTERRUPTED, Outcome};
+use error::{Failure, Outcome};
 use progress::say;
 
 fn main() -> ExitCode {
@@ -62,7 +64,7 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Outcome {
-    choose_kernels()?;
+    kernels::choose()?;
     match cli.command {
         None => generate::run(cli.generate, &interruptible()),
         Some(Command::Generate(args)) => generate::run(*args, &interruptible()),
@@ -80,32 +82,13 @@ fn dispatch(cli: Cli) -> Outcome {
         Some(Command::Selftest(args)) => selftest::run_selftest(*args),
         Some(Command::Bench(args)) => selftest::run_bench(*args),
         Some(Command::Synthesize(args)) => selftest::run_synthesize(&args),
+        Some(Command::Trial(args)) => kernels::run_trial(&args),
         Some(Command::Man) => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(Failure::run)?;
             print(&page)
         }
     }
-}
-
-/// Of the kernels for NVIDIA GPUs, all or (of some ops) only the portable ones: for finding faults, and no option of any
-/// command.
-fn choose_kernels() -> Outcome {
-    let chosen = std::env::var("WAN_RUN_KERNELS").unwrap_or_default();
-    let ops: Option<Vec<_>> = match chosen.as_str() {
-        "" | "auto" => Some(Vec::new()),
-        "portable" => Some(wan_ops::SpecialKernels::ALL.into()),
-        _ => chosen
-            .strip_prefix("portable:")
-            .and_then(|ops| ops.split(',').map(wan_ops::SpecialKernels::named).collect()),
-    };
-    let Some(ops) = ops else {
-        return Err(Failure::usage(format!(
-            "WAN_RUN_KERNELS: found `{chosen}`, expected auto, portable, portable:attention or portable:conv3d"
-        )));
-    };
-    wan_ops::use_portable_kernels(&ops);
-    Ok(())
 }
 
 /// A token that Ctrl-C cancels: the first asks the job to stop after the step under way, the second ends the program at
@@ -115,8 +98,7 @@ fn interruptible() -> CancelToken {
     let cancel = token.clone();
     let handler = move || {
         if cancel.is_cancelled() {
-            wan_media::remove_unfinished();
-            std::process::exit(i32::from(INTERRUPTED));
+            signals::stop_at_once();
         }
         say(
             "stopping after what is under way, unless that ends the job (press Ctrl-C again to stop at once)",
@@ -138,6 +120,11 @@ pub(crate) fn print(bytes: &[u8]) -> Outcome {
         }
         _ => Ok(()),
     }
+}
+
+/// As [`print`], a line.
+pub(crate) fn print_line(line: &str) -> Outcome {
+    print(format!("{line}\n").as_bytes())
 }
 
 fn sample(output: &Path, overwrite: bool) -> Outcome {

@@ -1,7 +1,6 @@
 //! `wan-run models`: what is here, and getting what is not.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::PathBuf;
 
 use wan_core::progress::CancelToken;
@@ -12,6 +11,7 @@ use crate::cli::{ModelsCommand, PlacesArgs};
 use crate::error::{Failure, Outcome};
 use crate::info::size;
 use crate::options::{DEFAULT_MODELS_DIR, user_defaults};
+use crate::print_line;
 use crate::pull_progress::PullProgress;
 
 /// Runs the command.
@@ -49,11 +49,6 @@ fn described(registry: &Registry, names: &[String]) -> Outcome<Vec<Description>>
     Ok(names.iter().map(|n| registry.find_any(n)).collect::<Result<_, _>>()?)
 }
 
-/// A line on standard output, which may be a closed pipe: that is the reader's choice, not an error.
-pub fn print(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
-}
-
 fn hub_failure(error: HubError) -> Failure {
     match error {
         HubError::Cancelled => Failure::interrupted(error),
@@ -62,7 +57,7 @@ fn hub_failure(error: HubError) -> Failure {
 }
 
 fn list(registry: &Registry, places: &Places) -> Outcome {
-    print(&format!("looked in {}", places.describe()));
+    print_line(&format!("looked in {}", places.describe()))?;
     for what in registry.all() {
         let found = registry.locate_all(&what, places);
         let here = found.iter().flatten().count();
@@ -75,11 +70,11 @@ fn list(registry: &Registry, places: &Places) -> Outcome {
             true => "embedded".to_string(),
             false => what.files().iter().map(|(_, entry)| entry.known_size()).sum::<KnownSize>().to_string(),
         };
-        print(&format!("  {:34} {state:14} {total:>17}  {}", what.name(), what.summary()));
+        print_line(&format!("  {:34} {state:14} {total:>17}  {}", what.name(), what.summary()))?;
     }
-    print(
+    print_line(
         "\"at least\": not every file's size is known, in most cases not the transformer's, which is the largest",
-    );
+    )?;
     Ok(())
 }
 
@@ -145,33 +140,35 @@ fn check(what: &[Description], places: &Places, registry: &Registry, cancel: &Ca
             let name = description.name();
             let path = match source {
                 Some(Source::Embedded { .. }) => {
-                    print(&format!("{name} {key}: embedded"));
+                    print_line(&format!("{name} {key}: embedded"))?;
                     continue;
                 }
                 Some(Source::Tensor { path, name: tensor }) => {
-                    print(&format!("{name} {key}: ok, {tensor} in {}", path.display()));
+                    print_line(&format!("{name} {key}: ok, {tensor} in {}", path.display()))?;
                     continue;
                 }
                 Some(Source::File(path)) => path,
                 None => {
                     bad += 1;
-                    print(&format!("{name} {key}: missing, {}", entry.label()));
+                    print_line(&format!("{name} {key}: missing, {}", entry.label()))?;
                     continue;
                 }
             };
             for (file, path) in with_parts(entry, path) {
                 match verify(&path, &file, cancel) {
-                    Ok(true) => print(&format!("{name} {key}: ok, length and sha256, {}", path.display())),
+                    Ok(true) => {
+                        print_line(&format!("{name} {key}: ok, length and sha256, {}", path.display()))?
+                    }
                     Ok(false) => {
-                        print(&format!(
+                        print_line(&format!(
                             "{name} {key}: ok, length only (no sha256 is known), {}",
                             path.display()
-                        ));
+                        ))?;
                     }
                     Err(HubError::Cancelled) => return Err(hub_failure(HubError::Cancelled)),
                     Err(error) => {
                         bad += 1;
-                        print(&format!("{name} {key}: wrong, {error}"));
+                        print_line(&format!("{name} {key}: wrong, {error}"))?;
                     }
                 }
             }
@@ -208,9 +205,9 @@ fn path(registry: &Registry, name: &str, places: &Places) -> Outcome {
     let mut missing = Vec::new();
     for ((key, entry), source) in what.files().into_iter().zip(found) {
         match source {
-            Some(Source::Embedded { label, .. }) => print(&format!("{key}\t{label}")),
-            Some(Source::File(path)) => print(&format!("{key}\t{}", path.display())),
-            Some(Source::Tensor { path, name }) => print(&format!("{key}\t{}#{name}", path.display())),
+            Some(Source::Embedded { label, .. }) => print_line(&format!("{key}\t{label}"))?,
+            Some(Source::File(path)) => print_line(&format!("{key}\t{}", path.display()))?,
+            Some(Source::Tensor { path, name }) => print_line(&format!("{key}\t{}#{name}", path.display()))?,
             None => missing.push(entry.clone()),
         }
     }
@@ -233,35 +230,41 @@ fn remove(
     let kept = if shared { BTreeSet::new() } else { needed_elsewhere(what, places, registry) };
     let mut freed = 0;
     for description in what {
+        if description.files().iter().all(|(_, entry)| entry.embedded) {
+            print_line(&format!(
+                "{}: a part of the program, there is nothing to remove",
+                description.name()
+            ))?;
+        }
         for (key, entry) in description.files() {
             for file in entry.remote_files() {
                 if kept.contains(&file.label()) {
-                    print(&format!(
+                    print_line(&format!(
                         "{} {key}: kept, another model needs {}",
                         description.name(),
                         file.label()
-                    ));
+                    ))?;
                     continue;
                 }
                 let bytes = cache.remove(&file, cancel).map_err(hub_failure)?;
                 if bytes > 0 {
-                    print(&format!(
+                    print_line(&format!(
                         "{} {key}: removed {} ({})",
                         description.name(),
                         file.label(),
                         size(bytes)
-                    ));
+                    ))?;
                 }
                 freed += bytes;
             }
         }
         for ((key, _), source) in description.files().iter().zip(registry.locate_all(description, places)) {
             if let Some(Source::File(path)) = source.filter(|s| !in_cache(s, cache.folder())) {
-                print(&format!("{} {key}: left alone, {}", description.name(), path.display()));
+                print_line(&format!("{} {key}: left alone, {}", description.name(), path.display()))?;
             }
         }
     }
-    print(&format!("freed {}", size(freed)));
+    print_line(&format!("freed {}", size(freed)))?;
     Ok(())
 }
 

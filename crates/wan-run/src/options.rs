@@ -1,5 +1,6 @@
 //! What the typed options mean: flags over a video's parameters over the user's defaults over the model's.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -14,6 +15,7 @@ use wan_pipeline::{
 };
 
 use crate::error::{Failure, Outcome};
+use crate::kernels;
 use crate::settings::Settings;
 
 /// Model taken where none is named.
@@ -64,6 +66,7 @@ impl Options {
     /// Errors: a device that cannot be used.
     pub fn open_device(&self, note: impl Fn(&str)) -> Outcome<Device> {
         let opened = self.device.open()?;
+        kernels::settle(&opened.device, self.device, &note)?;
         let kept = match dirs::cache_dir() {
             Some(cache) => keep_tuning(&opened.device, &cache.join("wan-run"))?,
             None => None,
@@ -80,12 +83,16 @@ pub fn user_defaults(named: Option<&Path>) -> Outcome<Settings> {
     Ok(environment().or(defaults_file(named)?))
 }
 
-/// The settings of environment variables that have a value.
+/// An environment variable that has a value: an empty one is as good as none.
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The settings of environment variables.
 pub fn environment() -> Settings {
-    let value = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     Settings {
-        model: value("WAN_RUN_MODEL").map(|name| name.to_string_lossy().into_owned()),
-        models_dir: value("WAN_RUN_MODELS_DIR").map(PathBuf::from),
+        model: variable("WAN_RUN_MODEL").map(|name| name.to_string_lossy().into_owned()),
+        models_dir: variable("WAN_RUN_MODELS_DIR").map(PathBuf::from),
         ..Settings::default()
     }
 }
@@ -98,9 +105,9 @@ fn defaults_file(named: Option<&Path>) -> Outcome<Settings> {
     let path = match named {
         Some(path) => path.to_path_buf(),
         None => {
-            let folder = std::env::var_os("XDG_CONFIG_HOME")
+            let folder = variable("XDG_CONFIG_HOME")
                 .map(PathBuf::from)
-                .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")));
+                .or_else(|| Some(PathBuf::from(variable("HOME")?).join(".config")));
             match folder.map(|f| f.join("wan-run/config.toml")).filter(|p| p.is_file()) {
                 Some(path) => path,
                 None => return Ok(Settings::default()),
@@ -162,7 +169,7 @@ pub fn resolve(settings: Settings, registry: &Registry) -> Outcome<Options> {
     if let Some(name) = &s.scheduler {
         request.scheduler = name.parse().map_err(Failure::usage)?;
     }
-    let models_dir = s.models_dir.unwrap_or_else(|| PathBuf::from("models"));
+    let models_dir = s.models_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_MODELS_DIR));
     request.loras = loras(s.lora.unwrap_or_default(), &models_dir)?;
     request.blocks_to_swap = s.blocks_to_swap.unwrap_or_default();
     request.nodes = s.nodes.unwrap_or_default();

@@ -138,18 +138,11 @@ fn numbered(prefix: &str, format: OutputFormat) -> Outcome<(PathBuf, Reservation
         .to_string_lossy();
     let missing = || MediaError::MissingFolder { path: prefix.to_path_buf(), folder: folder.to_path_buf() };
     let entries = std::fs::read_dir(folder).map_err(|_| missing())?;
-    let first = entries
-        .flatten()
-        .filter_map(|e| {
-            let name = e.file_name();
-            let rest =
-                name.to_str()?.strip_prefix(stem.as_ref())?.strip_prefix('_')?.get(..5)?.parse::<u32>();
-            rest.ok()
-        })
-        .max()
-        .map_or(1, |n| n + 1);
+    let number = |name: &str| number_of(name.strip_prefix(stem.as_ref())?.strip_prefix('_')?);
+    let first = entries.flatten().filter_map(|e| number(e.file_name().to_str()?)).max().map_or(1, |n| n + 1);
     let extension = if format == OutputFormat::Png { String::new() } else { format!(".{format}") };
-    for number in first..=MAX_NUMBER {
+    // After the highest; where that is the last one there is, in the gaps.
+    for number in (first..=MAX_NUMBER).chain(1..first) {
         let path = prefix.with_file_name(format!("{stem}_{number:05}{extension}"));
         let reserved = Reservation::take(&path)?;
         // A job that ended since the folder was listed has let go of its number, and left its video.
@@ -158,6 +151,12 @@ fn numbered(prefix: &str, format: OutputFormat) -> Outcome<(PathBuf, Reservation
         }
     }
     Err(Failure::usage(format!("output prefix {}: all {MAX_NUMBER} numbers are in use", prefix.display())))
+}
+
+/// The number that a name has behind its prefix: five digits, and no more of them.
+fn number_of(rest: &str) -> Option<u32> {
+    let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    (digits == 5).then(|| rest[..digits].parse().ok()).flatten()
 }
 
 /// Where a job that makes `output` is kept if it stops: the first of `NAME.EXT.resume.safetensors`,
@@ -196,12 +195,20 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A path as a shell takes it.
+/// A path as a shell takes it, behind an option.
 pub fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
+    // One that begins like an option would be taken for one.
+    match path.to_str().filter(|text| text.starts_with('-')) {
+        Some(text) => shell_word(&format!("./{text}")),
+        None => shell_word(&path.display().to_string()),
+    }
+}
+
+/// A text as a shell takes it.
+pub fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
-        text
+        text.into()
     } else {
         format!("'{}'", text.replace('\'', r"'\''"))
     }
@@ -250,6 +257,22 @@ mod tests {
         assert!(numbered("/no/such/folder/clip", OutputFormat::Mp4).is_err());
         let folder = format!("{}/", dir.path().display());
         assert_eq!(numbered(&folder, OutputFormat::Mp4).unwrap().0, dir.path().join("wan-run_00001.mp4"));
+    }
+
+    #[test]
+    fn only_whole_numbers_count_and_gaps_are_used_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let prefix = folder.path().join("clip");
+        let next = || {
+            let (path, _held) = numbered(prefix.to_str().unwrap(), OutputFormat::Mp4).unwrap();
+            path.file_name().unwrap().to_string_lossy().into_owned()
+        };
+        for name in ["clip_20261130.mp4", "clip_+0007.mp4", "clip_0008.mp4", "clip_00001.mp4"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert_eq!(next(), "clip_00002.mp4");
+        std::fs::write(folder.path().join("clip_99999.mp4"), "").unwrap();
+        assert_eq!(next(), "clip_00002.mp4");
     }
 
     #[test]

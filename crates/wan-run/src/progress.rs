@@ -65,7 +65,8 @@ impl Reporter {
             let scope = self.scope.lock().unwrap_or_else(|e| e.into_inner());
             entries.extend(scope.iter().map(|(k, v)| (k.clone(), v.clone())));
         }
-        print_line(&event.to_string());
+        // A job goes on where standard output takes nothing.
+        let _ = crate::print_line(&event.to_string());
     }
 
     /// A line for the user, such as an adjusted value.
@@ -80,7 +81,9 @@ impl Reporter {
             Style::Json => self.print_json(
                 &json!({"event": "done", "output": path, "frames": frames, "seconds": seconds(took)}),
             ),
-            _ => print_line(&path),
+            _ => {
+                let _ = crate::print_line(&path);
+            }
         }
     }
 
@@ -127,10 +130,6 @@ fn seconds(duration: Duration) -> f64 {
 }
 
 /// Standard output may be a closed pipe: that is the reader's choice, not an error.
-fn print_line(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
-}
-
 fn json_event(event: &Event<'_>) -> Option<serde_json::Value> {
     Some(match event {
         Event::Started { stage, total } => json!({"event": "started", "stage": stage.name(), "total": total}),

@@ -1,7 +1,7 @@
 //! Progress of a pull on the terminal.
 
 use std::cell::{Cell, RefCell};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -10,6 +10,7 @@ use wan_models::hub::{PullEvent, PullObserver};
 
 use crate::cli::ProgressMode;
 use crate::info::size;
+use crate::progress::say;
 
 /// Time between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -49,10 +50,10 @@ impl PullProgress {
         match &self.style {
             Style::Silent => {}
             Style::Json { .. } => print_json(&json!({"event": "note", "text": text.trim()})),
-            Style::Lines { .. } => eprintln!("{text}"),
+            Style::Lines { .. } => say(text),
             Style::Bar(bar) => match bar.borrow().as_ref() {
-                Some(bar) => bar.suspend(|| eprintln!("{text}")),
-                None => eprintln!("{text}"),
+                Some(bar) => bar.suspend(|| say(text)),
+                None => say(text),
             },
         }
     }
@@ -78,7 +79,7 @@ impl PullProgress {
                 done.set(from);
                 total.set(bytes);
                 told.set(Instant::now());
-                eprintln!("{name}: {}{}", size(bytes), resumed(from));
+                say(&format!("{name}: {}{}", size(bytes), resumed(from)));
             }
             Style::Bar(bar) => {
                 let new = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
@@ -111,7 +112,7 @@ impl PullProgress {
                 done.set(done.get() + bytes);
                 if told.get().elapsed() >= LINE_EVERY {
                     told.set(Instant::now());
-                    eprintln!("  {} of {}", size(done.get()), size(total.get()));
+                    say(&format!("  {} of {}", size(done.get()), size(total.get())));
                 }
             }
         }
@@ -150,9 +151,9 @@ impl PullObserver for PullProgress {
     }
 }
 
-/// One object a line. Standard output may be a closed pipe: that is the reader's choice, not an error.
+/// One object a line. A pull goes on where standard output takes nothing.
 fn print_json(value: &Value) {
-    let _ = writeln!(std::io::stdout().lock(), "{value}");
+    let _ = crate::print_line(&value.to_string());
 }
 
 fn resumed(from: u64) -> String {

@@ -102,7 +102,7 @@ impl Record {
         Ok(Settings {
             model: Some(self.model),
             alpha: Some(self.alpha.unwrap_or_else(|| "drop".into())),
-            looped: self.looped.then_some(true),
+            looped: Some(self.looped),
             fps: Some(fps.as_f64()),
             crf: Some(self.crf),
             pix_fmt: Some(self.pix_fmt),
@@ -150,7 +150,7 @@ pub fn of_request(r: Request) -> Settings {
         teacache_mode: r.teacache.map(|t| t.mode.to_string()),
         teacache_start: r.teacache.and_then(|t| t.start),
         teacache_end: r.teacache.and_then(|t| t.end),
-        context_schedule: r.context.map(|c| c.schedule.to_string()),
+        context_schedule: Some(r.context.map_or_else(|| "none".into(), |c| c.schedule.to_string())),
         context_frames: r.context.map(|c| c.frames),
         context_stride: r.context.map(|c| c.stride),
         context_overlap: r.context.map(|c| c.overlap),

@@ -49,19 +49,22 @@ impl ResumeExtra {
     /// What is to be remembered of a job whose parameters were settled as `settings`.
     pub fn new(target: &Target<'_>, settings: Settings) -> Self {
         let args = target.args;
+        // As they are found from every folder.
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let found = |path: &Option<PathBuf>| path.as_deref().map(absolute);
         let (image, end_image) =
             target.record.clone().map_or((None, None), |record| (record.image, record.end_image));
         let further = args.further.iter().zip(&target.further).map(|(asked, chosen)| Further {
-            output: Some(chosen.path.clone()),
+            output: Some(absolute(&chosen.path)),
             settings: asked.settings.clone(),
         });
         Self {
-            output: target.main.path.clone(),
+            output: absolute(&target.main.path),
             settings,
             image,
             end_image,
-            save_latents: args.save_latents.clone(),
-            contact_sheet: args.contact_sheet.clone(),
+            save_latents: found(&args.save_latents),
+            contact_sheet: found(&args.contact_sheet),
             further: further.collect(),
             batch_key: args.batch_key.clone(),
         }
@@ -101,15 +104,20 @@ pub fn run(args: &GenerateArgs, file: &Path, session: &Session<'_>, begun: Begun
     // Latents are written after the last step: where they are then, they are this job's.
     let all_steps = saved.job.state.sampler.step == saved.job.plan.schedule.steps();
     let latents = extra.save_latents.filter(|path| !(all_steps && path.exists()));
+    // As they were named, where the command is given in the same folder.
+    let here = std::env::current_dir().unwrap_or_default();
+    let near = |path: PathBuf| path.strip_prefix(&here).map(Path::to_path_buf).unwrap_or(path);
+    let further =
+        extra.further.into_iter().map(|further| Further { output: further.output.map(near), ..further });
     let args = &GenerateArgs {
-        output: Some(args.output.clone().unwrap_or(extra.output)),
+        output: Some(args.output.clone().unwrap_or_else(|| near(extra.output))),
         overwrite: args.overwrite,
-        contact_sheet: args.contact_sheet.clone().or(extra.contact_sheet),
-        save_latents: args.save_latents.clone().or(latents),
+        contact_sheet: args.contact_sheet.clone().or(extra.contact_sheet.map(near)),
+        save_latents: args.save_latents.clone().or(latents.map(near)),
         preview: args.preview.clone(),
         resume: args.resume.clone(),
         quiet: args.quiet,
-        further: extra.further,
+        further: further.collect(),
         batch_key: extra.batch_key,
         ..GenerateArgs::default()
     };

@@ -1,6 +1,6 @@
 //! `wan-run serve`: the web page and ComfyUI's API.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,11 +11,11 @@ use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 use tracing_subscriber::EnvFilter;
 use wan_models::Registry;
-use wan_serve::{Access, Engine, Limits, Options, ServeError, Server, Stop, Token};
+use wan_serve::{Access, Engine, Limits, Options, ServeError, Server, Stop, Stopped, Token};
 
 use crate::cli::PlacesArgs;
-use crate::error::{Failure, INTERRUPTED, Outcome};
-use crate::options::{resolve, user_defaults};
+use crate::error::{Failure, Outcome};
+use crate::options::{resolve, user_defaults, variable};
 use crate::progress::say;
 use crate::settings::Settings;
 
@@ -37,15 +37,8 @@ pub struct ServeArgs {
     /// Port to listen on; 0 picks a free one and prints it.
     #[arg(long, value_name = "PORT", default_value_t = 8188, help_heading = "Address")]
     pub port: u16,
-    /// Token clients must present [default: a random one, kept in the data folder].
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        env = "WAN_RUN_TOKEN",
-        hide_env_values = true,
-        conflicts_with = "token_file",
-        help_heading = "Access"
-    )]
+    /// Token clients must present [default: WAN_RUN_TOKEN, else a random one, kept in the data folder].
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file", help_heading = "Access")]
     pub token: Option<String>,
     /// File that contains the token.
     #[arg(long, value_name = "FILE", help_heading = "Access")]
@@ -56,8 +49,8 @@ pub struct ServeArgs {
     /// Origin whose pages may use the server from a browser; may be repeated.
     #[arg(long, value_name = "ORIGIN", help_heading = "Access")]
     pub enable_cors_header: Vec<String>,
-    /// Folder for the queue, inputs and outputs [default: wan-run in the platform's data folder].
-    #[arg(long, value_name = "DIR", env = "WAN_RUN_DATA_DIR", help_heading = "Files")]
+    /// Folder for the queue, inputs and outputs [default: WAN_RUN_DATA_DIR, else wan-run in the platform's data folder].
+    #[arg(long, value_name = "DIR", help_heading = "Files")]
     pub data_dir: Option<PathBuf>,
     /// Folder of another front end, such as ComfyUI's own.
     #[arg(long, value_name = "DIR", help_heading = "Files")]
@@ -66,8 +59,8 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub limits: LimitArgs,
     /// Model to use for published workflows: a name, or a .toml file that describes one
-    /// [default: wan2.1-i2v-14b-480p-fp8].
-    #[arg(long, short, value_name = "NAME", env = "WAN_RUN_MODEL")]
+    /// [default: WAN_RUN_MODEL, else wan2.1-i2v-14b-480p-fp8].
+    #[arg(long, short, value_name = "NAME")]
     pub model: Option<String>,
     /// Device: auto, cpu, cuda or cuda:N [default: auto].
     #[arg(long, value_name = "DEVICE")]
@@ -171,7 +164,7 @@ pub fn run(args: ServeArgs) -> Outcome {
         DeviceLocation::Cuda { gpu_id } => Some(format!("cuda:{gpu_id}")),
         _ => None,
     };
-    let data_dir = match args.data_dir.clone() {
+    let data_dir = match args.data_dir.clone().or_else(|| variable("WAN_RUN_DATA_DIR").map(PathBuf::from)) {
         Some(folder) => folder,
         None => default_data_dir()?,
     };
@@ -189,7 +182,8 @@ pub fn run(args: ServeArgs) -> Outcome {
     announce(&server)?;
     match server.run() {
         Err(ServeError::DeviceLost) => Err(start_again(opened.filter(|_| args.device.is_none()))),
-        served => Ok(served?),
+        Ok(Stopped::WhileComputing) => crate::signals::leave(0),
+        served => served.map(|_| ()).map_err(Failure::from),
     }
 }
 
@@ -198,24 +192,16 @@ pub fn run(args: ServeArgs) -> Outcome {
 /// in the way. `device`: what was opened, where the command line leaves it open.
 fn start_again(device: Option<String>) -> Failure {
     let lost = ServeError::DeviceLost;
-    #[cfg(unix)]
-    {
-        say("wan-run: the GPU was lost: the server starts again");
-        let program = std::env::current_exe().unwrap_or_else(|_| "wan-run".into());
-        let mut command = std::process::Command::new(program);
-        command.args(std::env::args_os().skip(1));
-        // Rather no server than one that goes on at the CPU's pace.
-        if let Some(device) = device {
-            command.args(["--device", &device]);
-        }
-        let error = std::os::unix::process::CommandExt::exec(&mut command);
-        Failure::run(format!("{lost} ({error})"))
+    say("wan-run: the GPU was lost: the server starts again");
+    let program = std::env::current_exe().unwrap_or_else(|_| "wan-run".into());
+    let mut command = std::process::Command::new(program);
+    command.args(std::env::args_os().skip(1));
+    // Rather no server than one that goes on at the CPU's pace.
+    if let Some(device) = device {
+        command.args(["--device", &device]);
     }
-    #[cfg(not(unix))]
-    {
-        let _ = device;
-        Failure::run(lost)
-    }
+    let error = std::os::unix::process::CommandExt::exec(&mut command);
+    Failure::run(format!("{lost} ({error})"))
 }
 
 fn start_log(format: LogFormat) {
@@ -258,7 +244,7 @@ fn access(args: &ServeArgs) -> Outcome<Access> {
         (None, Some(file)) => Some(
             std::fs::read_to_string(file).map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?,
         ),
-        (None, None) => None,
+        (None, None) => variable("WAN_RUN_TOKEN").map(|token| token.to_string_lossy().into_owned()),
     };
     match named {
         Some(token) => Ok(Access::Token(Token::new(token.trim())?)),
@@ -272,8 +258,7 @@ fn stop_on_signal(stop: Stop) {
     let asked = AtomicBool::new(false);
     let handler = move || {
         if asked.swap(true, Ordering::Relaxed) {
-            wan_media::remove_unfinished();
-            std::process::exit(i32::from(INTERRUPTED));
+            crate::signals::stop_at_once();
         }
         stop.stop();
     };
@@ -285,6 +270,26 @@ fn stop_on_signal(stop: Stop) {
 /// The address, the token, and a link that opens the page with it.
 fn announce(server: &Server) -> Outcome {
     let token = server.token().map_or("none, everybody who can connect is let in", Token::reveal);
-    let text = format!("address: http://{}\ntoken: {token}\npage: {}\n", server.address(), server.link());
+    let mut text = format!("address: http://{}\ntoken: {token}\npage: {}\n", server.address(), server.link());
+    // "All addresses" is none that another machine could open.
+    if let Some(address) = network_address(server.address()) {
+        text.push_str(&format!("from other machines: http://{address}\n"));
+    }
     crate::print(text.as_bytes())
+}
+
+/// Where other machines find a server that listens on all addresses: this machine's address on the way to the rest of the
+/// network.
+fn network_address(listening: SocketAddr) -> Option<SocketAddr> {
+    if !listening.ip().is_unspecified() {
+        return None;
+    }
+    // Nothing is sent to these (they are for documentation): the system only looks up which way it would take.
+    let ways = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
+    let own = ways.into_iter().find_map(|(from, to)| {
+        let socket = UdpSocket::bind(from).ok()?;
+        socket.connect(to).ok()?;
+        socket.local_addr().ok()
+    })?;
+    Some(SocketAddr::new(own.ip(), listening.port()))
 }

@@ -1,5 +1,28 @@
 //! The signals that ask the program to stop.
 
+use std::io::Write;
+
+use crate::error::INTERRUPTED;
+
+/// Ends the program at once, without half-written files.
+pub(crate) fn stop_at_once() -> ! {
+    wan_media::remove_unfinished();
+    leave(INTERRUPTED)
+}
+
+/// Ends the program while other threads compute. What libraries have registered for the end is left out: it would take
+/// CUDA's apart under those threads.
+pub(crate) fn leave(code: u8) -> ! {
+    // Whoever reads them may be gone.
+    let _ = std::io::stdout().flush();
+    let _ = std::io::stderr().flush();
+    // SAFETY: ends the process, whatever its threads do.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::_exit(i32::from(code))
+    }
+}
+
 /// Has `handler` called, on a thread of its own, at Ctrl-C and at SIGTERM, and at SIGHUP unless that was ignored when the
 /// program began: whoever starts it with `nohup` wants it to outlive the terminal.
 ///
@@ -13,7 +36,6 @@ pub(crate) fn on_stop(handler: impl FnMut() + Send + 'static) -> Result<(), ctrl
     Ok(())
 }
 
-#[cfg(unix)]
 #[allow(unsafe_code)]
 mod hangup {
     use std::mem::MaybeUninit;
@@ -32,13 +54,4 @@ mod hangup {
         // SAFETY: a signal that is ignored runs no code.
         unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
     }
-}
-
-#[cfg(not(unix))]
-mod hangup {
-    pub fn is_ignored() -> bool {
-        false
-    }
-
-    pub fn ignore() {}
 }

@@ -107,7 +107,7 @@ impl<'a> Target<'a> {
         });
         let further = further.collect::<Outcome<Vec<_>>>()?;
         let resume_file = output::resume_file(&main.path, args.resume.as_deref());
-        check_files(args, &main, &further, &resume_file)?;
+        check_files(args, options, &main, &further, &resume_file)?;
         Ok(Self {
             args,
             main,
@@ -138,7 +138,13 @@ impl<'a> Target<'a> {
 }
 
 /// Checks the other files that the command writes, and that all are different from each other and from what it reads.
-fn check_files(args: &GenerateArgs, main: &Output, further: &[Output], kept: &Path) -> Outcome {
+fn check_files(
+    args: &GenerateArgs,
+    options: &Options,
+    main: &Output,
+    further: &[Output],
+    kept: &Path,
+) -> Outcome {
     output::check_file(args.save_latents.as_deref(), args.overwrite)?;
     output::check_file(args.contact_sheet.as_deref(), args.overwrite)?;
     output::check_preview(args.preview.as_deref(), args.overwrite)?;
@@ -149,19 +155,20 @@ fn check_files(args: &GenerateArgs, main: &Output, further: &[Output], kept: &Pa
         ("--preview", args.preview.as_deref()),
     ];
     outputs.extend(further.iter().map(|output| ("a further output", Some(output.path.as_path()))));
-    output::check_distinct(
-        &outputs,
-        &[
-            ("the resume file", Some(kept)),
-            ("--resume", args.resume.as_deref()),
-            ("--image", args.image.as_deref()),
-            ("--end-image", args.end_image.as_deref()),
-            ("--noise", args.noise.as_deref()),
-            ("--from-latents", args.from_latents.as_deref()),
-            ("--extend", args.extend.as_deref()),
-            ("--config", args.config.as_deref()),
-        ],
-    )
+    let mut inputs: Vec<NamedFile<'_>> = vec![
+        ("the resume file", Some(kept)),
+        ("--resume", args.resume.as_deref()),
+        ("--image", args.image.as_deref()),
+        ("--end-image", args.end_image.as_deref()),
+        ("--noise", args.noise.as_deref()),
+        ("--from-latents", args.from_latents.as_deref()),
+        ("--extend", args.extend.as_deref()),
+        ("--config", args.config.as_deref()),
+        ("--workflow", args.workflow.as_deref()),
+        ("--model", options.model.file.as_deref()),
+    ];
+    inputs.extend(options.request.loras.iter().map(|lora| ("--lora", Some(lora.path.as_path()))));
+    output::check_distinct(&outputs, &inputs)
 }
 
 fn file_name(path: Option<&Path>) -> Option<String> {

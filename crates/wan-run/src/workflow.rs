@@ -22,7 +22,7 @@ use crate::target::Further;
 /// Names are taken as they are: which files they mean is settled later, by `--model` and the places of models.
 struct Names<'a> {
     folder: &'a Path,
-    /// Whether the image is named elsewhere.
+    /// Whether an image may be named elsewhere: which of them is, is known once the graph is.
     image_given: bool,
 }
 
@@ -59,7 +59,10 @@ pub fn apply(args: GenerateArgs, reporter: &Reporter) -> Outcome<GenerateArgs> {
     let workflow = serde_json::from_str(&text).map_err(|e| failed(format!("not JSON: {e}")))?;
     let graph = convert(&workflow).map_err(|e| failed(e.to_string()))?;
     unknown_nodes(&graph).map_or(Ok(()), |reason| Err(failed(reason)))?;
-    let names = Names { folder: path.parent().unwrap_or(Path::new("")), image_given: args.image.is_some() };
+    let names = Names {
+        folder: path.parent().unwrap_or(Path::new("")),
+        image_given: args.image.is_some() || args.end_image.is_some(),
+    };
     let told = |errors: &NodeErrors| failed(node_errors(errors, &path));
     let valid = validate(&graph, None, &names).map_err(|e| match e.node_errors.is_empty() {
         true => failed(e.to_string()),
@@ -76,8 +79,18 @@ pub fn apply(args: GenerateArgs, reporter: &Reporter) -> Outcome<GenerateArgs> {
             failed(format!("found the model file {file}, which no known model has, expected --model NAME"))
         })?,
     };
-    let path = |image: &Option<ImageInput>| image.as_ref().and_then(|image| names.image_path(&image.name));
-    let (image, end_image) = (path(&job.image), path(&job.end_image));
+    let own = |image: &Option<ImageInput>, given: &Option<PathBuf>, option: &str| match image {
+        Some(image) if given.is_none() => {
+            let file = names.folder.join(&image.name.path);
+            let beside = path.file_name().unwrap_or_default().display();
+            let missing =
+                || failed(format!("{}: not found beside {beside}; name it with {option}", image.name.path));
+            file.is_file().then_some(Some(file)).ok_or_else(missing)
+        }
+        _ => Ok(None),
+    };
+    let image = own(&job.image, &args.image, "--image")?;
+    let end_image = own(&job.end_image, &args.end_image, "--end-image")?;
     let given = &args.settings;
     let pixels = |given: Option<usize>, own: usize| given.unwrap_or(own) as u32;
     let size = (pixels(given.width, job.request.width), pixels(given.height, job.request.height));
@@ -101,6 +114,7 @@ pub fn apply(args: GenerateArgs, reporter: &Reporter) -> Outcome<GenerateArgs> {
         further,
         image: args.image.or(image),
         end_image: args.end_image.or(end_image),
+        format_is_workflows: args.settings.format.is_none(),
         image_input: job.image,
         end_image_input: job.end_image,
         settings: args.settings.or(settings),

@@ -61,7 +61,7 @@ impl Sampler for DpmPp2M {
     }
 }
 
-/// What the deterministic and the stochastic solver remember from step to step.
+/// What solvers of order 2 with data predictions remember from step to step.
 #[derive(Debug, Clone)]
 pub(crate) struct Multistep {
     pub kind: SchedulerKind,
@@ -95,13 +95,16 @@ impl Multistep {
     ///
     /// In the flow schedule `r` is infinite after a sigma of exactly 1, and the difference counts for nothing.
     pub fn x0_slope(&self, h: f32, x0: &Tensor) -> Result<Option<Tensor>> {
-        let at = &self.progress;
-        let Some(x0_previous) = self.x0_previous.as_ref().filter(|_| !at.is_first() && !at.is_last()) else {
-            return Ok(None);
-        };
-        let h_previous = self.noise.log_snr(at.sigma(0)) - self.noise.log_snr(at.sigma(-1));
+        let Some((x0_previous, h_previous)) = self.previous() else { return Ok(None) };
         let r = h_previous / h;
         Ok(Some(scale(1.0 / r, &(x0 - x0_previous)?)?))
+    }
+
+    /// The previous step's data prediction and how far the log-SNR went up in it; `None` in a first-order step.
+    pub fn previous(&self) -> Option<(&Tensor, f32)> {
+        let at = &self.progress;
+        let x0 = self.x0_previous.as_ref().filter(|_| !at.is_first() && !at.is_last())?;
+        Some((x0, self.noise.log_snr(at.sigma(0)) - self.noise.log_snr(at.sigma(-1))))
     }
 
     pub fn advance(&mut self, x0: Tensor) {

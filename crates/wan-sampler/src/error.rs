@@ -56,6 +56,19 @@ pub enum SamplerError {
         /// The grid asked for.
         grid: SigmaGrid,
     },
+    /// The scheduler has a grid of one length alone.
+    #[error(
+        "scheduler {scheduler} has a grid of {expected} steps, found {found} (steps / denoise strength); \
+         use {expected} steps and a denoise strength of 1"
+    )]
+    FixedSteps {
+        /// The scheduler asked for.
+        scheduler: SchedulerKind,
+        /// Steps of the grid asked for.
+        found: usize,
+        /// The steps it has.
+        expected: usize,
+    },
     /// Two neighbouring sigmas are equal in f32, so the solver's step would be 0/0.
     #[error(
         "sigmas {index} and {next} are both {sigma} at {steps} steps and shift {shift}, \
@@ -131,6 +144,7 @@ impl SamplerError {
                 | Self::DenoiseStrength { .. }
                 | Self::GuidanceInterval { .. }
                 | Self::GridUnavailable { .. }
+                | Self::FixedSteps { .. }
                 | Self::DegenerateGrid { .. }
         )
     }

@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::beta_spacing::beta_spaced;
+use crate::distill_grid::distill_grid;
 use crate::simple_grid::simple_grid;
 use crate::{Result, SamplerError, SchedulerKind};
 
@@ -15,9 +17,15 @@ use crate::{Result, SamplerError, SchedulerKind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SigmaGrid {
-    /// The shift applied once. `dpm++`, `dpm++_sde` and `unipc`: `S_s(linspace(sigma_max, 0, N + 1))`
-    /// with `sigma_max = S_s(0.999)`; `euler`: `S_s(linspace(1, S_s(0.001), N))`, the flow-match Euler
-    /// scheduler of diffusers. Those that end in `/simple`: ComfyUI's scheduler `simple`; they have no other grid.
+    /// The shift applied once; the schedulers not named at the other grids have this one alone.
+    ///
+    /// - `dpm++`, `dpm++_sde`, `unipc`: `S_s(linspace(sigma_max, 0, N + 1))` with `sigma_max = S_s(0.999)`
+    /// - `euler`, `lcm`: `S_s(linspace(1, S_s(0.001), N))`, the flow-match Euler scheduler of diffusers
+    /// - those that end in `/beta`: the same spaced anew between its first and its last sigma above 0
+    /// - `deis`: `S_s(linspace(0.999, 0, N + 1))`, diffusers' flow sigmas
+    /// - `res_multistep`: `S_s` of N entries, equally far apart, of `linspace(1, 0.003 / 1.002, 1000)`
+    /// - `flowmatch_distill`: `S_s` of 0.999, 0.75, 0.5 and 0.25
+    /// - those that end in `/simple`: ComfyUI's scheduler `simple`
     #[default]
     Default,
     /// The original Wan2.1 program. `dpm++`, `dpm++_sde`: `S_s(linspace(1, 0, N + 1))`; `unipc`: as the
@@ -70,19 +78,22 @@ pub(crate) const TRAIN_STEPS: f64 = 1000.0;
 
 /// The grid of `steps` steps for a scheduler.
 ///
-/// Errors: `GridUnavailable` where the scheduler has no such grid.
+/// Errors: `GridUnavailable` where the scheduler has no such grid, `FixedSteps` where it has none of this length.
 pub(crate) fn grid_values(
     scheduler: SchedulerKind,
     grid: SigmaGrid,
     steps: usize,
     flow_shift: f64,
 ) -> Result<GridValues> {
-    use SchedulerKind::{DpmPp2M, DpmPpSde, Euler, UniPc};
+    use SchedulerKind::{
+        Deis, DpmPp2M, DpmPp2MBeta, DpmPpSde, DpmPpSdeBeta, Euler, EulerBeta, FlowMatchDistill, Lcm, LcmBeta,
+        ResMultistep, UniPc, UniPcBeta,
+    };
     let once = |u: f64| shift(flow_shift, u);
     Ok(match (scheduler, grid) {
-        (DpmPp2M | DpmPpSde | UniPc, SigmaGrid::Default) => {
-            let top = f64::from(largest_training_sigma(flow_shift));
-            truncated(linspace(top, 0.0, steps).map(once))
+        (DpmPp2M | DpmPpSde | UniPc, SigmaGrid::Default) => truncated(wan_sigmas(steps, flow_shift)),
+        (DpmPp2MBeta | DpmPpSdeBeta | UniPcBeta, SigmaGrid::Default) => {
+            truncated(beta_spaced(wan_sigmas(steps, flow_shift)))
         }
         (UniPc, SigmaGrid::Original) => {
             let top = f64::from(largest_training_sigma(1.0));
@@ -90,7 +101,13 @@ pub(crate) fn grid_values(
         }
         (DpmPp2M | DpmPpSde, SigmaGrid::Original) => truncated(linspace(1.0, 0.0, steps).map(once)),
         (DpmPp2M | DpmPpSde, SigmaGrid::Twice) => truncated(linspace(1.0, 0.0, steps).map(once).map(once)),
-        (Euler, SigmaGrid::Default) => euler_default(steps, flow_shift),
+        (Euler | Lcm, SigmaGrid::Default) => scaled(euler_sigmas(steps, flow_shift).map(|u| u as f32)),
+        (EulerBeta | LcmBeta, SigmaGrid::Default) => {
+            scaled(beta_spaced(euler_sigmas(steps, flow_shift)).map(|u| u as f32))
+        }
+        (Deis, SigmaGrid::Default) => truncated(deis_sigmas(steps).map(once)),
+        (ResMultistep, SigmaGrid::Default) => scaled(res_sigmas(steps).map(|u| shift_f32(flow_shift, u))),
+        (FlowMatchDistill, SigmaGrid::Default) => distill_grid(steps, flow_shift)?,
         (Euler, SigmaGrid::Twice) => {
             // The Euler scheduler takes the shifted sigmas as f32 and shifts them in f32.
             scaled(linspace(1.0, 0.0, steps).map(|u| shift_f32(flow_shift, once(u) as f32)))
@@ -100,16 +117,45 @@ pub(crate) fn grid_values(
     })
 }
 
+/// The wrapper's grid for the solvers of Wan2.1.
+fn wan_sigmas(steps: usize, flow_shift: f64) -> impl Iterator<Item = f64> {
+    let top = f64::from(largest_training_sigma(flow_shift));
+    linspace(top, 0.0, steps).map(move |u| shift(flow_shift, u))
+}
+
 /// diffusers' own grid: both ends of the training range belong to it.
-fn euler_default(steps: usize, flow_shift: f64) -> GridValues {
+fn euler_sigmas(steps: usize, flow_shift: f64) -> impl Iterator<Item = f64> {
     let end = |u: f32| f64::from(shift_f32(flow_shift, u)) * TRAIN_STEPS;
     let (first, last) = (end(1.0), end(1.0 / TRAIN_STEPS as f32));
-    let times = (0..steps).map(|i| match i {
+    let times = (0..steps).map(move |i| match i {
         0 => first,
         _ if i == steps - 1 => last,
         _ => i as f64 * ((last - first) / (steps - 1) as f64) + first,
     });
-    scaled(times.map(|t| shift(flow_shift, t / TRAIN_STEPS) as f32))
+    times.map(move |t| shift(flow_shift, t / TRAIN_STEPS))
+}
+
+/// diffusers' flow sigmas before the shift: 1 less the reversed `linspace(1, 0.001, N + 1)`, whose first is left out.
+fn deis_sigmas(steps: usize) -> impl Iterator<Item = f64> {
+    let last = 1.0 / TRAIN_STEPS;
+    let step = (last - 1.0) / steps as f64;
+    (0..steps).map(move |i| match i {
+        0 => 1.0 - last,
+        _ => 1.0 - ((steps - i) as f64 * step + 1.0),
+    })
+}
+
+/// Entries 0, 1000/N, 2000/N, ... of the table of `res_multistep` before the shift, halves rounded to even.
+fn res_sigmas(steps: usize) -> impl Iterator<Item = f32> {
+    let (len, last) = (TRAIN_STEPS as usize, (0.003 / 1.002) as f32);
+    let step = (last - 1.0) / (len - 1) as f32;
+    let stride = TRAIN_STEPS / steps as f64;
+    (0..steps).map(move |i| {
+        let entry = ((i as f64 * stride).round_ties_even() as usize).min(len - 1);
+        // `torch.linspace`: from its nearer end, with one rounding.
+        let from = |end: f32, entries: usize, step: f32| step.mul_add(entries as f32, end);
+        if entry < len / 2 { from(1.0, entry, step) } else { from(last, len - 1 - entry, -step) }
+    })
 }
 
 /// Sigmas rounded to f32; timesteps are integers, truncated from the f64 sigmas.

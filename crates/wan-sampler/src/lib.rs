@@ -21,6 +21,9 @@
 //! - UniPC does not recompute the data prediction after its correction;
 //! - only the low 32 bits of a seed matter.
 
+mod beta_spacing;
+mod deis;
+mod distill_grid;
 mod dpmpp;
 mod dpmpp_sde;
 mod error;
@@ -28,8 +31,10 @@ mod euler;
 mod grid;
 mod guidance;
 mod kind;
+mod lcm;
 mod mt19937;
 mod noise;
+mod res_multistep;
 mod sampler;
 mod schedule;
 mod simple_grid;
@@ -37,6 +42,7 @@ mod snr;
 mod unipc;
 mod unipc_simple;
 
+pub use deis::Deis;
 pub use dpmpp::DpmPp2M;
 pub use dpmpp_sde::DpmPpSde;
 pub use error::{Result, SamplerError};
@@ -44,7 +50,9 @@ pub use euler::Euler;
 pub use grid::SigmaGrid;
 pub use guidance::{GuidanceInterval, classifier_free_guidance};
 pub use kind::SchedulerKind;
+pub use lcm::Lcm;
 pub use noise::{RngState, TorchRng};
+pub use res_multistep::ResMultistep;
 pub use sampler::{Sampler, SamplerState};
 pub use schedule::Schedule;
 pub use unipc::UniPc;

@@ -148,6 +148,11 @@ pub(crate) fn scale(factor: f32, tensor: &Tensor) -> Result<Tensor> {
     Ok((tensor * f64::from(factor))?)
 }
 
+/// `tensor / divisor`, a true division rather than the product with a rounded reciprocal.
+pub(crate) fn divide(tensor: &Tensor, divisor: f32) -> Result<Tensor> {
+    Ok(tensor.broadcast_div(&Tensor::new(divisor, tensor.device())?)?)
+}
+
 /// The data prediction `x0 = x - sigma v`.
 pub(crate) fn predict_x0(sample: &Tensor, sigma: f32, velocity: &Tensor) -> Result<Tensor> {
     Ok((sample - scale(sigma, velocity)?)?)

@@ -8,7 +8,10 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::{Schedule, SigmaGrid, TorchRng};
-use SchedulerKind::{DpmPp2M, DpmPp2MSimple, DpmPpSde, DpmPpSdeSimple, Euler, EulerSimple, UniPc};
+use SchedulerKind::{
+    DpmPp2M, DpmPp2MSimple, DpmPpSde, DpmPpSdeBeta, DpmPpSdeSimple, Euler, EulerBeta, EulerSimple,
+    FlowMatchDistill, Lcm, LcmBeta, LcmSimple, ResMultistep, UniPc, UniPcBeta,
+};
 
 const SHAPE: [usize; 6] = [1, 4, 2, 2, 2, 1];
 
@@ -170,7 +173,7 @@ fn a_straight_path_ends_at_the_data() {
     let mut rng = TorchRng::seed(5);
     let mut draw = || rng.randn_tensor(64, &Device::Cpu).unwrap();
     let (data, noise) = (draw(), draw());
-    for kind in [DpmPp2M, UniPc, Euler, DpmPp2MSimple, EulerSimple] {
+    for kind in [DpmPp2M, UniPc, UniPcBeta, Euler, EulerBeta, ResMultistep, DpmPp2MSimple, EulerSimple] {
         for steps in [1, 2, 5, 14, 15, 40] {
             let schedule = schedule(kind, SigmaGrid::Default, steps);
             let first = schedule.sigmas()[0];
@@ -192,7 +195,7 @@ fn a_straight_path_ends_at_the_data() {
 
 #[test]
 fn the_last_step_returns_the_data_prediction() {
-    for kind in [DpmPp2M, DpmPpSde, DpmPp2MSimple, DpmPpSdeSimple] {
+    for kind in [DpmPp2M, DpmPpSde, DpmPp2MSimple, DpmPpSdeSimple, Lcm, LcmSimple] {
         for steps in [1, 4, 20] {
             let inputs = Inputs::new(steps);
             let schedule = schedule(kind, SigmaGrid::Default, steps);
@@ -206,9 +209,9 @@ fn the_last_step_returns_the_data_prediction() {
 
 #[test]
 fn a_resumed_run_equals_the_uninterrupted_one() {
-    let steps = 7;
-    let inputs = Inputs::new(steps);
     for kind in SchedulerKind::ALL {
+        let steps = if kind == FlowMatchDistill { 4 } else { 7 };
+        let inputs = Inputs::new(steps);
         let schedule = schedule(kind, SigmaGrid::Default, steps);
         let whole = inputs.run(schedule.sampler().as_mut(), 0, inputs.sample.clone());
         for stop in 0..=steps {
@@ -253,30 +256,46 @@ fn a_state_that_does_not_fit_is_refused() {
 
 #[test]
 fn bad_inputs_are_refused_and_leave_the_state_alone() {
-    let inputs = Inputs::new(2);
+    // Four is the one number of steps that every solver takes.
+    let inputs = Inputs::new(4);
     let (velocity, sample, noise) = (&inputs.velocities[0], &inputs.sample, &inputs.noise[0]);
     let other = velocity.flatten_all().unwrap();
     let half = velocity.to_dtype(DType::F16).unwrap();
     for kind in SchedulerKind::ALL {
-        let mut sampler = schedule(kind, SigmaGrid::Default, 2).sampler();
+        let mut sampler = schedule(kind, SigmaGrid::Default, 4).sampler();
         for (name, bad) in [("velocity", &other), ("velocity", &half)] {
             let message = sampler.step(bad, sample, Some(noise)).unwrap_err().to_string();
             assert!(message.starts_with(name), "{message}");
         }
         let message = sampler.step(velocity, &half, Some(noise)).unwrap_err().to_string();
         assert_eq!(message, "sample is F16, expected F32");
-        assert_eq!(sampler.needs_noise(), [DpmPpSde, DpmPpSdeSimple].contains(&kind));
+        let stochastic = [DpmPpSde, DpmPpSdeBeta, DpmPpSdeSimple, Lcm, LcmBeta, LcmSimple].contains(&kind);
+        assert_eq!(sampler.needs_noise(), stochastic);
         if sampler.needs_noise() {
             let message = sampler.step(velocity, sample, None).unwrap_err().to_string();
             assert_eq!(message, format!("scheduler {kind} needs noise in every step, found none"));
             assert!(sampler.step(velocity, sample, Some(&other)).is_err());
         }
         assert_eq!(sampler.steps_taken(), 0);
-        for _ in 0..2 {
+        for _ in 0..4 {
             sampler.step(velocity, sample, Some(noise)).unwrap();
         }
         let message = sampler.step(velocity, sample, Some(noise)).unwrap_err().to_string();
-        assert_eq!(message, "all 2 steps have been taken, expected no further one");
+        assert_eq!(message, "all 4 steps have been taken, expected no further one");
+    }
+}
+
+/// Nothing of a sample but its data prediction outlives a step.
+#[test]
+fn lcm_makes_each_sample_of_the_data_prediction_and_fresh_noise() {
+    let inputs = Inputs::new(4);
+    let schedule = schedule(Lcm, SigmaGrid::Default, 4);
+    let samples = inputs.run(schedule.sampler().as_mut(), 0, inputs.sample.clone());
+    let x0 = predict_x0(&samples[0], schedule.sigmas()[1], &inputs.velocities[1]).unwrap();
+    let next = schedule.sigmas()[2];
+    let expected = values(&x0).into_iter().zip(values(&inputs.noise[1]));
+    for (found, (x0, noise)) in values(&samples[1]).into_iter().zip(expected) {
+        assert_eq!(found, (1.0 - next) * x0 + next * noise);
     }
 }
 

@@ -5,7 +5,8 @@ use candle_core::Tensor;
 use crate::grid::grid_values;
 use crate::sampler::require_f32;
 use crate::{
-    DpmPp2M, DpmPpSde, Euler, Result, Sampler, SamplerError, SchedulerKind, SigmaGrid, UniPc, UniPcSimple,
+    Deis, DpmPp2M, DpmPpSde, Euler, Lcm, ResMultistep, Result, Sampler, SamplerError, SchedulerKind,
+    SigmaGrid, UniPc, UniPcSimple,
 };
 
 /// Longest grid that is accepted; a tiny denoise strength would otherwise ask for a huge one.
@@ -34,7 +35,8 @@ impl Schedule {
     /// - `denoise_strength`: in (0, 1]; 1 runs the whole grid
     ///
     /// Errors: `Steps`, `Shift`, `DenoiseStrength` for values out of range (NaN included);
-    /// `DegenerateGrid` where two sigmas coincide in f32 and the solver would divide 0 by 0.
+    /// `DegenerateGrid` where two sigmas coincide in f32 and the solver would divide 0 by 0; `FixedSteps` where the
+    /// scheduler knows one number of steps alone.
     pub fn new(kind: SchedulerKind, steps: usize, shift: f64, denoise_strength: f64) -> Result<Self> {
         Self::with_grid(kind, SigmaGrid::Default, steps, shift, denoise_strength)
     }
@@ -87,7 +89,7 @@ impl Schedule {
     }
 
     /// Times in [0, 1000] as the model receives them, one per step. Whole numbers for `dpm++`, `dpm++_sde` and
-    /// `unipc`.
+    /// `unipc`, with `/beta` or without, and for `deis`.
     pub fn timesteps(&self) -> &[f32] {
         &self.timesteps
     }
@@ -112,11 +114,20 @@ impl Schedule {
         let sigmas = self.sigmas.clone();
         use SchedulerKind as Kind;
         match self.kind {
-            Kind::DpmPp2M | Kind::DpmPp2MSimple => Box::new(DpmPp2M::new(self.kind, sigmas)),
-            Kind::DpmPpSde | Kind::DpmPpSdeSimple => Box::new(DpmPpSde::new(self.kind, sigmas)),
-            Kind::UniPc => Box::new(UniPc::new(sigmas)),
+            Kind::DpmPp2M | Kind::DpmPp2MBeta | Kind::DpmPp2MSimple => {
+                Box::new(DpmPp2M::new(self.kind, sigmas))
+            }
+            Kind::DpmPpSde | Kind::DpmPpSdeBeta | Kind::DpmPpSdeSimple => {
+                Box::new(DpmPpSde::new(self.kind, sigmas))
+            }
+            Kind::UniPc | Kind::UniPcBeta => Box::new(UniPc::new(self.kind, sigmas)),
             Kind::UniPcSimple => Box::new(UniPcSimple::new(sigmas)),
-            Kind::Euler | Kind::EulerSimple => Box::new(Euler::new(self.kind, sigmas)),
+            Kind::Euler | Kind::EulerBeta | Kind::EulerSimple | Kind::FlowMatchDistill => {
+                Box::new(Euler::new(self.kind, sigmas))
+            }
+            Kind::Deis => Box::new(Deis::new(sigmas)),
+            Kind::ResMultistep | Kind::ResMultistepSimple => Box::new(ResMultistep::new(self.kind, sigmas)),
+            Kind::Lcm | Kind::LcmBeta | Kind::LcmSimple => Box::new(Lcm::new(self.kind, sigmas)),
         }
     }
 
@@ -140,7 +151,7 @@ impl Schedule {
     }
 }
 
-/// The multistep solvers divide by differences of log-SNR; Euler does not and takes equal sigmas.
+/// The multistep solvers divide by differences of log-SNR; those of one step do not and take equal sigmas.
 fn check_decreasing(
     kind: SchedulerKind,
     sigmas: &[f32],
@@ -148,7 +159,7 @@ fn check_decreasing(
     steps: usize,
     shift: f64,
 ) -> Result<()> {
-    if matches!(kind, SchedulerKind::Euler | SchedulerKind::EulerSimple) {
+    if kind.is_single_step() {
         return Ok(());
     }
     match sigmas.windows(2).position(|pair| pair[0] <= pair[1]) {

@@ -1,11 +1,14 @@
 //! Expected values come from the reference schedulers: Wan2.1 `fm_solvers.py` and
-//! `fm_solvers_unipc.py`, and diffusers' FlowMatchEulerDiscreteScheduler.
+//! `fm_solvers_unipc.py`, diffusers' FlowMatchEulerDiscreteScheduler, and ComfyUI-WanVideoWrapper's `get_scheduler`.
 
 use candle_core::{DType, Device};
 use sha2::{Digest, Sha256};
 
 use super::*;
-use SchedulerKind::{DpmPp2M, DpmPpSde, Euler, UniPc, UniPcSimple};
+use SchedulerKind::{
+    Deis, DpmPp2M, DpmPp2MBeta, DpmPpSde, DpmPpSdeBeta, Euler, EulerBeta, FlowMatchDistill, Lcm, LcmBeta,
+    ResMultistep, UniPc, UniPcBeta, UniPcSimple,
+};
 
 fn schedule(kind: SchedulerKind, grid: SigmaGrid, steps: usize) -> Schedule {
     Schedule::with_grid(kind, grid, steps, 5.0, 1.0).unwrap()
@@ -106,6 +109,14 @@ fn every_grid_is_exact() {
         (UniPc, SigmaGrid::Original, "ca3efec322601874"),
         (Euler, SigmaGrid::Default, "8cc9504aa79533f4"),
         (Euler, SigmaGrid::Twice, "e7ac425e6918b9be"),
+        (DpmPp2MBeta, SigmaGrid::Default, "f82f771fcad6bc3d"),
+        (DpmPpSdeBeta, SigmaGrid::Default, "f82f771fcad6bc3d"),
+        (UniPcBeta, SigmaGrid::Default, "f82f771fcad6bc3d"),
+        (EulerBeta, SigmaGrid::Default, "6cedad56ddeb8676"),
+        (Deis, SigmaGrid::Default, "3c818a5e6bda4460"),
+        (ResMultistep, SigmaGrid::Default, "be13186759838388"),
+        (Lcm, SigmaGrid::Default, "8cc9504aa79533f4"),
+        (LcmBeta, SigmaGrid::Default, "6cedad56ddeb8676"),
     ];
     for (kind, grid, expected) in rows {
         let mut hash = Sha256::new();
@@ -192,18 +203,24 @@ fn values_out_of_range_are_refused() {
 
 #[test]
 fn a_grid_that_f32_cannot_resolve_is_refused() {
-    for kind in [DpmPp2M, DpmPpSde, UniPc] {
+    for kind in [DpmPp2M, DpmPpSde, UniPc, UniPcBeta, Deis, ResMultistep] {
         let message = Schedule::new(kind, 30, 1e9, 1.0).unwrap_err().to_string();
         assert!(message.contains("strictly decreasing"), "{message}");
     }
-    assert!(Schedule::new(Euler, 30, 1e9, 1.0).is_ok());
+    for kind in [Euler, Lcm] {
+        assert!(Schedule::new(kind, 30, 1e9, 1.0).is_ok());
+    }
 }
 
 #[test]
 fn missing_grids_are_named() {
-    for (kind, grid) in
-        [(UniPc, SigmaGrid::Twice), (Euler, SigmaGrid::Original), (UniPcSimple, SigmaGrid::Original)]
-    {
+    for (kind, grid) in [
+        (UniPc, SigmaGrid::Twice),
+        (Euler, SigmaGrid::Original),
+        (UniPcSimple, SigmaGrid::Original),
+        (DpmPp2MBeta, SigmaGrid::Original),
+        (FlowMatchDistill, SigmaGrid::Twice),
+    ] {
         let message = Schedule::with_grid(kind, grid, 10, 5.0, 1.0).unwrap_err().to_string();
         assert_eq!(message, format!("scheduler {kind} has no sigma grid '{grid}', use 'default'"));
     }
@@ -218,8 +235,12 @@ fn sigmas_fall_from_at_most_1_to_0() {
     for kind in SchedulerKind::ALL {
         for steps in [1, 2, 3, 14, 15, 33, 1000] {
             for shift in [0.5, 1.0, 5.0, 17.0] {
-                // ComfyUI's table has 1000 sigmas, of which `uni_pc` needs one more than there are steps.
-                let steps = if kind == UniPcSimple { steps.min(999) } else { steps };
+                let steps = match kind {
+                    // ComfyUI's table has 1000 sigmas, of which `uni_pc` needs one more than there are steps.
+                    UniPcSimple => steps.min(999),
+                    FlowMatchDistill => 4,
+                    _ => steps,
+                };
                 let schedule = Schedule::new(kind, steps, shift, 1.0).unwrap();
                 let sigmas = schedule.sigmas();
                 assert!(sigmas[0] <= 1.0 && *sigmas.last().unwrap() == 0.0);

@@ -9,8 +9,8 @@ use crate::grid::{GridValues, TRAIN_STEPS, scaled, shift, shift_f32};
 /// Sigmas in the model's table, that of the smallest noise first.
 const TABLE_LEN: usize = 1000;
 
-/// Where stochastic solvers start instead of at sigma 1, whose log-SNR is infinite; before the shift.
-const STOCHASTIC_TOP: f64 = 1.0 - 1e-4;
+/// Where `dpmpp_2m_sde` starts instead of at sigma 1, whose log-SNR is infinite; before the shift.
+const SDE_TOP: f64 = 1.0 - 1e-4;
 
 /// The grid of `steps` steps: entries 1000, 1000 - 1000/N, 1000 - 2000/N, ... of the table, fractions rounded up.
 ///
@@ -19,8 +19,9 @@ pub(crate) fn simple_grid(scheduler: SchedulerKind, steps: usize, flow_shift: f6
     let one_more = scheduler == SchedulerKind::UniPcSimple;
     let stride = TABLE_LEN as f64 / (steps + usize::from(one_more)) as f64;
     let sigmas = (0..steps).map(|i| table(TABLE_LEN - 1 - (i as f64 * stride) as usize, flow_shift));
-    scaled(sigmas.map(|sigma| match scheduler.needs_noise() && sigma >= 1.0 {
-        true => shift(flow_shift, STOCHASTIC_TOP) as f32,
+    let is_sde = scheduler == SchedulerKind::DpmPpSdeSimple;
+    scaled(sigmas.map(|sigma| match is_sde && sigma >= 1.0 {
+        true => shift(flow_shift, SDE_TOP) as f32,
         false => sigma,
     }))
 }
@@ -59,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn stochastic_solvers_start_below_1() {
+    fn dpmpp_2m_sde_starts_below_1() {
         let (found, plain) = (sigmas(DpmPpSdeSimple, 4, 1.0), sigmas(EulerSimple, 4, 1.0));
         assert!((found[0] - 0.99998).abs() < 1e-7, "{}", found[0]);
         assert_eq!(found[1..], plain[1..]);

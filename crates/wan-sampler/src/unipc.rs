@@ -5,7 +5,7 @@
 
 use candle_core::Tensor;
 
-use crate::sampler::{Progress, predict_x0, scale};
+use crate::sampler::{Progress, divide, predict_x0, scale};
 use crate::snr::{alpha, exp_m1, log_snr};
 use crate::{Result, Sampler, SamplerState, SchedulerKind};
 
@@ -16,6 +16,7 @@ const X0_BEFORE: &str = "x0_before_previous";
 /// The solver; it keeps two data predictions and the last corrected sample.
 #[derive(Debug, Clone)]
 pub struct UniPc {
+    kind: SchedulerKind,
     progress: Progress,
     /// Data prediction of the previous step.
     x0_previous: Option<Tensor>,
@@ -26,9 +27,10 @@ pub struct UniPc {
 }
 
 impl UniPc {
-    /// A solver for the given sigmas, one more than steps, strictly decreasing.
-    pub fn new(sigmas: Vec<f32>) -> Self {
-        Self { progress: Progress::new(sigmas), x0_previous: None, x0_before: None, corrected_previous: None }
+    /// A solver for the given sigmas, one more than steps, strictly decreasing. `kind` is the name it goes by.
+    pub(crate) fn new(kind: SchedulerKind, sigmas: Vec<f32>) -> Self {
+        let progress = Progress::new(sigmas);
+        Self { kind, progress, x0_previous: None, x0_before: None, corrected_previous: None }
     }
 
     /// Order of the predictor at a step: 1 at both ends of the run, else 2.
@@ -96,7 +98,7 @@ impl Sampler for UniPc {
     }
 
     fn kind(&self) -> SchedulerKind {
-        SchedulerKind::UniPc
+        self.kind
     }
 
     fn steps_taken(&self) -> usize {
@@ -104,14 +106,14 @@ impl Sampler for UniPc {
     }
 
     fn state(&self) -> SamplerState {
-        SamplerState::new(self.kind(), self.progress.step)
+        SamplerState::new(self.kind, self.progress.step)
             .with(CORRECTED, self.corrected_previous.as_ref())
             .with(X0_PREVIOUS, self.x0_previous.as_ref())
             .with(X0_BEFORE, self.x0_before.as_ref())
     }
 
     fn restore(&mut self, mut state: SamplerState) -> Result<()> {
-        state.check(self.kind(), self.progress.steps(), self.history_names(state.step))?;
+        state.check(self.kind, self.progress.steps(), self.history_names(state.step))?;
         self.corrected_previous = state.take(CORRECTED);
         self.x0_previous = state.take(X0_PREVIOUS);
         self.x0_before = state.take(X0_BEFORE);
@@ -171,9 +173,4 @@ fn solve_2x2(r: f32, b1: f32, b2: f32) -> (f32, f32) {
         let c1 = (-r).mul_add(b1, b2) * (1.0 / (1.0 - r));
         (b1 - c1, c1)
     }
-}
-
-/// `tensor / divisor`, a true division rather than the product with a rounded reciprocal.
-fn divide(tensor: &Tensor, divisor: f32) -> Result<Tensor> {
-    Ok(tensor.broadcast_div(&Tensor::new(divisor, tensor.device())?)?)
 }

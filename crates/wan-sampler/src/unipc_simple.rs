@@ -31,7 +31,7 @@ pub struct UniPcSimple {
 
 impl UniPcSimple {
     /// A solver for the given sigmas, one more than steps, strictly decreasing to 0.
-    pub fn new(sigmas: Vec<f32>) -> Self {
+    pub(crate) fn new(sigmas: Vec<f32>) -> Self {
         let marginal = |sigma: &f32| Marginal::new(if *sigma == 0.0 { LAST_SIGMA } else { *sigma });
         let marginals = sigmas.iter().map(marginal).collect();
         Self { progress: Progress::new(sigmas), marginals, x0s: Vec::new(), corrected_previous: None }

@@ -83,8 +83,7 @@ fn ten_jobs(device: &Device) -> Result<Vec<Check>> {
         Check::at_most("host bytes more", growth(first.host, last.host), HOST_SLACK),
         Check::at_most("device bytes more", growth(first.device, last.device), 0.0),
     ];
-    checks
-        .extend(device_peak(device)?.map(|peak| Check::info("peak of device memory, MB", peak as f64 / 1e6)));
+    checks.extend(device_peak(device)?);
     Ok(checks)
 }
 
@@ -110,7 +109,7 @@ pub(crate) fn run_model(
                 Check::info("denoise, s", denoise),
                 Check::info("decode, s", decode),
             ];
-            checks.extend(device_peak(device)?.map(|peak| Check::info("peak, GB", peak as f64 / 1e9)));
+            checks.extend(device_peak(device)?);
             let latents = Matrix::of(&done.latents)?;
             match &first {
                 Some(first) => {

@@ -14,6 +14,7 @@ pub mod reference;
 mod report;
 mod runner;
 pub mod synthesis;
+mod trial;
 
 use std::path::PathBuf;
 
@@ -24,6 +25,7 @@ pub use jobs::JobSize;
 pub use report::{Check, Limit, Outcome, Row};
 pub use runner::{Runner, Selection};
 pub use synthesis::{ModelSize, Synthesis, Written, synthesize};
+pub use trial::trial;
 
 /// What to check.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! Graphs on the models that are here: checked when they come in, and read again when they run.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Device;
@@ -96,13 +96,11 @@ impl Graphs {
             (Root::Output, folders.output.path.clone()),
             (Root::Temp, folders.temp.path.clone()),
         ];
-        let temp = folders.temp.path.clone();
         let library = Arc::new(Library::new(places, &registry, files, roots));
         for (folder, name) in library.aliases() {
             tracing::debug!("{}/{name} stands for a file of the model", folder.name());
         }
-        let backend =
-            ModelBackend { library: library.clone(), device, memory, temp, chosen: RefCell::default() };
+        let backend = ModelBackend { library: library.clone(), device, memory, chosen: RefCell::default() };
         (Self { library }, Box::new(backend))
     }
 
@@ -171,8 +169,6 @@ struct ModelBackend {
     library: Arc<Library>,
     device: Device,
     memory: MemoryLimits,
-    /// For images that a graph changes before they are used.
-    temp: PathBuf,
     /// The files of the job that was read last, under the name that it calls its model by.
     chosen: RefCell<Option<(String, ModelChoice)>>,
 }
@@ -186,10 +182,10 @@ impl ModelBackend {
 }
 
 impl Backend for ModelBackend {
-    fn job(&self, item: &QueueItem) -> Result<RenderJob, String> {
+    fn job(&self, item: &QueueItem, work: &Path) -> Result<RenderJob, String> {
         let job = self.read(item)?;
         let choice = job.model.clone();
-        let job = render_job(job, item, &*self.library, &self.temp)?;
+        let job = render_job(job, item, &*self.library, work)?;
         *self.chosen.borrow_mut() = Some((job.model.clone(), choice));
         Ok(job)
     }

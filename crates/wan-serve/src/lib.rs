@@ -46,4 +46,4 @@ pub use error::ServeError;
 pub use graphs::Engine;
 pub use guard::token::Token;
 pub use limits::Limits;
-pub use server::{Access, Options, Server, Stop};
+pub use server::{Access, Options, Server, Stop, Stopped};

@@ -40,7 +40,7 @@ impl Default for Limits {
     }
 }
 
-/// Takes so many connections and hangs up on those that come on top.
+/// Accepts up to this many connections and closes any beyond.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionLimit(Arc<Semaphore>);
 

@@ -95,7 +95,7 @@ impl Metrics {
         self.jobs.get_or_create(&JobLabels { outcome }).inc();
     }
 
-    /// So many sockets are open.
+    /// Sets the number of open sockets.
     pub fn set_sockets(&self, open: usize) {
         self.sockets.set(open as i64);
     }

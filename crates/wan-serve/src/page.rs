@@ -25,7 +25,7 @@ const INDEX: &str = "index.html";
 const LOGIN: &str = "login.html";
 
 /// Files of the log-in page, which nobody needs a token for.
-const LOGIN_FILES: [&str; 4] = ["/style.css", "/icon.svg", "/js/login.js", "/js/i18n.js"];
+const LOGIN_FILES: [&str; 5] = ["/style.css", "/icon.svg", "/js/login.js", "/js/i18n.js", "/js/store.js"];
 
 /// Scripts for another front end, ComfyUI's: what it lists under `/extensions`.
 const EXTENSIONS: [&str; 1] = ["/extensions/widget_values.js"];
@@ -95,7 +95,7 @@ pub(crate) async fn file(
         path => path,
     };
     if let FrontEnd::Folder(dir) = &app.front_end
-        && let Some(answer) = from_folder(dir, path, &headers).await?
+        && let Some(answer) = from_folder(dir, path, &method, &headers).await?
     {
         return Ok(answer);
     }
@@ -123,14 +123,19 @@ fn embedded(path: &str, request: &HeaderMap) -> Option<Response> {
     Some(response)
 }
 
-async fn from_folder(dir: &Dir, path: &str, request: &HeaderMap) -> Result<Option<Response>, ApiError> {
+async fn from_folder(
+    dir: &Dir,
+    path: &str,
+    method: &Method,
+    request: &HeaderMap,
+) -> Result<Option<Response>, ApiError> {
     let Some(below) = names::below(path) else { return Ok(None) };
     let below = if dir.is_dir(&below) { below.join(INDEX) } else { below };
     if !dir.is_file(&below) {
         return Ok(None);
     }
     let Ok(file) = dir.open(&below) else { return Ok(None) };
-    let mut response = file_response(file.into_std(), request).await?;
+    let mut response = file_response(file.into_std(), method, request).await?;
     let guess = mime_guess::from_path(&below).first_or_octet_stream();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, mime(guess.essence_str()));

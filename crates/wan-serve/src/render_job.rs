@@ -14,17 +14,17 @@ use wan_workflow::{self as workflow, Catalog, ImageInput, ModelChoice, Root, Sca
 use crate::worker::{Folder, InputImage, JobNode, NodeRef, NodeWork, RenderJob, SaveKind, SaveNode};
 
 /// The worker's job. Names are as of the time at which it was accepted, so that a job that is begun again gets the
-/// same ones. Images that the graph changes are written to `temp`.
+/// same ones. Images that the graph changes are written to `work`.
 ///
 /// Errors: an image that is gone or broken since, in one line.
 pub(crate) fn render_job(
     job: WorkflowJob,
     item: &QueueItem,
     catalog: &dyn Catalog,
-    temp: &Path,
+    work: &Path,
 ) -> Result<RenderJob, String> {
     let file = |image: &Option<ImageInput>, place: &str| {
-        let to = |kind: &str| temp.join(format!("{kind}-{}{place}.png", item.arrival));
+        let to = |kind: &str| work.join(format!("{kind}{place}.png"));
         image.as_ref().map(|image| image_files(image, catalog, to)).transpose()
     };
     let (image, end_image) = (file(&job.image, "")?, file(&job.end_image, "-end")?);
@@ -59,7 +59,7 @@ fn image_files(
 ) -> Result<InputImage, String> {
     let path =
         catalog.image_path(&image.name).ok_or_else(|| format!("Invalid image file: {}", image.name.path))?;
-    // Paths of the machine are nobody's business.
+    // The machine's paths are not for clients.
     let broken = |error: MediaError| match error {
         MediaError::InvalidOption { .. } => format!("{}: {error}", image.name.path),
         error => {

@@ -1,9 +1,7 @@
 //! Starting and stopping.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +18,7 @@ use crate::app::{App, Arriving, Shared, service};
 use crate::disk::Disk;
 use crate::folders::Folders;
 use crate::graphs::{Engine, Graphs};
+use crate::guard::kept::{kept_secret, kept_token};
 use crate::guard::origin::OriginPolicy;
 use crate::guard::throttle::Throttle;
 use crate::guard::token::Token;
@@ -106,8 +105,8 @@ impl Server {
         if matches!(options.access, Access::Kept) && !listen.is_loopback() {
             return Err(ServeError::Unprotected { listen });
         }
-        // A name that a stranger points at this machine matters where nothing else keeps him out.
-        let check_host = matches!(options.access, Access::Open) && listen.is_loopback();
+        // A name that a stranger points at this machine matters only where no token keeps strangers out.
+        let check_host = matches!(options.access, Access::Open);
         let origins = OriginPolicy::new(&options.cors_origins, check_host)?;
         let front_end = FrontEnd::open(options.front_end_root.as_deref())?;
         let limits = options.limits;
@@ -127,8 +126,12 @@ impl Server {
         let folders = Folders::open(&options.data_dir)?;
         let token = match options.access {
             Access::Token(token) => Some(token),
-            Access::Kept => Some(kept_token(&options.data_dir.join("token"))?),
+            Access::Kept => Some(kept_token(&options.data_dir)?),
             Access::Open => None,
+        };
+        let token = match token {
+            Some(token) => Some(token.with_salt(kept_secret(&options.data_dir.join("session-salt"))?)),
+            None => None,
         };
 
         let metrics = Arc::new(Metrics::default());
@@ -215,7 +218,7 @@ impl Server {
     /// Answers until stopped.
     ///
     /// Errors: [`ServeError::Io`]; [`ServeError::DeviceLost`] where it stopped by itself.
-    pub fn run(self) -> Result<(), ServeError> {
+    pub fn run(self) -> Result<Stopped, ServeError> {
         let Self { runtime, listener, app, stop, lost, .. } = self;
         let served = runtime.block_on(answer(listener, app, stop));
         // A step that takes longer than a shutdown may take is not waited for.
@@ -224,24 +227,16 @@ impl Server {
     }
 }
 
-/// A token that outlives restarts, in a file that only its owner reads.
-fn kept_token(file: &Path) -> Result<Token, ServeError> {
-    let failed = |source| ServeError::Folder { path: file.to_path_buf(), source };
-    match fs::read_to_string(file) {
-        Ok(text) => return Token::new(text.trim()),
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-        Err(_) => {}
-    }
-    let token = Token::random();
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(file).and_then(|mut file| writeln!(file, "{}", token.reveal())).map_err(failed)?;
-    Ok(token)
+/// How a server has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// With nothing left running.
+    Whole,
+    /// While a step was being computed that takes long: its thread still is at it.
+    WhileComputing,
 }
 
-async fn answer(listener: TcpListener, app: Shared, stop: Stop) -> Result<(), ServeError> {
+async fn answer(listener: TcpListener, app: Shared, stop: Stop) -> Result<Stopped, ServeError> {
     listener.set_nonblocking(true)?;
     let handle = axum_server::Handle::new();
     let places = ConnectionLimit::new(app.limits.connections);
@@ -268,10 +263,11 @@ async fn answer(listener: TcpListener, app: Shared, stop: Stop) -> Result<(), Se
         let stopped = tokio::task::spawn_blocking(move || drop(worker));
         if tokio::time::timeout(STEP_TIME, stopped).await.is_err() {
             tracing::warn!("the present step is not waited for; the job goes on from the one before");
+            return Stopped::WhileComputing;
         }
+        Stopped::Whole
     });
     server.serve(make).await?;
-    // The server ends only when it is stopped, and a panic in there has been reported.
-    let _ = stopping.await;
-    Ok(())
+    // The server ends only when it is stopped. A panic in there has been reported, and who knows what the worker does.
+    Ok(stopping.await.unwrap_or(Stopped::WhileComputing))
 }

@@ -38,6 +38,8 @@ impl Config {
 
 /// Largest size taken seriously: a slip in a configuration is an error, not an endless load.
 const MAX_SIZE: usize = 1 << 20;
+/// Most layers: the tensors of each that is missing would be named.
+const MAX_LAYERS: usize = 1024;
 
 /// The keys as a file may state them; all optional.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -86,6 +88,10 @@ impl Config {
         ];
         if let Some((key, found)) = sizes.iter().find(|(_, value)| !(1..=MAX_SIZE).contains(value)) {
             return Err(Error::invalid(format!("umt5 config `{key}`"), found, format!("1 to {MAX_SIZE}")));
+        }
+        if self.num_layers > MAX_LAYERS {
+            let expected = format!("1 to {MAX_LAYERS}");
+            return Err(Error::invalid("umt5 config `num_layers`", self.num_layers, expected));
         }
         if !self.dim_attn.is_multiple_of(self.num_heads) {
             let expected = format!("a multiple of num_heads {}", self.num_heads);

@@ -2,6 +2,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
+use wan_core::device::to_host;
 use wan_core::progress::CancelToken;
 use wan_core::{Error, Loader, Result, WeightSet};
 use wan_ops::{Embedding, HostSide, Linear, Residency, rms_norm};
@@ -126,8 +127,9 @@ impl Umt5 {
         if attention_mask.dims() != [1, length] {
             return Err(Error::shape("attention_mask", attention_mask.dims(), format!("[1, {length}]")));
         }
-        let values =
-            |t: &Tensor| -> Result<Vec<i64>> { Ok(t.to_dtype(DType::I64)?.flatten_all()?.to_vec1()?) };
+        let values = |t: &Tensor| -> Result<Vec<i64>> {
+            Ok(to_host(t)?.to_dtype(DType::I64)?.flatten_all()?.to_vec1()?)
+        };
         let (mut ids, mut positions) = (Vec::new(), Vec::new());
         for (position, (id, mask)) in values(input_ids)?.into_iter().zip(values(attention_mask)?).enumerate()
         {
@@ -217,7 +219,8 @@ fn bounded(x: Tensor) -> Result<Tensor> {
     if x.dtype() != DType::F16 {
         return Ok(x);
     }
-    let largest = x.abs()?.max(D::Minus1)?.flatten_all()?.max(0)?.to_dtype(DType::F32)?.to_scalar::<f32>()?;
+    let largest = x.abs()?.max(D::Minus1)?.flatten_all()?.max(0)?.to_dtype(DType::F32)?;
+    let largest = to_host(&largest)?.to_scalar::<f32>()?;
     if largest.is_infinite() { Ok(x.clamp(-LIMIT, LIMIT)?) } else { Ok(x) }
 }
 

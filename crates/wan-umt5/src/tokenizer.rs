@@ -64,6 +64,8 @@ pub enum TokenizerError {
 pub struct Encoded {
     /// The ids, end-of-sequence token last; 1 to `text_len` of them, no padding.
     pub ids: Vec<u32>,
+    /// Tokens at the end of the text for which there was no room.
+    pub left_out: usize,
     text_len: usize,
     pad: u32,
 }
@@ -159,8 +161,9 @@ impl Tokenizer {
             .map_err(|e| TokenizerError::Encode { detail: one_line(&e.to_string()) })?;
         let pieces = encoding.get_ids();
         let mut ids = pieces[..pieces.len().min(self.text_len - 1)].to_vec();
+        let left_out = pieces.len() - ids.len();
         ids.push(self.eos);
-        Ok(Encoded { ids, text_len: self.text_len, pad: self.pad })
+        Ok(Encoded { ids, left_out, text_len: self.text_len, pad: self.pad })
     }
 }
 

@@ -1,5 +1,6 @@
 use candle_core::{D, Tensor};
 use wan_core::Result;
+use wan_core::device::to_host;
 
 /// What the causal layers remember of the frames before the present chunk.
 ///
@@ -104,7 +105,7 @@ pub(crate) fn equal(a: &Tensor, b: &Tensor) -> Result<bool> {
     while different.rank() > 0 {
         different = different.max(D::Minus1)?;
     }
-    Ok(different.to_scalar::<u8>()? == 0)
+    Ok(to_host(&different)?.to_scalar::<u8>()? == 0)
 }
 
 #[cfg(test)]

@@ -204,12 +204,16 @@ fn resample(temporal: Option<&bool>) -> Resample {
     }
 }
 
+/// Layers of an encoder that are looked through; published models have 11.
+const MOST_LAYERS: usize = 64;
+
 /// Reads off the encoder's layer list what it tells. Several tensors tell the same, so that one that is missing
 /// is reported as missing rather than as another architecture.
 fn from_shapes(weights: &WeightSet) -> RawConfig {
     let rows = |names: &[String]| names.iter().find_map(|n| weights.shape(n)?.first().copied());
     let both = |layer: &str| [format!("{layer}.weight"), format!("{layer}.bias")];
-    let layers = weights.count("encoder.downsamples");
+    // More are a damaged file, whose names are not to be counted through.
+    let layers = weights.count("encoder.downsamples").min(MOST_LAYERS);
     let has = |i: usize, part: &str| {
         both(&format!("encoder.downsamples.{i}.{part}")).iter().any(|n| weights.shape(n).is_some())
     };

@@ -1,4 +1,5 @@
 use candle_core::{D, DType, Device, Tensor};
+use wan_core::device::to_host;
 use wan_core::{Error, Loader, Result};
 use wan_ops::Linear;
 
@@ -225,10 +226,10 @@ impl DecodeStream<'_> {
 /// Whether the frames of a latent frame, counted from 1, are all numbers.
 pub(crate) fn check_finite(frames: &Tensor, number: usize) -> Result<()> {
     // 0 times infinity or NaN is NaN. Lines first, which a GPU sums side by side.
-    if !(frames * 0.0)?.sum(D::Minus1)?.sum_all()?.to_scalar::<f32>()?.is_nan() {
+    if !to_host(&(frames * 0.0)?.sum(D::Minus1)?.sum_all()?)?.to_scalar::<f32>()?.is_nan() {
         return Ok(());
     }
-    let values = frames.flatten_all()?.to_vec1::<f32>()?;
+    let values = to_host(frames)?.flatten_all()?.to_vec1::<f32>()?;
     Err(Error::NonFinite {
         stage: format!("decode of latent frame {number}"),
         count: values.iter().filter(|v| !v.is_finite()).count(),

@@ -89,7 +89,7 @@ fn flatten(name: &str, resnets: usize) -> Option<String> {
         "upsamplers" if index == 0 => resnets,
         _ => return None,
     };
-    let block = level.parse::<usize>().ok()?.checked_mul(resnets + 1)?.checked_add(place)?;
+    let block = level.parse::<usize>().ok()?.checked_mul(resnets.checked_add(1)?)?.checked_add(place)?;
     Some(format!("decoder.upsamples.{block}.{rest}"))
 }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use candle_core::{Device, Tensor};
+use wan_core::device::to_host;
 use wan_core::{Error, Result};
 
 use crate::cache::Cache;
@@ -45,13 +46,13 @@ impl VaeDecoder {
                 if sums.len() == frame {
                     sums.push(Sum::new(pixels.dim(1)?, size));
                 }
-                let term = blend.weighted(index, pixels)?.to_device(&Device::Cpu)?;
+                let term = to_host(&blend.weighted(index, pixels)?)?;
                 let at = |latent: &Range<usize>| latent.start * factor..latent.end * factor;
                 sums[frame].add(&term, at(&tile.rows), at(&tile.columns))?;
                 done(index * frames + frame + 1, tiles.len() * frames)?;
             }
         }
-        let total = blend.total().map(|total| total.to_device(&Device::Cpu)).transpose()?;
+        let total = blend.total().map(to_host).transpose()?;
         for (frame, sum) in sums.into_iter().enumerate() {
             let sum = sum.into_tensor()?;
             let chunk = match &total {

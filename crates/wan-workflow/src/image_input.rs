@@ -72,7 +72,8 @@ impl Scale {
 fn cropped(image: &RgbImage, target: (u32, u32)) -> wan_media::Result<RgbImage> {
     let (w, h) = (image.width(), image.height());
     let (old, new) = (f64::from(w) / f64::from(h), f64::from(target.0) / f64::from(target.1));
-    let margin = |side: u32, ratio: f64| ((f64::from(side) - f64::from(side) * ratio) / 2.0).round() as u32;
+    let margin =
+        |side: u32, ratio: f64| ((f64::from(side) - f64::from(side) * ratio) / 2.0).round_ties_even() as u32;
     let x = if old > new { margin(w, new / old) } else { 0 };
     let y = if old < new { margin(h, old / new) } else { 0 };
     let (x, y) = (x.min((w - 1) / 2), y.min((h - 1) / 2));

@@ -29,7 +29,7 @@ pub use image_input::{ImageInput, Scale};
 pub use job::{JobNode, ModelChoice, ModelFile, NodeWork, SaveKind, SaveNode, WorkflowJob};
 pub use library::Library;
 pub use object_info::{node_info, object_info};
-pub use prefix::{FilenamePrefix, PrefixError, next_number};
+pub use prefix::{FilenamePrefix, PrefixError};
 pub use signature::signatures;
 pub use validate::{InputError, NodeErrors, NodeReport, PromptError, Validated, validate};
 

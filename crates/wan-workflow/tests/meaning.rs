@@ -11,6 +11,7 @@ use wan_pipeline::{
     TeaCache, TeaCacheMode, TilingChoice, WindowSchedule,
 };
 use wan_sampler::{Schedule, SchedulerKind};
+use wan_workflow::table::{Kind, classes};
 use wan_workflow::{NodeWork, Root, SaveKind, Scale, WANX_21_API, WANX_21_UI, convert, signatures};
 
 /// What is encoded of the prompt, and the factor on its embeddings.
@@ -102,7 +103,7 @@ fn comfyuis_own_graph_is_translated() {
 /// ComfyUI's own samplers keep their sigmas; those of the wrapper's scheduler of a like name differ.
 #[test]
 fn comfyuis_own_samplers_run_on_its_own_grid() {
-    for name in ["euler", "dpmpp_2m", "dpmpp_2m_sde", "uni_pc"] {
+    for name in ["euler", "dpmpp_2m", "dpmpp_2m_sde", "lcm", "res_multistep", "uni_pc"] {
         let graph = with(with(native(), "12", "sampler_name", json!(name)), "12", "steps", json!(4));
         let request = check(&with(graph, "11", "shift", json!(5))).unwrap().job.request;
         assert_eq!(request.scheduler.name(), format!("{name}/simple"));
@@ -110,6 +111,28 @@ fn comfyuis_own_samplers_run_on_its_own_grid() {
         let last = if name == "uni_pc" { 0.7692308 } else { 0.625 };
         assert_eq!((schedule.sigmas()[3], schedule.timesteps()[3]), (last, 1000.0 * last));
     }
+}
+
+/// The wrapper's schedulers are the program's of the same names.
+#[test]
+fn the_wrappers_schedulers_keep_their_names() {
+    let inputs = classes().find(|class| class.name == "WanVideoSampler").unwrap().inputs;
+    let scheduler = inputs.iter().find(|input| input.name == "scheduler").unwrap();
+    let Kind::Choice { options, .. } = scheduler.kind else { panic!("no choice") };
+    let others = SchedulerKind::ALL.iter().filter(|kind| !kind.name().ends_with("/simple"));
+    assert_eq!(options.len(), others.count());
+    for name in options {
+        let graph = with(with(guide(), "52", "scheduler", json!(name)), "52", "steps", json!(4));
+        assert_eq!(check(&graph).unwrap().job.request.scheduler.name(), *name);
+    }
+}
+
+/// As in the wrapper, but before anything is loaded.
+#[test]
+fn flowmatch_distill_takes_four_steps() {
+    let graph = with(guide(), "52", "scheduler", json!("flowmatch_distill"));
+    let refused = check(&with(graph, "52", "steps", json!(6))).unwrap_err().details;
+    assert!(refused.contains("flowmatch_distill has a grid of 4 steps, found 6"), "{refused}");
 }
 
 #[test]
@@ -289,7 +312,7 @@ fn teacache_is_that_of_its_node() {
     assert_eq!(check(&guide()).unwrap().job.request.teacache, None);
     // As version 1.0.6 has it: distances as they are.
     let old = json!({"rel_l1_thresh": 0.04, "start_step": 6, "cache_device": "offload_device"});
-    let expected = TeaCache { threshold: 0.04, mode: TeaCacheMode::Raw, start: Some(6), end: Some(9) };
+    let expected = TeaCache { threshold: 0.04, mode: TeaCacheMode::Raw, start: Some(6), end: Some(9999) };
     assert_eq!(teacache("teacache_args", old), Some(expected));
     let new = |end: i64, mode: &str| {
         json!({"rel_l1_thresh": 0.25, "start_step": 1, "end_step": end, "cache_device": "main_device",
@@ -297,7 +320,7 @@ fn teacache_is_that_of_its_node() {
     };
     let expected = TeaCache { threshold: 0.25, mode: TeaCacheMode::E, start: Some(1), end: Some(7) };
     assert_eq!(teacache("cache_args", new(7, "e")), Some(expected));
-    let expected = TeaCache { mode: TeaCacheMode::E0, end: Some(9), ..expected };
+    let expected = TeaCache { mode: TeaCacheMode::E0, end: Some(9999), ..expected };
     assert_eq!(teacache("cache_args", new(-1, "e0")), Some(expected));
 }
 

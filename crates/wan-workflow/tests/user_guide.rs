@@ -20,11 +20,10 @@ fn the_user_guide_lists_every_node_and_input() {
 }
 
 /// Reasons that many inputs share, by their first words, and what stands for them.
-const MARKS: [(&str, &str); 4] = [
+const MARKS: [(&str, &str); 3] = [
     ("memory is managed by the engine", "memory"),
     ("there is no graph compiler", "compiler"),
     ("weights are used in the precision", "precision"),
-    ("a hint to the engine", "hint"),
 ];
 
 fn mark(reason: &str) -> Option<&'static str> {

@@ -38,7 +38,8 @@ fn every_kind_of_error_is_told_as_comfyui_tells_it() {
             "52",
             "value_not_in_list",
             "Value not in list",
-            "scheduler: 'foo' not in ['unipc', 'dpm++', 'dpm++_sde', 'euler']",
+            "scheduler: 'foo' not in ['unipc', 'unipc/beta', 'dpm++', 'dpm++/beta', 'dpm++_sde', 'dpm++_sde/beta', \
+             'euler', 'euler/beta', 'deis', 'lcm', 'lcm/beta', 'res_multistep', 'flowmatch_distill']",
         ),
         (
             with(guide(), "52", "steps", json!("abc")),

@@ -82,7 +82,7 @@ fn check_driver() -> Result<(), String> {
     Ok(())
 }
 
-/// A GPU of this ordinal, of compute capability 8.0 or later.
+/// A GPU of this ordinal, of compute capability 8.0 or later, with memory pools.
 fn check_gpu(ordinal: usize) -> Result<(), String> {
     let count = usize::try_from(result::device::get_count().map_err(describe)?).unwrap_or(0);
     if count == 0 {
@@ -103,6 +103,13 @@ fn check_gpu(ordinal: usize) -> Result<(), String> {
         let name = result::device::get_name(gpu).map_err(describe)?;
         return Err(format!(
             "{name} has compute capability {major}.{minor}, expected 8.0 or later (RTX 30 series, A100): use --device cpu"
+        ));
+    }
+    if attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED)? == 0 {
+        let name = result::device::get_name(gpu).map_err(describe)?;
+        return Err(format!(
+            "{name} has no memory pools, as a part of a GPU that a hypervisor hands out may have none: use a whole GPU, or \
+             --device cpu"
         ));
     }
     Ok(())

@@ -132,8 +132,22 @@ pub fn free_bytes(device: &Device) -> Option<u64> {
 /// Whether a device answers no more, as a GPU after an illegal access or a fault of its own: then every later call fails,
 /// and only another process can use it. Waits for what it computes.
 pub fn is_lost(device: &Device) -> bool {
-    let round_trip = || Tensor::new(&[1f32], device)?.to_vec1::<f32>();
-    device.is_cuda() && !round_trip().is_ok_and(|values| values == [1.0])
+    // Nothing is allocated for it: a GPU that is full is not lost. An error that was left behind earlier is told once.
+    let answers = || device.synchronize().is_ok();
+    device.is_cuda() && !answers() && !answers()
+}
+
+/// A tensor in main memory, all of it there: the driver may return from a copy into plain memory before it is done, and candle
+/// does not wait. Of a view no more than itself is copied.
+///
+/// Errors: the driver's.
+pub fn to_host(tensor: &Tensor) -> candle_core::Result<Tensor> {
+    if tensor.device().is_cpu() {
+        return Ok(tensor.clone());
+    }
+    let host = tensor.contiguous()?.to_device(&Device::Cpu)?;
+    tensor.device().synchronize()?;
+    Ok(host)
 }
 
 /// The dtype that activations have on a device: bf16 on GPUs, f32 on the CPU, which would emulate bf16.

@@ -144,7 +144,7 @@ impl WeightSet {
                 n.strip_prefix(prefix)?.strip_prefix('.')?.split('.').next()?.parse::<usize>().ok()
             })
             .max()
-            .map_or(0, |n| n + 1)
+            .map_or(0, |n| n.saturating_add(1))
     }
 
     pub(super) fn with_tensors(&self, tensors: BTreeMap<String, Stored>) -> Self {
@@ -179,6 +179,11 @@ impl WeightSet {
         self.files += 1;
         for stored in tensors {
             let name = stored.name().to_string();
+            // It would be shown on a terminal, which obeys some.
+            if name.contains(char::is_control) {
+                let reason = format!("found control characters in the name {name:?}, expected none");
+                return Err(WeightsError::Format { label: label.to_string(), reason }.into());
+            }
             if self.tensors.insert(name.clone(), stored).is_some() {
                 let reason = format!("tensor {name} is there twice");
                 return Err(WeightsError::Format { label: label.to_string(), reason }.into());
@@ -250,8 +255,17 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
             .collect();
         entries.sort();
         let ends = |p: &PathBuf, end: &str| p.to_string_lossy().ends_with(end);
-        if let Some(index) = entries.iter().find(|p| ends(p, ".safetensors.index.json")) {
-            return shards(index);
+        let indices: Vec<&PathBuf> = entries.iter().filter(|p| ends(p, ".safetensors.index.json")).collect();
+        match indices.as_slice() {
+            [] => {}
+            [index] => return shards(index),
+            several => {
+                return Err(Error::invalid(
+                    format!("weights folder {}", path.display()),
+                    format!("{} sets of .safetensors files", several.len()),
+                    "one set, or the .safetensors.index.json of the one that is meant",
+                ));
+            }
         }
         let files: Vec<PathBuf> = entries.into_iter().filter(|p| ends(p, ".safetensors")).collect();
         return match files.len() {

@@ -5,6 +5,7 @@ use candle_core::{DType, Device, Tensor};
 use super::bytes::Bytes;
 use super::scale::{Scale, may_scale};
 use super::widen::{Q8_0_BYTES, Q8_0_VALUES, is_float, widen, widen_q8_0};
+use crate::device::to_host;
 use crate::{Error, Result};
 
 /// One tensor as stored: little-endian, row-major, in its own dtype.
@@ -97,7 +98,7 @@ impl Stored {
 
     /// A contiguous CPU tensor as stored bytes: for tests and for weights made in memory.
     pub fn from_tensor(name: impl Into<String>, tensor: &Tensor) -> Result<Self> {
-        let values = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let values = to_host(tensor)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         Self::new(name, DType::F32, tensor.dims().to_vec(), Bytes::new(bytes))
     }

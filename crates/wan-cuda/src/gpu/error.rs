@@ -1,5 +1,7 @@
 use candle_core::cuda_backend::cudarc::cublaslt::result::CublasError;
+use candle_core::cuda_backend::cudarc::cublaslt::sys::cublasStatus_t;
 use candle_core::cuda_backend::cudarc::driver::DriverError;
+use candle_core::cuda_backend::cudarc::driver::sys::CUresult;
 
 /// Why a kernel does not run.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -13,8 +15,8 @@ pub enum GpuError {
     /// The build has no kernels for it.
     #[error(
         "gpu: found compute capability {}.{}, expected what this program was built for ({built}): build it with \
-         WAN_RUN_CUDA_ARCHS={}{}, or without that variable for all",
-        found.0, found.1, found.0, found.1
+         WAN_RUN_CUDA_ARCHS={}, or without that variable for all",
+        found.0, found.1, architecture(*found)
     )]
     Unbuilt {
         /// Its (major, minor).
@@ -56,10 +58,28 @@ pub enum GpuError {
     },
 }
 
+/// What a build for a GPU of this capability is asked for by.
+fn architecture((major, minor): (u32, u32)) -> String {
+    match (major, minor) {
+        (9, 0) => "90a".into(),
+        (8, 0 | 6 | 9) | (10 | 12, 0) => format!("{major}{minor}"),
+        _ => "ptx".into(),
+    }
+}
+
 impl GpuError {
     /// Names what the driver refused.
     pub(crate) fn driver(what: &str) -> impl Fn(DriverError) -> Self + use<'_> {
         move |source| Self::Driver { what: what.into(), source }
+    }
+
+    /// Whether there was no room on the GPU.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::Driver { source, .. } => source.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY,
+            Self::Blas { source, .. } => source.0 == cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED,
+            _ => false,
+        }
     }
 
     /// Names what cublasLt refused.

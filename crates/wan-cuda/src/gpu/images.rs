@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use super::report::parse as parse_report;
@@ -86,6 +87,14 @@ pub fn images_for(capability: (u32, u32)) -> Vec<&'static Image> {
     }
     best
 }
+
+/// The ops of which a GPU of this capability has kernels that are for its architecture alone, unless they are left out.
+pub fn special_ops(capability: (u32, u32)) -> BTreeSet<&'static str> {
+    images_for(capability).into_iter().filter_map(Image::special_to).collect()
+}
+
+/// Differs between builds whose kernels do.
+pub const KERNELS_DIGEST: &str = env!("WAN_RUN_KERNELS_DIGEST");
 
 /// What this build has images for, in words.
 pub(super) fn built_for() -> String {

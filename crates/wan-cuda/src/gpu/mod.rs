@@ -19,7 +19,7 @@ use std::ffi::c_void;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MAX_DYNAMIC_SHARED;
-use candle_core::cuda_backend::cudarc::driver::sys::CUstream;
+use candle_core::cuda_backend::cudarc::driver::sys::{CUstream, cuDriverGetVersion};
 use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, result};
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, DeviceId};
@@ -27,7 +27,7 @@ use candle_core::cuda_backend::{CudaDevice, DeviceId};
 pub use cudnn::{Cudnn, CudnnError, compiles_for};
 pub use error::GpuError;
 pub use gemm::{Epilogue, Gemm, GemmPlaces, Operand};
-pub use images::{IMAGES, Image, Target, images_for, use_portable_kernels};
+pub use images::{IMAGES, Image, KERNELS_DIGEST, Target, images_for, special_ops, use_portable_kernels};
 pub use pinned::Pinned;
 pub use pool::PoolMemory;
 pub use profile::KernelTime;
@@ -80,8 +80,7 @@ impl Gpu {
     fn open(device: &CudaDevice) -> Result<Self, GpuError> {
         let stream = device.cuda_stream();
         let context = stream.context();
-        let (major, minor) = context.compute_capability().map_err(GpuError::driver("compute capability"))?;
-        let capability = (major.cast_unsigned(), minor.cast_unsigned());
+        let capability = capability_of(device)?;
         let images = images_for(capability);
         if images.is_empty() {
             return Err(match capability {
@@ -180,6 +179,26 @@ impl Gpu {
         }
         Ok(function.loaded.clone())
     }
+}
+
+/// Compute capability, (major, minor).
+///
+/// Errors: the driver's.
+pub fn capability_of(device: &CudaDevice) -> Result<(u32, u32), GpuError> {
+    let stream = device.cuda_stream();
+    let capability = stream.context().compute_capability();
+    let (major, minor) = capability.map_err(GpuError::driver("compute capability"))?;
+    Ok((major.cast_unsigned(), minor.cast_unsigned()))
+}
+
+/// A GPU and its driver's version, in words.
+pub fn machine(device: &CudaDevice) -> String {
+    let name = device.cuda_stream().context().name().unwrap_or_default();
+    let mut driver = 0;
+    // SAFETY: writes one integer.
+    #[allow(unsafe_code)]
+    let _ = unsafe { cuDriverGetVersion(&raw mut driver) };
+    format!("{name}, driver {driver}")
 }
 
 /// Where an argument's value lies.

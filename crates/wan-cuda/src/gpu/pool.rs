@@ -13,6 +13,8 @@ pub struct PoolMemory {
     pub used: u64,
     /// The most that was in use since [`Gpu::forget_peak`].
     pub peak: u64,
+    /// The most that the pool has held since then, what it keeps for later included: what other programs see.
+    pub reserved_peak: u64,
 }
 
 impl Gpu {
@@ -32,6 +34,7 @@ impl Gpu {
         Ok(PoolMemory {
             used: read(Attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?,
             peak: read(Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?,
+            reserved_peak: read(Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH)?,
         })
     }
 
@@ -41,17 +44,16 @@ impl Gpu {
     pub fn forget_peak(&self) -> Result<(), GpuError> {
         let fail = GpuError::driver("memory pool");
         self.device().cuda_stream().synchronize().map_err(&fail)?;
-        let mut zero = 0u64;
-        // SAFETY: as above; 0 is the only value that the driver takes, and means a reset.
-        #[allow(unsafe_code)]
-        unsafe {
-            mem_pool::set_attribute(
-                self.pool()?,
-                Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH,
-                (&raw mut zero).cast(),
-            )
+        for attribute in
+            [Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH]
+        {
+            let mut zero = 0u64;
+            // SAFETY: as above; 0 is the only value that the driver takes, and means a reset.
+            #[allow(unsafe_code)]
+            unsafe { mem_pool::set_attribute(self.pool()?, attribute, (&raw mut zero).cast()) }
+                .map_err(&fail)?;
         }
-        .map_err(fail)
+        Ok(())
     }
 
     fn pool(&self) -> Result<CUmemoryPool, GpuError> {

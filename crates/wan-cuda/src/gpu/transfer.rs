@@ -81,7 +81,8 @@ impl CopyStream {
 
     /// Holds the host until all copies are done. Where the driver reports an error nothing runs any more either.
     pub fn finish(&self) {
-        let _ = self.0.synchronize();
+        // An error that was left behind earlier is told instead of waiting, once.
+        let _ = self.0.synchronize().or_else(|_| self.0.synchronize());
     }
 }
 

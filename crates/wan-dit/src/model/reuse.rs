@@ -4,6 +4,7 @@
 //! Source: "Timestep Embedding Tells: It's Time to Cache for Video Diffusion Model" (TeaCache, arXiv 2411.19108).
 
 use candle_core::Tensor;
+use wan_core::device::to_host;
 use wan_core::progress::CancelToken;
 use wan_core::{Error, Result};
 
@@ -41,7 +42,7 @@ impl Dit {
             TimeSignal::Embedding => self.time_embedding.embedding(timestep)?,
             TimeSignal::Projection => self.time_embedding.forward(timestep)?.projection,
         };
-        Ok(values.flatten_all()?.to_vec1()?)
+        Ok(to_host(&values)?.flatten_all()?.to_vec1()?)
     }
 
     /// [`Dit::forward_lockstep`], bit for bit, and what the blocks added for each context.

@@ -39,8 +39,15 @@ pub(super) fn describe(bytes: &[u8]) -> String {
         }
     }
     let start = &bytes[..bytes.len().min(64)];
-    match std::str::from_utf8(start) {
-        Ok(text) if !text.chars().any(|c| c.is_control() && !c.is_whitespace()) => "text".to_owned(),
+    // The cut may have gone through a character.
+    let text = std::str::from_utf8(start).or_else(|error| match error.error_len() {
+        None => std::str::from_utf8(&start[..error.valid_up_to()]),
+        Some(_) => Err(error),
+    });
+    match text {
+        Ok(text) if !text.is_empty() && !text.chars().any(|c| c.is_control() && !c.is_whitespace()) => {
+            "text".to_owned()
+        }
         _ => {
             let hex: Vec<String> = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
             format!("bytes {}", hex.join(" "))

@@ -167,7 +167,6 @@ fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-#[cfg(unix)]
 fn place_link(blob: &Path, link: &Path, path: &str) -> std::io::Result<()> {
     if let Some(folder) = link.parent() {
         std::fs::create_dir_all(folder)?;
@@ -179,15 +178,6 @@ fn place_link(blob: &Path, link: &Path, path: &str) -> std::io::Result<()> {
     let _ = std::fs::remove_file(&temporary);
     std::os::unix::fs::symlink(target, &temporary)?;
     std::fs::rename(&temporary, link)
-}
-
-#[cfg(not(unix))]
-fn place_link(blob: &Path, link: &Path, _path: &str) -> std::io::Result<()> {
-    // Links need a privilege here; the libraries then keep the file itself in the snapshot.
-    if let Some(folder) = link.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    std::fs::rename(blob, link)
 }
 
 fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {

@@ -194,7 +194,7 @@ impl Hub {
         let blob = cache.blob(&file.repo, &metadata.etag);
         // Another process may have finished it meanwhile, or another path has the same contents.
         let whole = std::fs::metadata(&blob).is_ok_and(|m| m.len() == metadata.bytes);
-        let mut hashed = metadata.sha256().is_some();
+        let mut hashed = false; // what is there already was not hashed here
         if !whole {
             let partial = cache.partial(&file.repo, &metadata.etag);
             if let Some(folder) = partial.parent() {

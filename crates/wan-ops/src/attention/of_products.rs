@@ -53,6 +53,13 @@ pub fn self_attention_of_products(
     }
     let split = |t: Tensor| t.reshape((l, heads, dim / heads));
     let k = split(rms_norm_rope(k, norm.key, norm.eps, norm.rope)?)?;
+    // What the other ways check as they compute.
+    let expected = [(norm.query.dims(), vec![dim]), (norm.rope.dims(), vec![l, dim / heads / 2, 2])];
+    for ((found, expected), what) in expected.iter().zip(["weight of the queries' norm", "rope"]) {
+        if found != expected {
+            return Err(Error::shape(what, found, format!("{expected:?}")));
+        }
+    }
     #[cfg(feature = "cuda")]
     if choice == AttentionChoice::Sage
         && let Some(y) = super::cuda::sage_of_products(&q, &k, &v, norm, scale)?

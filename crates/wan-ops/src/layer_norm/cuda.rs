@@ -47,6 +47,7 @@ pub(super) fn layer_norm(
     let float = float(op.name(), input.dtype())?;
     let sides = Sides::new(op.name(), op.affine)?;
     let dim = layout.dims().last().copied().unwrap_or(1);
+    check_row(op.name(), dim)?;
     let rows = layout.shape().elem_count() / dim.max(1);
     let output = Output::new(input.device(), layout.shape(), input.dtype())?;
     let norm = ops::layer_norm(float, input.ptr(), output.ptr(), rows, dim, op.eps, sides.places());

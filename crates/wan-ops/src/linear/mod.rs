@@ -244,11 +244,14 @@ impl Linear {
         let base = LinearOp { layer: self, activation: Activation::Identity, branches: &[] };
         let mut y = x.apply_op1_no_bwd(&base)?;
         for branch in &self.branches {
-            let (change, scale) = match branch {
-                Branch::LowRank { down, up, scale } => (up.forward(&down.forward(x)?)?, scale),
-                Branch::Full { diff, scale } => (diff.forward(x)?, scale),
+            let change = match branch {
+                // Scaled where rows are short.
+                Branch::LowRank { down, up, scale } => {
+                    up.forward(&(down.forward(x)? * f64::from(*scale))?)?
+                }
+                Branch::Full { diff, scale } => (diff.forward(x)? * f64::from(*scale))?,
             };
-            y = (y + (change * f64::from(*scale))?)?;
+            y = (y + change)?;
         }
         activate(&y, activation)
     }

@@ -9,6 +9,7 @@ mod tests;
 pub(crate) use cpu::{rounded, tensor};
 
 use candle_core::{DType, Device, Tensor};
+use wan_core::device::to_host;
 use wan_core::{Error, Result};
 
 /// How an op writes rows of activations.
@@ -150,7 +151,7 @@ impl QuantisedRows {
     ///
     /// Errors: the device's.
     pub fn values(&self) -> Result<Tensor> {
-        let (codes, scales) = (self.codes.to_device(&Device::Cpu)?, self.scales.to_device(&Device::Cpu)?);
+        let (codes, scales) = (to_host(&self.codes)?, to_host(&self.scales)?);
         let column = scales.unsqueeze(1)?;
         Ok(codes.to_dtype(DType::F32)?.broadcast_mul(&column)?.to_dtype(self.dtype)?)
     }

@@ -108,7 +108,9 @@ fn denoise(sizes: &ModelSizes, job: &JobShape, usable: u64) -> (MemoryItem, usiz
     let (dit, forward) = (&sizes.dit, dit_job(sizes, job));
     let blocks = dit.weights.blocks.len();
     let estimate = |swapped| estimate_device_memory(&dit.weights, &dit.config, &forward, swapped);
-    let beside = CONTEXT + sizes.loras;
+    // Beside a product, its change and the sum of both.
+    let changes = if sizes.loras > 0 { 4 * (forward.tokens * dit.config.dim) as u64 } else { 0 };
+    let beside = CONTEXT + sizes.loras + changes;
     let swapped = match job.blocks_to_swap {
         BlocksToSwap::Count(count) => count.min(blocks),
         BlocksToSwap::Auto => (0..blocks).find(|n| estimate(*n).peak() + beside <= usable).unwrap_or(blocks),

@@ -193,11 +193,7 @@ impl MemoryPlan {
         if self.fits() {
             return Ok(());
         }
-        let advice = match self.advice.as_slice() {
-            [] => "no smaller size or number of frames fits either".to_string(),
-            options => format!("what fits: {}", options.join(", or ")),
-        };
-        Err(PipelineError::Memory { shortage: self.shortages().join("; "), advice })
+        Err(PipelineError::Memory { shortage: self.shortages().join("; "), advice: self.advice.clone() })
     }
 
     fn shortages(&self) -> Vec<String> {

@@ -154,8 +154,8 @@ fn loras_stay_on_the_device_and_cost_blocks() {
     let with =
         MemoryPlan::new(&sizes, &plan(request(832, 480, 81)), Stage::EncodeText, gpu(12 * GB)).unwrap();
     let without = memory(request(832, 480, 81), gpu(12 * GB));
-    // 738 MB is two and a half blocks.
-    assert!((2..=3).contains(&(with.swapped_blocks - without.swapped_blocks)));
+    // 738 MB, and a change with its sum of 335 MB each, are nearly five blocks.
+    assert!((4..=5).contains(&(with.swapped_blocks - without.swapped_blocks)));
     assert!(with.fits());
 }
 

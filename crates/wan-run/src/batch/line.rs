@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cli::GenerateArgs;
 use crate::error::{Failure, Outcome};
-use crate::options::environment;
+use crate::options::user_defaults;
 use crate::settings::Settings;
 
 /// A job of a batch.
@@ -58,6 +58,9 @@ impl Line {
             serde_json::from_value(Map::from_iter([(key, value)]).into()).map_err(|e| e.to_string())
         };
         let settings = Settings::of_entries(settings, one, &FILES).map_err(wrong)?;
+        let named = files.output.is_some() && base.format_is_workflows;
+        let inherited =
+            Settings { format: base.settings.format.clone().filter(|_| !named), ..base.settings.clone() };
         let args = GenerateArgs {
             batch: None,
             image: files.image.or_else(|| base.image.clone()),
@@ -68,7 +71,7 @@ impl Line {
             noise: files.noise.or_else(|| base.noise.clone()),
             save_latents: files.save_latents,
             contact_sheet: files.contact_sheet,
-            settings: settings.or(base.settings.clone()),
+            settings: settings.or(inherited),
             ..base.clone()
         };
         let key = key(&args)?;
@@ -91,13 +94,10 @@ impl Line {
 
 /// SHA-256 of what a job is, the contents of its input files included and the place where it runs left out.
 fn key(args: &GenerateArgs) -> Outcome<String> {
-    let made = Settings {
-        model: args.settings.model.clone().or_else(|| environment().model),
-        ..args.settings.clone().without_place()
-    };
+    let made = args.settings.clone().or(user_defaults(args.config.as_deref())?).without_place();
     let mut digest = Sha256::new();
-    digest.update(serde_json::to_vec(&made).map_err(Failure::run)?);
-    let inputs = [&args.image, &args.end_image, &args.noise, &args.from_video, &args.config, &args.workflow];
+    digest.update(serde_json::to_vec(&made.entries()).map_err(Failure::run)?);
+    let inputs = [&args.image, &args.end_image, &args.noise, &args.from_video, &args.workflow];
     for input in inputs {
         // A file that cannot be read makes the job fail, and tells why.
         let content = input.as_ref().and_then(|path| std::fs::read(path).ok());

@@ -27,8 +27,10 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(kind: &str, number: usize, of: usize) -> Self {
-        let scope = [(kind.to_string(), number.into()), ("of".to_string(), of.into())];
+    /// The job that is number `index` of `of`, counted from 1; for people it is `number` of its kind.
+    fn new(kind: &str, number: usize, index: usize, of: usize) -> Self {
+        let entries = [(kind, number), ("index", index), ("of", of)];
+        let scope = entries.map(|(key, value)| (key.to_string(), value.into()));
         Self { name: format!("{kind} {number}"), scope: scope.into_iter().collect() }
     }
 }
@@ -113,15 +115,15 @@ pub fn of_file(args: &GenerateArgs, file: &Path, session: &Session<'_>) -> Outco
     let mut tally = Tally::default();
     // What makes no sense is told before the others take their hours.
     let bad: Vec<Option<Failure>> = lines.iter().map(|(_, text)| check(text, args, session).err()).collect();
-    for ((number, _), failure) in lines.iter().zip(bad.iter()) {
+    for (index, ((number, _), failure)) in (1..).zip(lines.iter().zip(&bad)) {
         if let Some(failure) = failure {
-            let entry = Entry::new("line", *number, lines.len());
+            let entry = Entry::new("line", *number, index, lines.len());
             tally.run(&entry, session, |_| false, || Err(Failure::usage(&failure.message)))?;
         }
     }
-    let good = lines.iter().zip(&bad).filter(|(_, failure)| failure.is_none());
-    for ((number, text), _) in good {
-        let entry = Entry::new("line", *number, lines.len());
+    let good = (1..).zip(lines.iter().zip(&bad)).filter(|(_, (_, failure))| failure.is_none());
+    for (index, ((number, text), _)) in good {
+        let entry = Entry::new("line", *number, index, lines.len());
         session.cancel.check().map_err(|_| stopped(&what, &entry, "not begun"))?;
         run_line(args, text, &entry, &state, session, &mut tally)
             .map_err(|failure| stopped(&what, &entry, &failure.message))?;
@@ -189,7 +191,7 @@ pub fn of_seeds(args: &GenerateArgs, count: u32, session: &Session<'_>) -> Outco
     seeds::check_noise(args, session)?;
     let mut tally = Tally::default();
     for (index, (seed, job)) in jobs.iter().enumerate() {
-        let entry = Entry::new("video", index + 1, jobs.len());
+        let entry = Entry::new("video", index + 1, index + 1, jobs.len());
         let interrupted = |why: &str, kept: bool| {
             let left = left(args, jobs.len(), index + usize::from(kept), *seed + u64::from(kept), kept);
             Failure::interrupted(format!("{}: {why}{left}", entry.name))

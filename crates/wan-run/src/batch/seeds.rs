@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use wan_sampler::SchedulerKind;
-
 use crate::cli::GenerateArgs;
 use crate::error::{Failure, Outcome};
 use crate::generate;
@@ -55,12 +53,12 @@ pub(super) fn check_noise(args: &GenerateArgs, session: &Session<'_>) -> Outcome
         return Ok(());
     }
     let request = resolve(generate::settings(args)?, &session.registry)?.request;
-    if request.scheduler == SchedulerKind::DpmPpSde || request.noise_aug_strength > 0.0 {
+    if request.scheduler.needs_noise() || request.noise_aug_strength > 0.0 {
         return Ok(());
     }
     Err(Failure::usage(
         "--noise: found one beside --count, which would make the same video again: expected one of the two, or \
-         --scheduler dpm++_sde or --noise-aug-strength, which draw noise of their own",
+         --scheduler dpm++_sde or lcm, or --noise-aug-strength, which draw noise of their own",
     ))
 }
 

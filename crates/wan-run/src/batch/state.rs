@@ -61,16 +61,21 @@ impl State {
         };
         // A line that was cut off when the machine went down has no end.
         let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        let foreign = |found: &dyn std::fmt::Display| {
+            Failure::usage(format!(
+                "state of the batch {}: found something else ({found}), expected what an earlier run wrote; remove the \
+                 file to make all videos again",
+                path.display()
+            ))
+        };
         let records: Vec<Record> =
-            whole.lines().map(serde_json::from_str).collect::<Result<_, _>>().map_err(|e| {
-                Failure::usage(format!(
-                    "state of the batch {}: found something else ({e}), expected what an earlier run wrote; remove the \
-                     file to make all videos again",
-                    path.display()
-                ))
-            })?;
-        std::fs::write(&path, whole).map_err(failed)?;
-        let file = File::options().append(true).open(&path).map_err(failed)?;
+            whole.lines().map(serde_json::from_str).collect::<Result<_, _>>().map_err(|e| foreign(&e))?;
+        let (cut, begin) = (&text[whole.len()..], "{\"key\":");
+        if !(cut.starts_with(begin) || begin.starts_with(cut)) {
+            return Err(foreign(&"a line without an end"));
+        }
+        let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
+        file.set_len(whole.len() as u64).map_err(failed)?;
         Ok(Self {
             file: RefCell::new(file),
             path,

@@ -5,7 +5,6 @@ mod codecs;
 mod disk;
 mod machine;
 mod models;
-mod nvidia;
 mod ops;
 mod redact;
 mod report;
@@ -15,9 +14,12 @@ use std::path::PathBuf;
 use clap::Args;
 use wan_core::device::DeviceChoice;
 use wan_models::Registry;
+use wan_ops::SpecialKernels;
 
 use crate::cli::PlacesArgs;
 use crate::error::{Failure, Outcome};
+use crate::kernels::{self, Verdict};
+use crate::nvidia;
 use crate::options::{Options, resolve, user_defaults};
 use crate::settings::Settings;
 
@@ -27,8 +29,8 @@ use report::{Check, Report};
 /// Options of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Model to check; if you name one, its files must be present [default: the one in the defaults file].
-    #[arg(long, short, value_name = "NAME", env = "WAN_RUN_MODEL")]
+    /// Model to check; if you name one, its files must be present [default: WAN_RUN_MODEL, else the one in the defaults file].
+    #[arg(long, short, value_name = "NAME")]
     model: Option<String>,
     /// Device: auto, cpu, cuda or cuda:N [default: auto].
     #[arg(long, value_name = "DEVICE")]
@@ -104,6 +106,7 @@ fn check(
     let (device, opened) = device;
     report.add(device);
     if let Some(device) = &opened {
+        own_kernels(device, options.device).into_iter().for_each(|check| report.add(check));
         report.add(ops::check(device));
     }
     codecs::check(report);
@@ -113,6 +116,21 @@ fn check(
         report.add(disk::check("disk (hub cache)", &cache));
     }
     models::check(report, options, registry, model_is_named);
+}
+
+/// Whether a GPU's own kernels are right, each op's; nothing where it has none.
+fn own_kernels(device: &candle_core::Device, choice: DeviceChoice) -> Vec<Check> {
+    const NAME: &str = "kernels";
+    let check = |(op, verdict): (SpecialKernels, Verdict)| match verdict.told(op, None) {
+        None => Check::ok(NAME, format!("this GPU's own for {} are right", op.name())),
+        Some(found) => {
+            Check::warn(NAME, found, "update the driver; if it stays so, report a bug with this text")
+        }
+    };
+    match kernels::settle(device, choice, |_| {}) {
+        Ok(found) => found.into_iter().map(check).collect(),
+        Err(failure) => vec![Check::fail(NAME, failure.message, "do what the message says")],
+    }
 }
 
 /// The device, and whether a card that is there is used.

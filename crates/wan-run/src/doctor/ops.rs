@@ -1,7 +1,7 @@
 //! A short self-test: some operations on the device against plain tensors on the CPU.
 
 use candle_core::{DType, Device, Tensor};
-use wan_core::device::compute_dtype;
+use wan_core::device::{compute_dtype, to_host};
 use wan_core::{Result, Stored};
 use wan_ops::{
     Activation, Affine, Linear, activate, activate_reference, attention, attention_reference,
@@ -109,9 +109,8 @@ fn random(shape: &[usize], seed: u64) -> Result<Tensor> {
 
 /// Largest difference, as a part of the largest value.
 fn deviation((found, expected): &Pair) -> Result<f32> {
-    let flat = |t: &Tensor| -> Result<Vec<f32>> {
-        Ok(t.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
-    };
+    let flat =
+        |t: &Tensor| -> Result<Vec<f32>> { Ok(to_host(t)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?) };
     let (found, expected) = (flat(found)?, flat(expected)?);
     let largest = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
     // `max` ignores NaN: let it count as infinite instead.

@@ -30,11 +30,19 @@ impl Redaction {
         for secret in &self.secrets {
             text = text.replace(secret, "<token>");
         }
-        for (folder, name) in &self.folders {
-            text = text.replace(folder, name);
-        }
         // A path ends where a message goes on.
         let ends = |c: char| c.is_whitespace() || "`'\"(),;:=<>[]{}".contains(c);
+        for (folder, name) in &self.folders {
+            // Not the start of a longer name.
+            let whole = |after: &str| after.chars().next().is_none_or(|c| c == '/' || ends(c));
+            let mut parts = text.split(folder.as_str()).peekable();
+            let mut replaced = parts.next().unwrap_or_default().to_string();
+            for part in parts {
+                replaced.push_str(if whole(part) { name } else { folder });
+                replaced.push_str(part);
+            }
+            text = replaced;
+        }
         let mut clean = String::with_capacity(text.len());
         let mut rest = text.as_str();
         while !rest.is_empty() {

@@ -12,6 +12,7 @@ use wan_pipeline::{Budget, MemoryPlan, Pipeline, Plan, Processor};
 
 use crate::cli::InfoArgs;
 use crate::error::{Failure, Outcome};
+use crate::nvidia;
 use crate::options::{Options, resolve, user_defaults};
 
 pub use text::size;
@@ -22,6 +23,9 @@ struct Info {
     version: &'static str,
     threads: usize,
     instruction_sets: Vec<&'static str>,
+    /// Whether this build computes on NVIDIA GPUs, and those that the system tells of.
+    cuda: bool,
+    cards: Option<String>,
     free_bytes: Option<u64>,
     total_bytes: Option<u64>,
     places: String,
@@ -76,6 +80,8 @@ pub fn run(args: &InfoArgs) -> Outcome {
         version: env!("CARGO_PKG_VERSION"),
         threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
         instruction_sets: instruction_sets(),
+        cuda: cfg!(feature = "cuda"),
+        cards: nvidia::card(),
         free_bytes: memory::available_bytes(),
         total_bytes: memory::total_bytes(),
         places: options.places()?.describe(),

@@ -11,7 +11,15 @@ impl fmt::Display for Info {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sets: String = self.instruction_sets.iter().map(|set| format!(", {set}")).collect();
         writeln!(f, "wan-run {}\n\ndevices", self.version)?;
-        writeln!(f, "  cpu     {} threads{sets}\n  cuda    not in this build\n\nmemory", self.threads)?;
+        let cards = match (&self.cards, self.cuda) {
+            (None, true) => "no NVIDIA card or driver found".into(),
+            (None, false) => "not in this build".into(),
+            (Some(cards), true) => cards.clone(),
+            (Some(cards), false) => {
+                format!("not in this build, which cannot use {cards}: see `make build-cuda`")
+            }
+        };
+        writeln!(f, "  cpu     {} threads{sets}\n  cuda    {cards}\n\nmemory", self.threads)?;
         writeln!(f, "  free    {} of {}", bytes(self.free_bytes), bytes(self.total_bytes))?;
         writeln!(f, "\nmodels (in {})", self.places)?;
         for model in &self.models {

@@ -3,6 +3,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use wan_core::WeightSet;
+use wan_core::device::to_host;
 
 use crate::error::{Failure, Outcome};
 
@@ -11,7 +12,7 @@ pub type Outputs = BTreeMap<String, Tensor>;
 
 /// One named output.
 pub fn output(name: &str, tensor: Tensor) -> Outcome<Outputs> {
-    Ok([(name.to_string(), tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?)].into())
+    Ok([(name.to_string(), to_host(&tensor)?.to_dtype(DType::F32)?)].into())
 }
 
 /// The tensors of an input file.

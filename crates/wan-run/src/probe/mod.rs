@@ -15,6 +15,8 @@ use wan_core::device::{DeviceChoice, parse_dtype};
 use wan_sampler::SchedulerKind;
 
 use crate::error::{Failure, Outcome};
+use crate::kernels;
+use crate::progress::say;
 
 /// Options of `probe`.
 #[derive(Debug, Args)]
@@ -154,7 +156,10 @@ impl ProbeArgs {
     }
 
     fn device(&self) -> Outcome<Device> {
-        Ok(self.device.parse::<DeviceChoice>().map_err(Failure::usage)?.open()?.device)
+        let choice = self.device.parse::<DeviceChoice>().map_err(Failure::usage)?;
+        let device = choice.open()?.device;
+        kernels::settle(&device, choice, say)?;
+        Ok(device)
     }
 
     fn dtype(&self) -> Outcome<DType> {

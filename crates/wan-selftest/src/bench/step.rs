@@ -126,7 +126,7 @@ impl Step {
         let [opened, stepped] = self.seconds;
         checks.push(Check::info("opening, s", opened));
         checks.push(Check::info("first step, s", stepped));
-        checks.extend(device_peak(bench.device())?.map(|peak| Check::info("peak, GB", peak as f64 / 1e9)));
+        checks.extend(device_peak(bench.device())?);
         Ok((checks, milliseconds))
     }
 

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use wan_core::device::to_host;
 use wan_core::geometry::LatentSize;
 use wan_core::progress::CancelToken;
 use wan_core::{Error, WeightSet};
@@ -159,8 +160,8 @@ impl DitCase {
             let expected = "that of the traced one, bit for bit";
             return Err(Error::invalid("velocity", format!("{apart} apart"), expected).into());
         }
-        let streams = streams.iter().map(|t| t.to_device(&Device::Cpu)).collect::<Result<_, _>>()?;
-        Ok(Trace { streams, velocity: velocity.to_device(&Device::Cpu)? })
+        let streams = streams.iter().map(to_host).collect::<Result<_, _>>()?;
+        Ok(Trace { streams, velocity: to_host(&velocity)? })
     }
 }
 

@@ -1,5 +1,5 @@
 use candle_core::{DType, Device, Tensor};
-use wan_core::Stored;
+use wan_core::{Delta, Stored};
 use wan_ops::{Activation, Linear, Precision, RowFormat, Rows, quantise};
 use wan_pipeline::Result;
 
@@ -55,6 +55,7 @@ pub fn run(runner: &mut Runner<'_>, device: &Device, scale: Scale) {
             row(runner, device, scale, product);
         }
     }
+    changed(runner, device, scale);
     for [inputs, outputs] in BLOCK.into_iter().take(if scale.full { 4 } else { 0 }) {
         for precision in [Precision::Bf16, Precision::Fp8] {
             let (rows, weight, dtype) = (scale.tokens, DType::F8E4M3, DType::BF16);
@@ -62,6 +63,68 @@ pub fn run(runner: &mut Runner<'_>, device: &Device, scale: Scale) {
             row(runner, device, scale, product);
         }
     }
+}
+
+/// Products with changes of the weight beside it, of low rank and of full: each is rounded for itself.
+fn changed(runner: &mut Runner<'_>, device: &Device, scale: Scale) {
+    for (precision, name, limit) in [(Precision::Bf16, "", 1e-2), (Precision::Fp8, " in fp8", 6e-2)] {
+        for [rows, inputs, outputs] in [[7, 32, 48], [130, 256, 192]] {
+            let name = format!("linear lora e4m3{name} bf16 {rows}x{outputs}x{inputs}");
+            let sizes = [rows, inputs, outputs];
+            runner.row(GROUP, name, || check_changed(device, scale, precision, sizes, limit));
+        }
+    }
+}
+
+fn check_changed(
+    device: &Device,
+    scale: Scale,
+    precision: Precision,
+    [rows, inputs, outputs]: [usize; 3],
+    limit: f64,
+) -> Result<Vec<Check>> {
+    const RANK: usize = 3;
+    let (dtype, seed) = (DType::BF16, scale.seed);
+    let deviation = |columns: usize| 1.0 / (columns as f32).sqrt();
+    let matrix = |name: &'static str, dtype, rows, columns, n: u64| {
+        stored(name, dtype, &[rows, columns], deviation(columns), seed + n)
+    };
+    let x = normal(dtype, &[rows, inputs], 1.0, seed)?;
+    let bias = normal(dtype, &[outputs], 0.5, seed + 2)?.to_dtype(DType::F32)?;
+    let weight = matrix("weight", DType::F8E4M3, outputs, inputs, 1)?;
+    let deltas = vec![
+        Delta::LowRank {
+            down: matrix("down", DType::BF16, RANK, inputs, 3)?,
+            up: matrix("up", DType::F16, outputs, RANK, 4)?,
+            scale: 0.5,
+        },
+        Delta::Full { diff: matrix("diff", DType::BF16, outputs, inputs, 5)?, scale: -0.25 },
+    ];
+    let layer = |device: &Device| -> Result<Linear> {
+        let plain = Linear::new(weight.clone(), Some(bias.to_device(device)?)).with_precision(precision);
+        Ok(plain.with_deltas(deltas.clone())?)
+    };
+    let run = |device: &Device| {
+        let (layer, x) = (layer(device)?, x.to_device(device)?);
+        let first = rows / 2;
+        let parts = [x.narrow(0, 0, first)?, x.narrow(0, first, rows - first)?];
+        let parts = parts.into_iter().map(|part| Ok(Rows::Float(part)));
+        // As it comes from attention, and as it comes from a hidden layer's chunks.
+        let whole = layer.forward_act(&x, Activation::Identity)?;
+        let sums = layer.forward_parts(x.device(), (rows, dtype), parts)?.finish()?;
+        Ok(Tensor::cat(&[whole, sums], 0)?)
+    };
+    let merged = layer(&Device::Cpu)?.reference(&x.to_dtype(DType::F32)?, Activation::Identity)?;
+    let merged = Tensor::cat(&[&merged, &merged], 0)?;
+    let case = Case {
+        dtype,
+        rows: (0..2 * rows).collect(),
+        run: &run,
+        reference: &|_, rows| Ok(Matrix::rows_of(&merged, rows)?),
+        gate: Gate::RelativeL2(limit),
+        against_cpu: true,
+    };
+    case.check(device)
 }
 
 fn row(runner: &mut Runner<'_>, device: &Device, scale: Scale, p: Product) {

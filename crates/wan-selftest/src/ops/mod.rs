@@ -8,6 +8,7 @@ mod linear;
 mod rows;
 
 use candle_core::{DType, Device, Tensor};
+use wan_core::device::to_host;
 use wan_pipeline::Result;
 
 use crate::compare::difference;
@@ -117,7 +118,7 @@ fn count(ones: &Tensor) -> Result<f64> {
     let mut sum = 0.0;
     for start in (0..ones.elem_count()).step_by(PART) {
         let part = ones.narrow(0, start, PART.min(ones.elem_count() - start))?;
-        sum += f64::from(part.sum_all()?.to_scalar::<f32>()?);
+        sum += f64::from(to_host(&part.sum_all()?)?.to_scalar::<f32>()?);
     }
     Ok(sum)
 }

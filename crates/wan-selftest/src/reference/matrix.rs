@@ -1,6 +1,7 @@
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 use wan_core::Result;
+use wan_core::device::to_host;
 
 use super::Format;
 
@@ -19,7 +20,7 @@ impl Matrix {
     /// Errors: a tensor that cannot be copied to the host.
     pub fn of(tensor: &Tensor) -> Result<Self> {
         let columns = tensor.dims().last().copied().unwrap_or(1);
-        let values = tensor.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+        let values = to_host(&tensor.to_dtype(DType::F32)?)?.flatten_all()?.to_vec1::<f32>()?;
         Ok(Self { columns, values: values.into_iter().map(f64::from).collect() })
     }
 

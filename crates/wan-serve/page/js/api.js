@@ -1,5 +1,10 @@
 // The server's HTTP API, as far as the page uses it.
 
+import { t } from "./i18n.js";
+
+/** There was no answer, or not a whole one. */
+export class Unreachable extends Error {}
+
 /** An answer that was not 2xx; `body` is its JSON where it had some. */
 export class ApiError extends Error {
   constructor(status, body) {
@@ -18,12 +23,15 @@ function readable(body) {
 }
 
 async function request(path, options = {}) {
-  const response = await fetch(path, { credentials: "same-origin", ...options });
+  const lost = (cause) => {
+    throw new Unreachable(t("unreachable"), { cause });
+  };
+  const response = await fetch(path, { credentials: "same-origin", ...options }).catch(lost);
   if (response.status === 401) {
     location.assign("login");
     throw new ApiError(401, null);
   }
-  const text = await response.text();
+  const text = await response.text().catch(lost);
   let body = null;
   try {
     body = text ? JSON.parse(text, exact) : null;
@@ -52,14 +60,22 @@ export const objectInfo = () => request("object_info");
 export const queue = () => request("queue");
 export const history = (max) => request(`history?max_items=${max}`);
 export const submit = (body) => post("prompt", body);
-export const interrupt = (id) => post("interrupt", { prompt_id: id });
-export const removePending = (id) => post("queue", { delete: [id] });
+/** Takes a job out of the queue, or stops it if it runs. In this order: it may begin between the two. */
+export async function cancel(id) {
+  await post("queue", { delete: [id] });
+  await post("interrupt", { prompt_id: id });
+}
 export const removeHistory = (id) => post("history", { delete: [id] });
 
-export function upload(file) {
+export async function upload(file) {
   const form = new FormData();
   form.append("image", file, file.name || "pasted.png");
-  return request("upload/image", { method: "POST", body: form });
+  try {
+    return await request("upload/image", { method: "POST", body: form });
+  } catch (error) {
+    if (error.body?.error?.type !== "request_too_large") throw error;
+    throw new Error(t("file_too_large", { size: Math.ceil(file.size / 2 ** 20) }));
+  }
 }
 
 /** Address of a stored file; `extra` are more query parameters. */

@@ -2,12 +2,13 @@
 
 import * as api from "./api.js";
 import { switchLanguage, t, translate } from "./i18n.js";
+import { keep, recall } from "./store.js";
 
 const byId = (id) => document.getElementById(id);
 
 function theme() {
   const root = document.documentElement;
-  const saved = localStorage.getItem("wan-run.theme");
+  const saved = recall("wan-run.theme");
   if (saved) root.dataset.theme = saved;
   byId("theme").textContent = "◐";
   byId("theme").onclick = () => {
@@ -15,7 +16,7 @@ function theme() {
       ? root.dataset.theme === "dark"
       : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = dark ? "light" : "dark";
-    localStorage.setItem("wan-run.theme", root.dataset.theme);
+    keep("wan-run.theme", root.dataset.theme);
   };
 }
 
@@ -29,19 +30,38 @@ function language(onChange) {
   };
 }
 
-async function copy(text, button) {
-  // The clipboard is not available over plain HTTP from another machine: then the text is selected by hand.
-  await navigator.clipboard?.writeText(text);
-  button.textContent = t(navigator.clipboard ? "copied" : "copy");
+/** Copies `text`; where that fails, `element` shows it once `reveal` was called, and it is selected there. */
+async function copy(text, button, element, reveal = () => {}) {
+  let copied = await navigator.clipboard?.writeText(text).then(() => true, () => false);
+  if (!copied) {
+    // Over plain HTTP from another machine there is only the old command, which copies what is selected.
+    reveal();
+    getSelection().selectAllChildren(element);
+    copied = document.execCommand("copy");
+  }
+  button.textContent = t(copied ? "copied" : "selected");
   setTimeout(() => (button.textContent = t("copy")), 1500);
+}
+
+/** Whatever gets the focus stays clear of the bars at the window's edges. */
+function clearBars() {
+  const bars = { "--top": document.querySelector(".bar"), "--bottom": document.querySelector(".run") };
+  const observer = new ResizeObserver(() => {
+    for (const [name, bar] of Object.entries(bars)) document.documentElement.style.setProperty(name, `${bar.offsetHeight}px`);
+  });
+  for (const bar of Object.values(bars)) observer.observe(bar);
+  // Of a text field the browser brings only the line with the caret into sight.
+  addEventListener("keyup", ({ key }) => key === "Tab" && document.activeElement.scrollIntoView({ block: "nearest" }));
 }
 
 function accessPanel() {
   const [panel, button] = [byId("access"), byId("access-button")];
-  let token = "";
+  /** `null` until the server has told it. */
+  let token = null;
   let shown = false;
   const draw = () => {
-    byId("access-token").textContent = token ? (shown ? token : "•".repeat(12)) : t("no_token");
+    const words = token ? (shown ? token : "•".repeat(12)) : t("no_token");
+    byId("access-token").textContent = token === null ? "" : words;
     byId("reveal").textContent = t(shown ? "hide" : "show");
     byId("reveal").ariaPressed = String(shown);
     byId("reveal").hidden = byId("copy-token").hidden = !token;
@@ -53,10 +73,14 @@ function accessPanel() {
     shown = false;
     byId("access-server").textContent = location.host;
     byId("access-close").focus();
-    if (token) draw();
-    const session = await api.session();
-    token = session.token ?? "";
-    byId("access-model").textContent = `${session.model} · ${session.device} · wan-run ${session.version}`;
+    draw();
+    try {
+      const session = await api.session();
+      token = session.token ?? "";
+      byId("access-model").textContent = `${session.model} · ${session.device} · wan-run ${session.version}`;
+    } catch (error) {
+      byId("access-model").textContent = error.message;
+    }
     draw();
   };
   button.onclick = () => open(panel.hidden);
@@ -65,8 +89,12 @@ function accessPanel() {
     shown = !shown;
     draw();
   };
-  byId("copy-token").onclick = ({ target }) => copy(token, target);
-  document.querySelector("[data-copy]").onclick = ({ target }) => copy(location.host, target);
+  const reveal = () => {
+    shown = true;
+    draw();
+  };
+  byId("copy-token").onclick = ({ target }) => copy(token, target, byId("access-token"), reveal);
+  byId("copy-server").onclick = ({ target }) => copy(location.host, target, byId("access-server"));
   panel.onkeydown = ({ key }) => key === "Escape" && open(false);
 }
 
@@ -76,6 +104,7 @@ export function frame(onLanguage) {
   theme();
   language(onLanguage);
   accessPanel();
+  clearBars();
 }
 
 /** Shows whether the event stream is open. */

@@ -2,13 +2,15 @@
 
 import { adjustedSize, adjustsResolution, apply, bindings, spec, values, wholeFrames } from "./graph.js";
 import { t } from "./i18n.js";
+import { keep, recall } from "./store.js";
 
 const byId = (id) => document.getElementById(id);
 
 const NUMBERS = ["width", "height", "frames", "steps", "cfg", "shift", "denoise"];
 const FIELDS = [...NUMBERS, "positive", "negative", "scheduler", "seed"];
 const PRESETS = [[832, 480], [480, 832], [624, 624], [512, 512], [1280, 720], [720, 1280]];
-const DRAFT = "wan-run.draft";
+const DRAFTS = "wan-run.draft";
+const LARGEST_SEED = 2n ** 64n - 1n;
 /** Lies in the input folder from the first start on. */
 const SAMPLE = "sample.png";
 
@@ -21,30 +23,73 @@ export class FormError extends Error {
 }
 
 export class SettingsForm {
+  #name = "";
   #graph = null;
   #bound = {};
   #info = {};
   #demo = false;
+  /** Whether another workflow is under way. */
+  #expectsAnother = false;
+  /** What the user gave meanwhile. */
+  #early = new Set();
 
   constructor(image) {
     this.image = image;
-    byId("dice").onclick = () => this.#roll();
+    byId("dice").onclick = () => {
+      this.#given("seed");
+      this.#roll();
+    };
     for (const [width, height] of PRESETS) this.#preset(width, height);
-    for (const field of FIELDS) byId(field).addEventListener("input", () => this.#changed());
+    for (const field of FIELDS) {
+      byId(field).addEventListener("input", () => {
+        this.#given(field);
+        this.#changed();
+      });
+    }
     byId("new-seed").addEventListener("change", () => this.#changed());
-    image.addEventListener("change", () => this.#changed());
+    image.addEventListener("change", () => {
+      // Later on it changes with each workflow as well.
+      if (!this.#graph) this.#given("image");
+      this.#changed();
+    });
   }
 
   /** Says what the demo model understands, and offers its size; `sample` holds its settings. */
   demo(sample) {
+    if (this.#demo) return;
     this.#demo = true;
     byId("demo").hidden = false;
     byId("positive-hint").hidden = true;
     this.#preset(sample.width, sample.height);
   }
 
-  /** Takes another workflow: fields it does not have disappear, the others get its values or the draft's. */
-  show(graph, info, draft) {
+  /** The workflow that is shown. */
+  get graph() {
+    return this.#graph;
+  }
+
+  /** Another workflow is under way: what the user gives from now on is for it. */
+  expectAnother() {
+    this.#expectsAnother = true;
+  }
+
+  /** None is under way any more. */
+  expectNone() {
+    this.#expectsAnother = false;
+    if (this.#graph) this.#early.clear();
+  }
+
+  /** What the user gave so far is not wanted any more. */
+  forget() {
+    this.#early.clear();
+  }
+
+  /**
+   * Takes another workflow: fields it does not have disappear, the others get its values or those of `settings`. What
+   * is typed is kept under `name`, unless that is empty.
+   */
+  show(name, graph, info, settings) {
+    this.#name = name;
     this.#graph = graph;
     this.#info = info;
     this.#bound = bindings(graph);
@@ -59,20 +104,24 @@ export class SettingsForm {
       const [choices, options] = spec(info, this.#bound.image);
       this.image.choices(Array.isArray(choices) ? choices : (options?.options ?? []));
     }
-    const settings = { ...values(graph, this.#bound), ...draft };
-    // What the user has just chosen stays.
-    if (this.image.isUploading) delete settings.image;
-    this.fill(settings);
+    const all = { ...values(graph, this.#bound), ...settings };
+    // What the user has just typed or chosen stays.
+    for (const field of this.#early) delete all[field];
+    if (this.image.isUploading) delete all.image;
+    this.fill(all);
     // Workflows name images of the machine that they come from.
     if ("image" in this.#bound && !this.image.name && !this.image.isUploading) this.fill({ image: SAMPLE });
   }
 
-  /** Puts `settings` into the fields. The image is taken only where the server has it. */
+  /** Puts `settings` into the fields. Of choices and images only those are taken that there are. */
   fill(settings) {
+    const offers = (select, value) => [...select.options].some((option) => option.value === value);
     for (const field of FIELDS) {
-      if (settings[field] !== undefined) byId(field).value = String(settings[field]);
+      const [element, value] = [byId(field), settings[field]];
+      if (value === undefined || (element instanceof HTMLSelectElement && !offers(element, value))) continue;
+      element.value = String(value);
     }
-    const known = [...byId("existing").options].some((option) => option.value === settings.image);
+    const known = offers(byId("existing"), settings.image);
     const isOther = settings.image !== this.image.name || this.image.isUploading;
     if (settings.image && known && isOther) this.image.use(settings.image);
     this.#changed();
@@ -83,19 +132,15 @@ export class SettingsForm {
     this.#changed();
   }
 
-  /** Fills in what a finished job was asked for. */
-  reuse(graph) {
-    this.fill(values(graph, bindings(graph)));
+  /** The next request has the seed that is shown. */
+  keepSeed() {
     byId("new-seed").checked = false;
-    this.#changed();
   }
 
   /** The workflow with the settings in it. Throws `FormError` for the first that is out of range. */
   request() {
     const settings = {};
-    byId("choose").removeAttribute("aria-invalid");
     for (const field of FIELDS) {
-      byId(field).removeAttribute("aria-invalid");
       if (field in this.#bound) settings[field] = this.#read(field);
     }
     if ("image" in this.#bound) {
@@ -112,11 +157,16 @@ export class SettingsForm {
     if (byId("new-seed").checked) this.#roll();
   }
 
-  /** What was typed last, from an earlier visit; what was typed for the demo model suits no other, nor the reverse. */
-  draft() {
+  /** What was typed last for a workflow. */
+  draft(name) {
+    return this.#drafts()[name] ?? {};
+  }
+
+  /** By workflow; what was typed for the demo model suits no other, nor the reverse. */
+  #drafts() {
     try {
-      const draft = JSON.parse(localStorage.getItem(DRAFT)) ?? {};
-      return Boolean(draft.demo) === this.#demo ? draft : {};
+      const { demo, workflows } = JSON.parse(recall(DRAFTS));
+      return demo === this.#demo ? (workflows ?? {}) : {};
     } catch {
       return {};
     }
@@ -126,13 +176,15 @@ export class SettingsForm {
     const text = byId(field).value;
     const what = byId(field).closest(".field").querySelector("span, label").textContent;
     if (field === "seed") {
-      if (!/^\d{1,20}$/.test(text.trim())) throw new FormError(field, t("not_a_number", { what }));
+      const fits = /^\d{1,20}$/.test(text.trim()) && BigInt(text.trim()) <= LARGEST_SEED;
+      if (!fits) throw new FormError(field, t("not_a_seed", { what, max: LARGEST_SEED }));
       return Number.isSafeInteger(Number(text)) ? Number(text) : text.trim();
     }
     if (!NUMBERS.includes(field)) return text;
     const value = Number(text);
     if (text.trim() === "" || !Number.isFinite(value)) throw new FormError(field, t("not_a_number", { what }));
-    const { min = -Infinity, max = Infinity } = spec(this.#info, this.#bound[field])[1] ?? {};
+    const [type, { min = -Infinity, max = Infinity } = {}] = spec(this.#info, this.#bound[field]);
+    if (type === "INT" && !Number.isInteger(value)) throw new FormError(field, t("not_whole", { what }));
     if (value < min || value > max) {
       const words = max === Infinity ? "at_least" : "out_of_range";
       throw new FormError(field, t(words, { what, min, max }));
@@ -157,7 +209,10 @@ export class SettingsForm {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = `${width} × ${height}`;
-    button.onclick = () => this.fill({ width, height });
+    button.onclick = () => {
+      this.#given("width", "height");
+      this.fill({ width, height });
+    };
     button.dataset.size = `${width}x${height}`;
     byId("presets").append(button);
   }
@@ -167,9 +222,17 @@ export class SettingsForm {
     this.#changed();
   }
 
+  /** The user gives these fields themselves. */
+  #given(...fields) {
+    if (this.#expectsAnother || !this.#graph) fields.forEach((field) => this.#early.add(field));
+  }
+
   #changed() {
     const draft = Object.fromEntries(FIELDS.map((field) => [field, byId(field).value]));
-    localStorage.setItem(DRAFT, JSON.stringify({ ...draft, image: this.image.name, demo: this.#demo }));
+    if (this.#name) {
+      const workflows = { ...this.#drafts(), [this.#name]: { ...draft, image: this.image.name } };
+      keep(DRAFTS, JSON.stringify({ demo: this.#demo, workflows }));
+    }
     const size = `${draft.width}x${draft.height}`;
     for (const button of byId("presets").children) button.ariaPressed = String(button.dataset.size === size);
     byId("size-note").textContent = this.#graph ? this.#sizeNote(draft) : "";

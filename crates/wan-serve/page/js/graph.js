@@ -74,6 +74,22 @@ export function apply(graph, bound, settings) {
   return copy;
 }
 
+/** Whether two graphs differ in nothing but their settings. */
+export function isSameWorkflow(one, other) {
+  const frame = (graph) => {
+    const bound = bindings(graph);
+    const blank = apply(graph, bound, Object.fromEntries(Object.keys(bound).map((role) => [role, null])));
+    const nodes = Object.entries(blank).map(([id, { class_type: name, inputs }]) => [id, name, Object.entries(inputs).sort()]);
+    return JSON.stringify(nodes.sort());
+  };
+  return frame(one) === frame(other);
+}
+
+/** Classes of a graph's nodes that the server does not have. */
+export function unknownClasses(graph, info) {
+  return [...new Set(Object.values(graph).map((node) => node.class_type))].filter((name) => !(name in info));
+}
+
 /** `[type or choices, options]` of a bound input, from `/object_info`. */
 export function spec(info, { className, input }) {
   const inputs = info[className]?.input ?? {};

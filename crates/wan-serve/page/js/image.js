@@ -5,6 +5,16 @@ import { t } from "./i18n.js";
 
 const byId = (id) => document.getElementById(id);
 
+/** Whether the picture is transparent somewhere: a small copy tells. */
+function isTransparent(picture) {
+  const side = 256;
+  const context = new OffscreenCanvas(side, side).getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(picture, 0, 0, side, side);
+  const { data } = context.getImageData(0, 0, side, side);
+  return data.some((value, index) => index % 4 === 3 && value < 255);
+}
+
 /** Knows the uploaded name and the picture's size; emits `change`. What was chosen last counts, not what arrived last. */
 export class ImageInput extends EventTarget {
   name = "";
@@ -13,6 +23,8 @@ export class ImageInput extends EventTarget {
   #upload = null;
   /** Stands for what was chosen last. */
   #choice = null;
+  /** Whether the picture did not come. */
+  #isLost = false;
 
   constructor() {
     super();
@@ -40,8 +52,12 @@ export class ImageInput extends EventTarget {
   /** Lists what lies in the input folder. */
   choices(names) {
     const select = byId("existing");
-    select.replaceChildren(new Option(t("none"), ""), ...names.map((name) => new Option(name, name)));
-    select.value = names.includes(this.name) ? this.name : "";
+    const none = new Option(t("none"), "");
+    none.dataset.i18n = "none";
+    // The one that was just uploaded may be missing from an older list.
+    const all = !this.name || names.includes(this.name) ? names : [...names, this.name];
+    select.replaceChildren(none, ...all.map((name) => new Option(name, name)));
+    select.value = this.name;
   }
 
   get isUploading() {
@@ -54,7 +70,7 @@ export class ImageInput extends EventTarget {
   }
 
   async upload(file) {
-    this.#error("");
+    this.error("");
     byId("choose").textContent = t("uploading");
     const choice = (this.#choice = {});
     this.#upload = this.#send(file, choice);
@@ -72,7 +88,7 @@ export class ImageInput extends EventTarget {
     } catch (error) {
       if (choice !== this.#choice) return;
       this.#idle();
-      this.#error(error.message || t("not_image"));
+      this.error(error.message || t("not_image"));
       throw error;
     }
   }
@@ -84,32 +100,48 @@ export class ImageInput extends EventTarget {
     byId("file").value = "";
   }
 
+  /** After the connection was lost: a picture that it kept from coming is asked for again. */
+  reconnected() {
+    if (this.#isLost && !this.isUploading) this.use(this.name);
+  }
+
   /** Takes an image of the input folder; an empty name takes none. An upload that is under way comes too late. */
   use(name) {
     this.#idle();
+    this.#isLost = false;
     this.name = name ?? "";
     this.size = null;
     byId("existing").value = this.name;
     const preview = byId("image-preview");
     preview.hidden = !this.name;
     preview.alt = this.name;
-    this.#error("");
+    byId("image-note").hidden = true;
+    this.error("");
     if (!this.name) {
       preview.removeAttribute("src");
       return this.dispatchEvent(new Event("change"));
     }
     const slash = this.name.lastIndexOf("/");
     const [subfolder, filename] = [this.name.slice(0, Math.max(slash, 0)), this.name.slice(slash + 1)];
+    const file = { filename, subfolder, type: "input" };
     preview.onload = () => {
+      if (byId("image-note").hidden && isTransparent(preview)) {
+        byId("image-note").hidden = false;
+        preview.src = api.viewUrl(file, { channel: "rgb" });
+      }
       this.size = { width: preview.naturalWidth, height: preview.naturalHeight };
       this.dispatchEvent(new Event("change"));
     };
-    preview.onerror = () => this.#error(t("not_image"));
-    preview.src = api.viewUrl({ filename, subfolder, type: "input" });
+    preview.onerror = () => {
+      this.#isLost = true;
+      this.error(t("not_image"));
+    };
+    preview.src = api.viewUrl(file);
     this.dispatchEvent(new Event("change"));
   }
 
-  #error(text) {
+  /** Says beside the image what is wrong with it. */
+  error(text) {
     byId("image-error").textContent = text;
     byId("image-error").hidden = !text;
   }

@@ -41,7 +41,7 @@ impl OriginPolicy {
 
     fn allows(&self, headers: &HeaderMap) -> bool {
         let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
-        if self.check_host && !is_local_name(host) {
+        if self.check_host && !is_local_name(host) && !self.is_host_of_allowed(host) {
             return false;
         }
         match headers.get(header::ORIGIN) {
@@ -52,6 +52,12 @@ impl OriginPolicy {
 
     fn lists(&self, origin: &str) -> bool {
         self.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+    }
+
+    /// Whether a name is that of a site that was allowed, which knows who owns it.
+    fn is_host_of_allowed(&self, host: &str) -> bool {
+        let name = |text: &str| text.split(':').next().unwrap_or_default().to_ascii_lowercase();
+        self.allowed.iter().filter_map(|origin| authority(origin)).any(|allowed| name(allowed) == name(host))
     }
 
     fn allow_headers(&self, headers: &HeaderMap) -> Option<HeaderValue> {
@@ -71,13 +77,16 @@ fn is_same(origin: &str, host: &str) -> bool {
     authority(origin).is_some_and(|a| !a.is_empty() && a.eq_ignore_ascii_case(host))
 }
 
-/// Addresses, and `localhost`, are not looked up.
+/// Addresses are not looked up, and of names of these kinds no stranger can own one: they are of this machine or its network.
 fn is_local_name(host: &str) -> bool {
     if let Some(rest) = host.strip_prefix('[') {
         return rest.split_once(']').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok());
     }
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name).to_ascii_lowercase();
-    name.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost")
+    const PRIVATE: [&str; 5] = [".localhost", ".local", ".internal", ".lan", ".home.arpa"];
+    name.parse::<IpAddr>().is_ok()
+        || (!name.is_empty() && !name.contains('.'))
+        || PRIVATE.iter().any(|ending| name.ends_with(ending))
 }
 
 /// Whether a browser says that another site's page made a request that changes something.
@@ -156,8 +165,17 @@ mod tests {
 
     #[test]
     fn without_a_token_names_that_are_looked_up_are_refused() {
-        let policy = OriginPolicy::new(&[], true).expect("a policy");
-        for host in ["127.0.0.1:8188", "localhost:8188", "[::1]:8188", "192.168.1.5", "a.localhost"] {
+        let policy = OriginPolicy::new(&["http://friend.example".into()], true).expect("a policy");
+        for host in [
+            "127.0.0.1:8188",
+            "localhost:8188",
+            "[::1]:8188",
+            "192.168.1.5",
+            "a.localhost",
+            "gpu:8188",
+            "gpu.local",
+            "friend.example:8188",
+        ] {
             assert!(allows(&policy, host, None), "{host}");
         }
         for host in ["evil.example:8188", "127.0.0.1.evil.example", "", "localhost.evil.example"] {

@@ -14,7 +14,11 @@ const COOKIE: &str = "wan-run-session";
 
 /// The shared secret of a server. Compared in constant time, and shown to nobody who does not know it.
 #[derive(Clone)]
-pub struct Token(String);
+pub struct Token {
+    text: String,
+    /// Of the server alone: who guesses a token cannot tell what its cookie would be.
+    salt: String,
+}
 
 /// What a request says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,29 +41,34 @@ impl Token {
             1..8 => "fewer than 8 characters",
             513.. => "more than 512 characters",
             _ if !text.bytes().all(|b| b.is_ascii_graphic()) => "a space, or a character outside of ASCII",
-            _ => return Ok(Self(text.to_owned())),
+            _ => return Ok(Self { text: text.to_owned(), salt: random() }),
         };
         Err(ServeError::Token { found })
     }
 
     /// A new random token: 122 bits.
     pub fn random() -> Self {
-        Self(uuid::Uuid::new_v4().simple().to_string())
+        Self { text: random(), salt: random() }
+    }
+
+    /// The same token with the salt of earlier runs, so that their cookies stay good.
+    pub(crate) fn with_salt(self, salt: String) -> Self {
+        Self { salt, ..self }
     }
 
     /// The token itself, to be shown to its owner.
     pub fn reveal(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// Whether `text` is the token. The time this takes depends on the length of `text` alone.
     pub(crate) fn is(&self, text: &[u8]) -> bool {
         let digest = |bytes: &[u8]| -> [u8; 32] { Sha256::digest(bytes).into() };
-        digest(text).ct_eq(&digest(self.0.as_bytes())).into()
+        digest(text).ct_eq(&digest(self.text.as_bytes())).into()
     }
 
-    /// The cookie for a browser that has shown the token: its value follows from the token, so that it outlives a
-    /// restart, but does not give it away.
+    /// The cookie for a browser that has shown the token: it follows from the token and the salt, so that it outlives a
+    /// restart, and gives neither away.
     pub(crate) fn cookie(&self) -> String {
         format!("{}={}; Path=/; HttpOnly; SameSite=Strict", self.cookie_name(), self.session())
     }
@@ -73,9 +82,8 @@ impl Token {
         self.digest("session")
     }
 
-    /// Follows from the token, and does not tell it.
     fn digest(&self, purpose: &str) -> String {
-        let digest = Sha256::digest(format!("wan-run {purpose}\0{}", self.0));
+        let digest = Sha256::digest(format!("wan-run {purpose}\0{}\0{}", self.salt, self.text));
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -125,6 +133,11 @@ impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Token(…)")
     }
+}
+
+/// 122 random bits.
+pub(crate) fn random() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
 }
 
 /// The password of `base64(user:password)`.
@@ -187,6 +200,8 @@ mod tests {
         let pair = cookie.split(';').next().expect("a pair");
         headers.insert(header::COOKIE, HeaderValue::from_str(&format!("a=b; {pair}")).expect("a header"));
         assert_eq!(token.look(&headers, &Uri::from_static("/")), Presented::Right);
+        assert_ne!(Token::new(BCRYPT).expect("a token").cookie(), cookie, "a guess does not tell the cookie");
+        assert_eq!(Token::new(BCRYPT).expect("a token").with_salt(token.salt.clone()).cookie(), cookie);
         let other = Token::random();
         assert_eq!(other.look(&headers, &Uri::from_static("/")), Presented::Nothing);
         let name = |token: &Token| token.cookie().split('=').next().map(str::to_owned);

@@ -35,23 +35,43 @@ pub(crate) async fn list(
     let offset = count(&query, "offset")?.unwrap_or(0);
     app.blocking(move |app| {
         let wanted = Wanted::read(&query)?;
-        let snapshot = app.queue.snapshot()?;
-        let waiting = snapshot.pending.iter().rev().map(|item| (QUEUED[0], item));
-        let queued = waiting.chain(snapshot.running.iter().map(|item| (QUEUED[1], item)));
-        let queued: Vec<Value> = queued
-            .filter(|(state, item)| wanted.state(state) && wanted.workflow(item))
-            .map(|(state, item)| described(item, state).into())
-            .collect();
-        let (before, waits) = (offset.saturating_sub(queued.len()), queued.len());
-        let mut jobs: Vec<Value> = queued.into_iter().skip(offset).take(limit).collect();
-        let (ended, total) = ended(&*app.queue, &wanted, before, limit - jobs.len())?;
-        jobs.extend(ended.iter().map(|entry| Value::from(summary(entry))));
-        let total = waits + total;
+        let mut seen = app.queue.revision();
+        let mut listed = page(&*app.queue, &wanted, offset, limit)?;
+        // A job that ends between queue and history would be listed twice.
+        for _ in 0..2 {
+            match app.queue.revision() {
+                now if now == seen => break,
+                now => seen = now,
+            }
+            listed = page(&*app.queue, &wanted, offset, limit)?;
+        }
+        let (jobs, total) = listed;
         let more = offset + jobs.len() < total;
         let pagination = json!({"offset": offset, "limit": limit, "total": total, "has_more": more});
         Ok(json_ok(&json!({"jobs": jobs, "pagination": pagination})))
     })
     .await
+}
+
+/// `limit` jobs from the one at `offset` on, and how many there are.
+fn page(
+    queue: &dyn JobQueue,
+    wanted: &Wanted,
+    offset: usize,
+    limit: usize,
+) -> Result<(Vec<Value>, usize), ApiError> {
+    let snapshot = queue.snapshot()?;
+    let waiting = snapshot.pending.iter().rev().map(|item| (QUEUED[0], item));
+    let queued = waiting.chain(snapshot.running.iter().map(|item| (QUEUED[1], item)));
+    let queued: Vec<Value> = queued
+        .filter(|(state, item)| wanted.state(state) && wanted.workflow(item))
+        .map(|(state, item)| described(item, state).into())
+        .collect();
+    let (before, waits) = (offset.saturating_sub(queued.len()), queued.len());
+    let mut jobs: Vec<Value> = queued.into_iter().skip(offset).take(limit).collect();
+    let (ended, total) = ended(queue, wanted, before, limit - jobs.len())?;
+    jobs.extend(ended.iter().map(|entry| Value::from(summary(entry))));
+    Ok((jobs, waits + total))
 }
 
 /// Which jobs a client asks for.

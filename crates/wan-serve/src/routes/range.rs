@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::io::SeekFrom;
 use std::ops::RangeInclusive;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use http_range_header::parse_range_header;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -14,12 +14,17 @@ use tokio_util::io::ReaderStream;
 
 use crate::reply::{ApiError, empty};
 
-/// The answer for an open file: whole, one range of it, 304 if the client has it, 416 for ranges that make no sense.
-/// Content type and disposition are the caller's.
-pub(crate) async fn file_response(file: File, request: &HeaderMap) -> Result<Response, ApiError> {
+/// The answer for an open file: whole, one range of it where a GET asks for one, 304 if the client has it, 416 for a range
+/// that is malformed or lies outside of it. Content type and disposition are the caller's.
+pub(crate) async fn file_response(
+    file: File,
+    method: &Method,
+    request: &HeaderMap,
+) -> Result<Response, ApiError> {
     let metadata = file.metadata()?;
     let length = metadata.len();
-    let modified = metadata.modified()?;
+    // What such dates can say.
+    let modified = metadata.modified()?.clamp(UNIX_EPOCH, UNIX_EPOCH + Duration::from_secs(LAST_SECOND));
     let age = modified.duration_since(UNIX_EPOCH).map_or(0, |t| t.as_nanos());
     let etag = format!("\"{age:x}-{length:x}\"");
     let date = httpdate::fmt_http_date(modified);
@@ -27,7 +32,7 @@ pub(crate) async fn file_response(file: File, request: &HeaderMap) -> Result<Res
     let mut response = if is_known(request, &etag, modified) {
         empty(StatusCode::NOT_MODIFIED)
     } else {
-        match wanted(request, length, &etag, &date) {
+        match wanted(method, request, length, &etag, &date) {
             Ok(None) => content(StatusCode::OK, file, 0, length).await?,
             Ok(Some(range)) => {
                 let (start, end) = range.into_inner();
@@ -48,20 +53,28 @@ pub(crate) async fn file_response(file: File, request: &HeaderMap) -> Result<Res
     Ok(response)
 }
 
+/// The end of the year 9999, in seconds.
+const LAST_SECOND: u64 = 253_402_300_799;
+
 struct Unsatisfiable;
 
-/// The one range that is wanted, if any.
+/// The one range that is wanted, if any. Other methods than GET have none, and units that are not known and several ranges
+/// at once are as if they were not asked for.
 fn wanted(
+    method: &Method,
     request: &HeaderMap,
     length: u64,
     etag: &str,
     date: &str,
 ) -> Result<Option<RangeInclusive<u64>>, Unsatisfiable> {
-    let Some(range) = request.get(header::RANGE) else { return Ok(None) };
+    let Some(range) = request.get(header::RANGE).filter(|_| method == Method::GET) else { return Ok(None) };
     if request.get(header::IF_RANGE).is_some_and(|known| known != etag && known != date) {
         return Ok(None); // the client's part is of another file
     }
     let text = range.to_str().map_err(|_| Unsatisfiable)?;
+    if !text.trim_start().starts_with("bytes=") || text.contains(',') {
+        return Ok(None);
+    }
     let ranges = parse_range_header(text).ok().and_then(|parsed| parsed.validate(length).ok());
     match ranges.as_deref() {
         Some([range]) => Ok(Some(range.clone())),

@@ -29,7 +29,7 @@ fn described(device: &str, gpu: Option<GpuInfo>) -> Value {
     let (vram_total, vram_free) = gpu.map_or((total, free), |gpu| (gpu.total_bytes, gpu.free_bytes));
     json!({
         "system": {
-            "os": if cfg!(windows) { "nt" } else { "posix" },
+            "os": "posix",
             "ram_total": total, "ram_free": free,
             "comfyui_version": COMFYUI_VERSION,
             "required_frontend_version": FRONT_END_VERSION,

@@ -60,7 +60,8 @@ impl Drop for Unfinished {
 /// `POST /upload/image`.
 pub(crate) async fn image(State(app): State<Shared>, request: Request) -> Result<Response, ApiError> {
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
-    let length: u64 = length.unwrap_or(0);
+    // Without one, as of a compressed body, it may be as large as any.
+    let length: u64 = length.unwrap_or(IMAGE_LIMIT as u64);
     if length > (IMAGE_LIMIT + FORM_LIMIT) as u64 {
         if length <= DRAIN_LIMIT as u64 {
             body::drain(&mut request.into_body()).await;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 
 use super::range::file_response;
@@ -39,6 +39,7 @@ struct Wanted {
 pub(crate) async fn view(
     State(app): State<Shared>,
     Query(query): Query<HashMap<String, String>>,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let wanted = match read(&query) {
@@ -53,7 +54,7 @@ pub(crate) async fn view(
     if let Some(conversion) = wanted.conversion {
         return app.converting(move |_| convert(file, &wanted.name, conversion)).await;
     }
-    let mut response = file_response(file, &headers).await?;
+    let mut response = file_response(file, &method, &headers).await?;
     label(&mut response, &wanted.name);
     Ok(response)
 }

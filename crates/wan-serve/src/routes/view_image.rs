@@ -6,10 +6,10 @@ use std::io::{Cursor, Read};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use image::codecs::jpeg::JpegEncoder;
-use image::{DynamicImage, ImageFormat, ImageReader, Limits, Rgba};
+use image::{DynamicImage, ImageFormat, ImageReader, Rgba};
 
 use crate::body::IMAGE_LIMIT;
-use crate::image_check::{MAX_PIXELS, MAX_SIDE};
+use crate::image_check::check_size;
 use crate::reply::ApiError;
 
 /// Quality of a JPEG where none is named.
@@ -33,7 +33,7 @@ impl Conversion {
     pub fn parse(preview: Option<&str>, channel: Option<&str>) -> Option<Self> {
         if let Some(preview) = preview {
             let (format, quality) = preview.split_once(';').unwrap_or((preview, ""));
-            let quality = quality.parse().unwrap_or(QUALITY).clamp(1, 100);
+            let quality = quality.parse().map_or(QUALITY, |quality: u64| quality.clamp(1, 100) as u8);
             return Some(if format == "jpeg" { Self::Jpeg(quality) } else { Self::Webp });
         }
         match channel {
@@ -46,14 +46,22 @@ impl Conversion {
 
 /// Reads an image and writes it anew. Blocks for as long as decoding takes.
 ///
-/// Errors: 415 for what is no image, or too large a one.
+/// Errors: 413 for a file or an area that is too large, 415 for what is no image.
 pub(crate) fn convert(file: File, name: &str, conversion: Conversion) -> Result<Response, ApiError> {
     let unsupported = |reason: String| {
         let message =
             format!("{name}: found no image that can be shown, expected PNG, JPEG, WebP, GIF or BMP");
         ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_an_image", message).details(reason)
     };
-    let picture = decode(file).map_err(|error| unsupported(error.to_string()))?;
+    let mut bytes = Vec::new();
+    file.take(IMAGE_LIMIT as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > IMAGE_LIMIT {
+        return Err(ApiError::too_large(IMAGE_LIMIT));
+    }
+    let reader = || ImageReader::new(Cursor::new(&bytes)).with_guessed_format();
+    let (width, height) = reader()?.into_dimensions().map_err(|error| unsupported(error.to_string()))?;
+    check_size(name, width, height)?;
+    let picture = reader()?.decode().map_err(|error| unsupported(error.to_string()))?;
     let mut bytes = Vec::new();
     let mut out = Cursor::new(&mut bytes);
     let (mime, written) = match conversion {
@@ -75,17 +83,6 @@ pub(crate) fn convert(file: File, name: &str, conversion: Conversion) -> Result<
     Ok(response)
 }
 
-fn decode(file: File) -> image::ImageResult<DynamicImage> {
-    let mut bytes = Vec::new();
-    file.take(IMAGE_LIMIT as u64).read_to_end(&mut bytes)?;
-    let mut reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format()?;
-    let mut limits = Limits::default();
-    (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
-    limits.max_alloc = Some(MAX_PIXELS * 8);
-    reader.limits(limits);
-    reader.decode()
-}
-
 fn alpha_only(picture: &DynamicImage) -> image::RgbaImage {
     let mut pixels = picture.to_rgba8();
     for pixel in pixels.pixels_mut() {
@@ -102,7 +99,8 @@ mod tests {
     fn parameters_are_read_as_comfyui_reads_them() {
         assert_eq!(Conversion::parse(Some("jpeg;50"), Some("a")), Some(Conversion::Jpeg(50)));
         assert_eq!(Conversion::parse(Some("jpeg;0"), None), Some(Conversion::Jpeg(1)));
-        assert_eq!(Conversion::parse(Some("jpeg;999"), None), Some(Conversion::Jpeg(QUALITY)));
+        assert_eq!(Conversion::parse(Some("jpeg;999"), None), Some(Conversion::Jpeg(100)));
+        assert_eq!(Conversion::parse(Some("jpeg;x"), None), Some(Conversion::Jpeg(QUALITY)));
         assert_eq!(Conversion::parse(Some("tiff"), None), Some(Conversion::Webp));
         assert_eq!(Conversion::parse(None, Some("rgba")), None);
         assert_eq!(Conversion::parse(None, Some("rgb")), Some(Conversion::Colour));

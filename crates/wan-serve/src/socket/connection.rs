@@ -1,6 +1,7 @@
 //! One socket.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -8,6 +9,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_
 use axum::extract::{Query, State};
 use axum::response::Response;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::frames;
 use super::hub::{Hub, Registration};
@@ -64,6 +66,8 @@ async fn serve(hub: &Hub, mut socket: WebSocket, id: &str) {
 /// Runs until one of the two ends; whether the socket is still open then.
 async fn converse(hub: &Hub, socket: &mut WebSocket, registration: &mut Registration) -> bool {
     let mut first_object = true;
+    let mut silence = pin!(tokio::time::sleep(SILENCE));
+    let next = || Instant::now() + SILENCE;
     loop {
         tokio::select! {
             frame = registration.frames.recv() => {
@@ -71,6 +75,7 @@ async fn converse(hub: &Hub, socket: &mut WebSocket, registration: &mut Registra
                 if !send(socket, frame).await {
                     return false;
                 }
+                silence.as_mut().reset(next());
             }
             message = socket.recv() => match message {
                 Some(Ok(Message::Text(text))) => {
@@ -81,7 +86,9 @@ async fn converse(hub: &Hub, socket: &mut WebSocket, registration: &mut Registra
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return false,
                 Some(Ok(_)) => {}
             },
-            () = tokio::time::sleep(SILENCE) => {
+            // Whatever the client says meanwhile: it is its own silence that is broken.
+            () = &mut silence => {
+                silence.as_mut().reset(next());
                 if hub.remaining() > 0 && !send(socket, hub.status_frame()).await {
                     return false;
                 }

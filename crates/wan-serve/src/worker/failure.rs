@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use wan_media::MediaError;
-use wan_pipeline::PipelineError;
+use wan_pipeline::{PipelineError, what_fits};
 use wan_queue::QueueError;
 
 /// Why a job did not end well.
@@ -70,8 +70,9 @@ impl JobError {
         let told = match self {
             // What fits is said in options of the command line, which clients do not have.
             Self::Pipeline(PipelineError::Memory { shortage, advice }) => {
-                let inputs = advice.replace(": --", ": ").replace("or --", "or ").replace(" --", " and ");
-                format!("not enough memory: {shortage}; {inputs}")
+                let inputs = |options: &String| options.trim_start_matches("--").replace(" --", " and ");
+                let fitting: Vec<String> = advice.iter().map(inputs).collect();
+                format!("not enough memory: {shortage}; {}", what_fits(&fitting))
             }
             Self::Pipeline(PipelineError::DeviceMemory { .. } | PipelineError::StageMemory { .. }) => {
                 self.to_string()
@@ -137,7 +138,8 @@ fn name(path: &Path) -> impl std::fmt::Display + '_ {
 /// Whether an error, or one that it was caused by, is the answer of a full disk.
 fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
     let answer = error.downcast_ref::<io::Error>().map(io::Error::kind);
-    answer == Some(io::ErrorKind::StorageFull) || error.source().is_some_and(is_disk_full)
+    matches!(answer, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+        || error.source().is_some_and(is_disk_full)
 }
 
 #[cfg(test)]
@@ -155,7 +157,7 @@ mod tests {
         let source = Box::new(full());
         let error = PipelineError::DeviceMemory { what: "denoise".into(), swapped: 0, blocks: 40, source };
         assert_eq!(JobError::from(error).kind(), OUT_OF_MEMORY);
-        let advice = "what fits: --frames 41, or --width 640 --height 384".into();
+        let advice = vec!["--frames 41".into(), "--width 640 --height 384".into()];
         let shortage = "decode needs 9 GiB".into();
         let error = JobError::from(PipelineError::Memory { shortage, advice });
         assert_eq!(error.kind(), OUT_OF_MEMORY);

@@ -31,6 +31,8 @@ pub(super) struct Heartbeat<'a> {
     /// When the job began, and how long it may take.
     pub begun: Instant,
     pub job_time: Duration,
+    /// Set when the job is stopped for that, and nobody wished it before.
+    pub overdue: AtomicBool,
     /// Set when the job has ended.
     pub done: AtomicBool,
 }
@@ -38,10 +40,13 @@ pub(super) struct Heartbeat<'a> {
 impl Heartbeat<'_> {
     /// Keeps the lease, looks for a wish to stop, and says where the job stands, until it has ended.
     pub fn run(&self) {
-        let mut seen = self.queue.wait_for_change(u64::MAX, Duration::ZERO);
+        let mut seen = self.queue.revision();
         let mut beat = Instant::now();
         while !self.done.load(Ordering::Acquire) {
-            if self.is_unwanted() || self.is_overdue() {
+            if self.is_unwanted() {
+                self.cancel.cancel();
+            } else if !self.cancel.is_cancelled() && self.begun.elapsed() >= self.job_time {
+                self.overdue.store(true, Ordering::Release);
                 self.cancel.cancel();
             }
             if beat.elapsed() >= BEAT {
@@ -54,11 +59,6 @@ impl Heartbeat<'_> {
             }
             seen = self.queue.wait_for_change(seen, TICK);
         }
-    }
-
-    /// Whether the job has had its time.
-    pub fn is_overdue(&self) -> bool {
-        self.begun.elapsed() >= self.job_time
     }
 
     fn is_unwanted(&self) -> bool {

@@ -1,6 +1,6 @@
 //! What the worker is asked to make, independent of the graph that it came from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use wan_core::progress::Stage;
 use wan_media::{Alpha, OutputFormat, VideoOptions};
@@ -11,10 +11,11 @@ use super::event::NodeRef;
 
 /// What the worker needs to know of graphs and models.
 pub trait Backend: Send {
-    /// The job that a graph describes. Called when the job begins, with a graph that was valid when it was accepted.
+    /// The job that a graph describes. Called when the job begins, with a graph that was valid when it was accepted. Images
+    /// that the graph changes are written to `work`, a folder of the job's own.
     ///
     /// Errors: the reason in one line, for the client.
-    fn job(&self, item: &QueueItem) -> Result<RenderJob, String>;
+    fn job(&self, item: &QueueItem, work: &Path) -> Result<RenderJob, String>;
 
     /// Opens the model of a job. It stays open for further jobs of the same [`RenderJob::model`].
     ///

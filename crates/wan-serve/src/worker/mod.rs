@@ -230,7 +230,7 @@ fn work(mut runner: Runner, name: &str, free: &AtomicBool) -> Result<(), DeviceL
         if free.swap(false, Ordering::AcqRel) {
             runner.pipeline = None;
         }
-        let seen = queue.wait_for_change(u64::MAX, Duration::ZERO);
+        let seen = queue.revision();
         match queue.claim(name, LEASE) {
             Ok(Some(claim)) => match catch_unwind(AssertUnwindSafe(|| runner.run(&claim))) {
                 Ok(ran) => ran?,

@@ -66,8 +66,8 @@ impl Runner {
         told.tell(Event::ExecutionStart { timestamp: now_ms() });
         let (made, result) = self.attempt(claim, &extra, &mut told);
         if matches!(result, Err(JobError::Stopped)) && self.stop.load(Ordering::Acquire) {
-            let wanted = self.queue.is_cancelled(&claim.lease).is_ok_and(|cancelled| !cancelled);
-            if wanted {
+            // Where the queue cannot say, nothing of the job is given up.
+            if !self.queue.is_cancelled(&claim.lease).unwrap_or(false) {
                 self.release(claim);
                 return Ok(());
             }
@@ -132,6 +132,7 @@ impl Runner {
             stop: &self.stop,
             begun: Instant::now(),
             job_time: self.job_time,
+            overdue: AtomicBool::new(false),
             done: AtomicBool::new(false),
         };
         let result = thread::scope(|scope| {
@@ -141,7 +142,9 @@ impl Runner {
             result
         });
         let result = match result {
-            Err(JobError::Stopped) if heartbeat.is_overdue() => Err(JobError::Overdue(self.job_time)),
+            Err(JobError::Stopped) if heartbeat.overdue.load(Ordering::Acquire) => {
+                Err(JobError::Overdue(self.job_time))
+            }
             result => result,
         };
         if result.is_err() {
@@ -158,21 +161,21 @@ impl Runner {
                 "the server ended {times} times while it ran this job and got no further; it is not tried again"
             )));
         }
-        let job = self.backend.job(&claim.item).map_err(JobError::Refused)?;
+        let work = self.folders.of_job(claim.item.arrival);
+        std::fs::create_dir_all(&work).map_err(|e| JobError::io(&work, e))?;
+        let job = self.backend.job(&claim.item, &work).map_err(JobError::Refused)?;
         if self.pipeline.as_ref().is_none_or(|(open, _)| *open != job.model) {
             self.pipeline = None;
             self.pipeline = Some((job.model.clone(), self.backend.open(&job)?));
         }
         let model = self.pipeline.as_ref().map_or("", |(_, pipeline)| &pipeline.model().name);
-        let work = self.folders.of_job(claim.item.arrival);
-        std::fs::create_dir_all(&work).map_err(|e| JobError::io(&work, e))?;
         let restored = restore(&work, &job, model);
         let cached = restored.as_ref().map_or(0, |restored| cached_nodes(&job, restored, &work));
         Ok(Ready { job, restored, work, cached })
     }
 
     fn end(&self, claim: &Claim, made: Made, result: Result<(), JobError>, told: Told<'_>) {
-        // Its own files may be what fills the disk, on which its end needs room. Nothing goes on from a job that failed.
+        // Its own files may be what fills the disk, on which its end needs room. A failed job is never resumed.
         if result.is_err() {
             self.remove_work(claim);
         }

@@ -49,7 +49,10 @@ fn a_job_is_told_in_comfyuis_order_and_leaves_its_files() {
         "progress" => format!("progress {} {}/{}", data["node"], data["value"], data["max"]),
         name => name.to_owned(),
     };
-    let lines: Vec<String> = heard.iter().map(line).filter(|l| l != "progress_state").collect();
+    let mut lines: Vec<String> = heard.iter().map(line).filter(|l| l != "progress_state").collect();
+    // A slow job's status is told again and again.
+    let mut last = String::new();
+    lines.retain(|line| !line.starts_with("status") || std::mem::replace(&mut last, line.clone()) != *line);
     let expected = "status 1|execution_start|execution_cached|executing \"43\"|executing \"42\"|executing \"49\"\
         |executing \"50\"|progress \"50\" 1/2|progress \"50\" 2/2\
         |executing \"52\"|progress \"52\" 1/2|progress \"52\" 2/2\

@@ -25,7 +25,7 @@ pub struct TestBackend {
 }
 
 impl Backend for TestBackend {
-    fn job(&self, item: &QueueItem) -> Result<RenderJob, String> {
+    fn job(&self, item: &QueueItem, _work: &Path) -> Result<RenderJob, String> {
         let graph: Value = serde_json::from_str(item.prompt.get()).map_err(|e| e.to_string())?;
         if graph["refuse"] == true {
             return Err("the graph makes no sense".into());
@@ -198,7 +198,7 @@ impl Shop {
 pub fn wait_for(queue: &dyn JobQueue, prompt_id: &str) -> HistoryEntry {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
-        let seen = queue.wait_for_change(u64::MAX, Duration::ZERO);
+        let seen = queue.revision();
         if let Some(entry) = queue.history_entry(prompt_id).unwrap() {
             return entry;
         }

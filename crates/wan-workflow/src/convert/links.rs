@@ -48,6 +48,9 @@ const BYPASSED: u64 = 4;
 /// Most nodes of a workflow, those of subgraphs counted wherever they are used.
 const MAX_NODES: usize = 10_000;
 
+/// Most links, those of each subgraph for every time that it is used.
+const MAX_LINKS: usize = 100_000;
+
 /// Most subgraphs within each other.
 const MAX_DEPTH: usize = 32;
 
@@ -95,6 +98,9 @@ impl<'a> Workflow<'a> {
             return Err(ConvertError::Subgraphs { limit: MAX_DEPTH });
         }
         for (index, link) in list(graph, "links").enumerate() {
+            if self.links.len() >= MAX_LINKS {
+                return Err(ConvertError::Links { limit: MAX_LINKS });
+            }
             let (id, (from, slot)) = read_link(index, link)?;
             self.links.insert(format!("{scope}{id}"), (format!("{scope}{from}"), slot));
         }

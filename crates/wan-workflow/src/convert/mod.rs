@@ -44,6 +44,12 @@ pub enum ConvertError {
         /// Most nodes.
         limit: usize,
     },
+    /// More links than anybody draws.
+    #[error("found more than {limit} links in the workflow and its subgraphs, expected fewer")]
+    Links {
+        /// Most links.
+        limit: usize,
+    },
 }
 
 /// Nodes that exist in the browser alone.
@@ -69,7 +75,7 @@ pub fn convert(workflow: &Value) -> Result<Value, ConvertError> {
         // A request for `/prompt`, as some tools save it.
         Value::Object(body) if body.get("prompt").is_some_and(Value::is_object) => Ok(body["prompt"].clone()),
         Value::Object(_) => Err(ConvertError::Unknown { found: "an object without nodes" }),
-        _ => Err(ConvertError::Unknown { found: "something else than an object" }),
+        _ => Err(ConvertError::Unknown { found: "something other than an object" }),
     }
 }
 

@@ -1,6 +1,7 @@
 //! ComfyUI's own nodes for Wan (`nodes.py`, `comfy_extras/nodes_wan.py`, `nodes_model_advanced.py`).
 
 use super::kinds::{ModelFolder, NodeClass, Place, choice, float, int, link, model, output, prompt, seed};
+use super::wrapper::PRODUCTS;
 
 const LOADERS: Place = Place { category: "loaders", python_module: "nodes" };
 const ADVANCED: Place = Place { category: "advanced/loaders", python_module: "nodes" };
@@ -18,7 +19,7 @@ pub(super) const NODES: &[NodeClass] = &[
         .inputs(&[
             model("unet_name", &[ModelFolder::DiffusionModels]),
             choice("weight_dtype", &["default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"], "default")
-                .ignored("a hint to the engine, which may know a better way"),
+                .tip(PRODUCTS),
         ])
         .outputs(&[output("MODEL", "MODEL")]),
     NodeClass::new("CLIPLoader", "Load CLIP", ADVANCED)
@@ -110,7 +111,7 @@ pub(super) const NODES: &[NodeClass] = &[
             seed("seed"),
             int("steps", 20, 1, 1000),
             float("cfg", 8.0, 0.0, 100.0),
-            choice("sampler_name", &["euler", "dpmpp_2m", "dpmpp_2m_sde", "uni_pc"], "euler"),
+            choice("sampler_name", &["euler", "dpmpp_2m", "dpmpp_2m_sde", "lcm", "res_multistep", "uni_pc"], "euler"),
             choice("scheduler", &["simple"], "simple"),
             link("positive", "CONDITIONING"),
             link("negative", "CONDITIONING"),
@@ -118,7 +119,7 @@ pub(super) const NODES: &[NodeClass] = &[
             float("denoise", 1.0, 0.0, 1.0).refused("videos start from noise"),
         ])
         .outputs(&[output("LATENT", "LATENT")])
-        .note("the noise of `dpmpp_2m_sde` is drawn step by step, not from a Brownian tree, so a seed gives another video than in ComfyUI"),
+        .note("`dpmpp_2m_sde` and `lcm` add noise in each step that is not ComfyUI's, which comes from a Brownian tree and from the GPU, so a seed gives another video than there"),
     NodeClass::new("VAEDecode", "VAE Decode", LATENT)
         .inputs(&[link("samples", "LATENT"), link("vae", "VAE")])
         .outputs(&[output("IMAGE", "IMAGE")])

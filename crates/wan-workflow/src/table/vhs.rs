@@ -13,7 +13,7 @@ pub(super) const NODES: &[NodeClass] = &[
         .inputs(&[
             link("images", "IMAGE,LATENT"),
             float("frame_rate", 8.0, 1.0, 1000.0),
-            int("loop_count", 0, 0, 100).tip("mp4 and gif: repeats the clip this many more times; webp: plays it so often, 0 without end"),
+            int("loop_count", 0, 0, 100).tip("mp4: repeats the clip this many more times; gif: the same, 0 without end; webp: plays in all, 0 without end"),
             text("filename_prefix", "AnimateDiff"),
             choice("format", &["image/gif", "image/webp", "video/h264-mp4"], "video/h264-mp4"),
             boolean("pingpong", false).tip("forwards, then backwards"),
@@ -27,7 +27,7 @@ pub(super) const NODES: &[NodeClass] = &[
             boolean("trim_to_audio", false).undeclared().ignored("videos have no sound"),
         ])
         .outputs(&[output("VHS_FILENAMES", "Filenames")])
-        .note("`loop_count` is how often a webp plays, 0 without end; mp4 and gif repeat that many more times")
+        .note("`loop_count`: mp4 repeats the clip this many more times, gif as well, 0 without end; webp plays it so often in all, 0 without end")
         .ends_jobs(&[("prompt", "PROMPT"), ("extra_pnginfo", "EXTRA_PNGINFO"), ("unique_id", "UNIQUE_ID")]),
     NodeClass::new("GetImageSizeAndCount", "Get Image Size & Count", KJ)
         .inputs(&[link("image", "IMAGE")])

@@ -11,7 +11,9 @@ const MEMORY: &str =
     "memory is managed by the engine: each component is loaded for its stage and then released";
 const NO_COMPILER: &str = "there is no graph compiler; the kernels are compiled ahead of time";
 const STORED: &str = "weights are used in the precision in which they are stored";
-const HINT: &str = "a hint to the engine, which may know a better way";
+/// Of names such as `fp8_e4m3fn_fast`.
+pub(super) const PRODUCTS: &str =
+    "on a GPU: FP8 products for the fast kinds; weights stay as they are stored";
 
 const DEVICES: &[&str] = &["main_device", "offload_device"];
 const PRECISIONS: &[&str] = &["fp16", "fp32", "bf16"];
@@ -32,11 +34,28 @@ const QUANTIZATIONS: &[&str] = &[
     "torchao_int4",
     "torchao_int8",
 ];
+/// In the order of `wanvideo/schedulers/__init__.py`, scheduler_list.
+const SCHEDULERS: &[&str] = &[
+    "unipc",
+    "unipc/beta",
+    "dpm++",
+    "dpm++/beta",
+    "dpm++_sde",
+    "dpm++_sde/beta",
+    "euler",
+    "euler/beta",
+    "deis",
+    "lcm",
+    "lcm/beta",
+    "res_multistep",
+    "flowmatch_distill",
+];
 const ATTENTIONS: &[&str] = &[
     "sdpa",
     "flash_attn_2",
     "flash_attn_3",
     "sageattn",
+    "sageattn_compiled",
     "sageattn_3",
     "spargeattn",
     "spargeattn_tune",
@@ -114,9 +133,11 @@ pub(super) const NODES: &[NodeClass] = &[
         .inputs(&[
             model("model", &[ModelFolder::DiffusionModels]),
             choice("base_precision", &["fp32", "bf16", "fp16", "fp16_fast"], "bf16").ignored(STORED),
-            choice("quantization", QUANTIZATIONS, "disabled").ignored(HINT),
+            choice("quantization", QUANTIZATIONS, "disabled").tip(PRODUCTS),
             choice("load_device", DEVICES, "main_device").ignored(MEMORY),
-            choice("attention_mode", ATTENTIONS, "sdpa").optional().ignored(HINT),
+            choice("attention_mode", ATTENTIONS, "sdpa")
+                .optional()
+                .tip("on a GPU: 8-bit attention for sageattn, the fastest exact one for all others"),
             link("compile_args", "WANCOMPILEARGS").optional().ignored(NO_COMPILER),
             link("block_swap_args", "BLOCKSWAPARGS").optional(),
             link("lora", "WANVIDLORA").optional(),
@@ -252,7 +273,7 @@ pub(super) const NODES: &[NodeClass] = &[
             float("shift", 5.0, 0.0, 1000.0),
             seed("seed"),
             OFFLOAD,
-            choice("scheduler", &["unipc", "dpm++", "dpm++_sde", "euler"], "unipc"),
+            choice("scheduler", SCHEDULERS, "unipc"),
             int("riflex_freq_index", 0, 0, 1000),
             link("samples", "LATENT").optional().refused("video-to-video is not supported; videos start from noise"),
             float("denoise_strength", 1.0, 0.0, 1.0)
@@ -265,6 +286,9 @@ pub(super) const NODES: &[NodeClass] = &[
             choice("rope_function", &["comfy", "default", "comfy_chunked"], "comfy")
                 .optional()
                 .ignored("the same function computed in another order"),
+            int("start_step", 0, 0, 10000).optional().refused("a job runs all of its steps"),
+            int("end_step", -1, -1, 10000).optional().refused("a job runs all of its steps"),
+            boolean("add_noise_to_samples", false).optional().ignored("videos start from noise"),
         ])
         .outputs(&[output("LATENT", "samples")]),
     NodeClass::new("WanVideoDecode", "WanVideo Decode", PLACE)

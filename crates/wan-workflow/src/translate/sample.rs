@@ -92,17 +92,15 @@ fn wrapper(reader: &Reader<'_>, id: &str) -> Result<(Transformer, Conditioning, 
             "context windows are for text-to-video; remove the image",
         );
     }
-    let scheduler = match reader.text(id, "scheduler") {
-        "dpm++" => SchedulerKind::DpmPp2M,
-        "dpm++_sde" => SchedulerKind::DpmPpSde,
-        "euler" => SchedulerKind::Euler,
-        _ => SchedulerKind::UniPc,
+    let scheduler = match reader.text(id, "scheduler").parse::<SchedulerKind>() {
+        Ok(scheduler) => scheduler,
+        Err(error) => return reader.refuse(id, "scheduler", error.to_string()),
     };
     let request = Request {
         seed: reader.int(id, "seed"),
         denoise_strength: reader.float(id, "denoise_strength"),
         riflex_freq_index: reader.size(id, "riflex_freq_index"),
-        teacache: reader.linked(id, "teacache_args").map(|args| teacache(reader, &args.id, id)),
+        teacache: reader.linked(id, "teacache_args").map(|args| teacache(reader, &args.id)),
         context: windows.map(|args| context_windows(reader, &args.id)),
         ..request(reader, id, scheduler, &transformer, &conditioning)
     };
@@ -116,6 +114,8 @@ fn native(reader: &Reader<'_>, id: &str) -> Result<(Transformer, Conditioning, R
         "dpmpp_2m" => SchedulerKind::DpmPp2MSimple,
         "dpmpp_2m_sde" => SchedulerKind::DpmPpSdeSimple,
         "uni_pc" => SchedulerKind::UniPcSimple,
+        "lcm" => SchedulerKind::LcmSimple,
+        "res_multistep" => SchedulerKind::ResMultistepSimple,
         _ => SchedulerKind::EulerSimple,
     };
     let request = Request {
@@ -163,20 +163,20 @@ fn request(
     }
 }
 
-/// The node `args` of the sampler `sampler`. Without coefficients the wrapper ignores the mode.
-fn teacache(reader: &Reader<'_>, args: &str, sampler: &str) -> TeaCache {
+/// The node `args`. Without coefficients the wrapper ignores the mode.
+fn teacache(reader: &Reader<'_>, args: &str) -> TeaCache {
     let mode = match (reader.boolean(args, "use_coefficients"), reader.text(args, "mode")) {
         (false, _) => TeaCacheMode::Raw,
         (true, "e0") => TeaCacheMode::E0,
         (true, _) => TeaCacheMode::E,
     };
-    // -1 is the last step; a denoise strength below 1 leaves fewer.
-    let last = reader.size(sampler, "steps").saturating_sub(1);
+    // -1 is the last step, however many there come to be.
+    const LAST: usize = 9999;
     TeaCache {
         threshold: reader.float(args, "rel_l1_thresh"),
         mode,
         start: Some(reader.size(args, "start_step")),
-        end: Some(usize::try_from(reader.signed(args, "end_step")).unwrap_or(last)),
+        end: Some(usize::try_from(reader.signed(args, "end_step")).unwrap_or(LAST)),
     }
 }
 
@@ -201,7 +201,11 @@ fn precision(name: &str) -> Precision {
 
 /// The wrapper's name for an attention: kinds that are not 8-bit are exact, and so are the sparse ones here.
 fn attention(name: &str) -> AttentionChoice {
-    if matches!(name, "sageattn" | "sageattn_3") { AttentionChoice::Sage } else { AttentionChoice::Auto }
+    if matches!(name, "sageattn" | "sageattn_compiled" | "sageattn_3") {
+        AttentionChoice::Sage
+    } else {
+        AttentionChoice::Auto
+    }
 }
 
 fn tiling(reader: &Reader<'_>, decoder: &End, request: &mut Request) {

@@ -21,6 +21,8 @@ pub(super) fn check(graph: &mut Graph, id: &str, catalog: &dyn Catalog) -> Vec<I
         match graph.value(id, input).cloned() {
             None if input.required => errors.push(InputError::missing(input.name)),
             None => {}
+            // As some programs write an input to which nothing is linked.
+            Some(Value::Null) if !input.required && matches!(input.kind, Kind::Link(_)) => {}
             Some(value) => match check_input(graph, input, &value, catalog) {
                 Ok(Some(coerced)) => {
                     if let Some(there) = graph.value_mut(id, input) {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::cublaslt::result::{self, CublasError};
@@ -10,18 +11,22 @@ use candle_core::cuda_backend::cudarc::cublaslt::sys::{
     self, cublasLtMatmulAlgo_t as Algorithm, cublasLtMatmulHeuristicResult_t as Candidate,
     cublasLtMatmulPreferenceAttributes_t as Preference,
 };
-use candle_core::cuda_backend::cudarc::driver::sys::{CUevent_flags, cuDriverGetVersion};
+use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
 
 use super::{Call, Gemm, WORKSPACE_BYTES};
-use crate::gpu::GpuError;
+use crate::gpu::{GpuError, machine};
 use crate::{Choices, ChoicesError};
 
 /// Algorithms that are timed.
 const CANDIDATES: usize = 8;
 /// Runs of each that count, after one that does not.
 const RUNS: u32 = 3;
-/// By how much another algorithm must beat cublasLt's first choice: less is noise, and would make results depend on it.
+/// By how much another algorithm must beat cublasLt's first choice: less is noise, and would make results depend on it. Of
+/// short products most of the time is that of launches, whose gaps differ by so many milliseconds.
 const MARGIN: f32 = 0.98;
+const LAUNCHES: f32 = 0.005;
+/// How long a GPU computes before anything is timed: one that was idle first raises its clocks.
+const WARMING: Duration = Duration::from_millis(50);
 
 /// A shape, and the alignment of its addresses.
 type Key = (Gemm, u32);
@@ -30,20 +35,16 @@ pub(super) struct Tuning {
     chosen: HashMap<Key, Algorithm>,
     /// Those of earlier processes on the same GPU, driver and library, for which alone a choice is good.
     kept: Choices,
+    warm: bool,
 }
 
 impl Tuning {
     pub fn new(device: &CudaDevice) -> Self {
-        let name = device.cuda_stream().context().name().unwrap_or_default();
-        let mut driver = 0;
-        // SAFETY: writes one integer.
-        #[allow(unsafe_code)]
-        let _ = unsafe { cuDriverGetVersion(&raw mut driver) };
         // SAFETY: takes no arguments.
         #[allow(unsafe_code)]
         let library = unsafe { sys::cublasLtGetVersion() };
-        let machine = format!("{name}, driver {driver}, cublasLt {library}");
-        Self { chosen: HashMap::new(), kept: Choices::new(machine) }
+        let machine = format!("{}, cublasLt {library}", machine(device));
+        Self { chosen: HashMap::new(), kept: Choices::new(machine), warm: false }
     }
 
     /// Takes the choices kept in `folder`, and keeps later ones there.
@@ -62,7 +63,11 @@ impl Tuning {
         let algorithm = match kept.filter(|algorithm| is_usable(call, algorithm)) {
             Some(algorithm) => algorithm,
             None => {
-                let algorithm = choose(call, key.1)?;
+                let candidates = candidates(call, key.1).map_err(GpuError::blas("cublasLt's heuristic"))?;
+                if !std::mem::replace(&mut self.warm, true) {
+                    warm(call, &candidates);
+                }
+                let algorithm = choose(call, &candidates)?;
                 // Losing a choice costs some milliseconds in the next process.
                 let _ = self.kept.insert(name, algorithm.data);
                 algorithm
@@ -97,21 +102,29 @@ fn is_usable(call: &Call<'_>, algorithm: &Algorithm) -> bool {
     }
 }
 
+/// Keeps the GPU busy for a while, with whichever candidate runs.
+fn warm(call: &Call<'_>, candidates: &[Candidate]) {
+    let begun = Instant::now();
+    while begun.elapsed() < WARMING && candidates.iter().any(|candidate| time(call, &candidate.algo).is_ok())
+    {
+    }
+}
+
 /// Times cublasLt's candidates.
-fn choose(call: &Call<'_>, alignment: u32) -> Result<Algorithm, GpuError> {
-    let candidates = candidates(call, alignment).map_err(GpuError::blas("cublasLt's heuristic"))?;
+fn choose(call: &Call<'_>, candidates: &[Candidate]) -> Result<Algorithm, GpuError> {
     let (mut best, mut refused) = (None::<(f32, Algorithm)>, None);
-    for candidate in &candidates {
-        // One that does not run after all is passed over.
+    for candidate in candidates {
         let time = match time(call, &candidate.algo) {
             Ok(time) => time,
+            // It says nothing of the candidate, whose code the driver may have had no room for.
+            Err(error) if error.is_out_of_memory() => return Err(error),
+            // One that does not run after all is passed over.
             Err(error) => {
                 refused.get_or_insert(error);
                 continue;
             }
         };
-        let margin = if best.is_some() { MARGIN } else { 1.0 };
-        if best.is_none_or(|(least, _)| time < least * margin) {
+        if best.is_none_or(|(least, _)| is_faster(time, least)) {
             best = Some((time, candidate.algo));
         }
     }
@@ -121,6 +134,11 @@ fn choose(call: &Call<'_>, alignment: u32) -> Result<Algorithm, GpuError> {
             GpuError::blas("cublasLt has no algorithm for a product")(none)
         })
     })
+}
+
+/// Whether a time differs from the least by more than noise; both in milliseconds.
+fn is_faster(time: f32, least: f32) -> bool {
+    time < least * MARGIN && time < least - LAUNCHES
 }
 
 /// What cublasLt proposes, best first by its own guess.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The cards with their memory and the driver; `None` if there is neither card nor driver.
-pub(super) fn card() -> Option<String> {
+pub fn card() -> Option<String> {
     let query =
         ["--query-gpu=name,memory.total,memory.free,driver_version,compute_cap", "--format=csv,noheader"];
     let told = output_within(Command::new("nvidia-smi").args(query), PATIENCE);
