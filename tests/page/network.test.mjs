@@ -69,6 +69,44 @@ test("a request of which the answer was lost is seen to run", async () => {
   await page.locator("#job-error", { hasText: "Cancelled" }).waitFor();
 });
 
+test("a short job that was asked for in the middle of a look at the server is not taken for gone", async () => {
+  const gate = () => {
+    const made = {};
+    made.passed = new Promise((resolve) => (made.open = resolve));
+    return made;
+  };
+  const [looking, asked, ended] = [gate(), gate(), gate()];
+  // What the first look is told is older than the job, and the next look comes after its end.
+  let looks = 0;
+  await page.route("**/queue", async (route) => {
+    looks += 1;
+    const isFirst = looks === 1;
+    const response = isFirst && (await route.fetch());
+    if (isFirst) looking.open();
+    await (isFirst ? asked : ended).passed;
+    await (isFirst ? route.fulfill({ response }) : route.continue());
+  });
+  await page.route("**/history?*", async (route) => {
+    const response = await route.fetch();
+    const entries = Object.entries(await response.json()).filter(([id]) => id !== job);
+    await route.fulfill({ response, json: Object.fromEntries(entries) });
+  }, { times: 1 });
+  let job = null;
+  await page.evaluate(() => dispatchEvent(new Event("online")));
+  await looking.passed;
+  await settings(page, {});
+  const [answer] = await Promise.all([page.waitForResponse("**/prompt"), page.click("#run")]);
+  job = (await answer.json()).prompt_id;
+  const caption = await page.inputValue("#positive");
+  await page.evaluate(() => (document.querySelector("#result-note").textContent = ""));
+  while (!(await server.ask(`history/${job}`))[job]) await new Promise((resolve) => setTimeout(resolve, 50));
+  asked.open();
+  ended.open();
+  await page.locator(`#history .item[data-id="${job}"]`).waitFor();
+  assert.equal(await page.textContent("#result-note"), caption);
+  await page.unroute("**/queue");
+});
+
 test("silence while a job runs is a connection that is dead", async () => {
   let sockets = 0;
   await page.routeWebSocket("**/ws?*", (socket) => {

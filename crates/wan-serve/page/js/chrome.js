@@ -43,6 +43,12 @@ async function copy(text, button, element, reveal = () => {}) {
   setTimeout(() => (button.textContent = t("copy")), 1500);
 }
 
+/** Scrolls to an element, at once for those who want little motion. */
+export function bring(element) {
+  const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  element.scrollIntoView({ behavior: isStill ? "auto" : "smooth" });
+}
+
 /** Whatever gets the focus stays clear of the bars at the window's edges. */
 function clearBars() {
   const bars = { "--top": document.querySelector(".bar"), "--bottom": document.querySelector(".run") };

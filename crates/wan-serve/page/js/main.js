@@ -1,7 +1,7 @@
 // Brings the parts together: the form makes requests, the event stream moves the job, the history keeps the results.
 
 import * as api from "./api.js";
-import { frame, showConnection } from "./chrome.js";
+import { bring, frame, showConnection } from "./chrome.js";
 import { FormError, SettingsForm } from "./form.js";
 import { Gallery } from "./gallery.js";
 import { bindings, isSameWorkflow, unknownClasses, values } from "./graph.js";
@@ -142,7 +142,7 @@ function showEarlier([, , graph, extra], info) {
   }
   if (settings.image && settings.image !== image.name && !image.isUploading) image.error(t("image_gone", { name: settings.image }));
   form.keepSeed();
-  byId("form").scrollIntoView({ behavior: "smooth" });
+  bring(byId("form"));
   byId("positive").focus({ preventScroll: true });
 }
 
@@ -194,7 +194,7 @@ async function run(event) {
     if (job.id === null) job.clear();
     if (job.id === null || !job.isOwn) job.watch({ id, graph: prompt, ahead: 0, isOwn: true });
     // Before anything else comes: what moves later moves under a finger on Cancel.
-    byId("job").scrollIntoView({ behavior: "smooth" });
+    bring(byId("job"));
   } catch (error) {
     report(error);
   } finally {
@@ -206,6 +206,7 @@ async function run(event) {
 
 /** Reads queue and history anew: they, not the events, say what is true. */
 async function refresh() {
+  const before = job.id;
   // In this order a job that ends meanwhile is seen in the history.
   const { queue_running: running, queue_pending: pending } = await api.queue();
   const history = await api.history(HISTORY);
@@ -218,7 +219,8 @@ async function refresh() {
   if (watched && !history[watched[1]]) {
     const [, id, graph] = watched;
     job.watch({ id, graph, ahead: waiting.indexOf(watched), isOwn: watched === own });
-  } else if (job.id && !watched) {
+  } else if (job.id && job.id === before && !watched) {
+    // One that was asked for meanwhile is in no queue that was read before.
     job.gone();
   }
   showQueue(waiting.filter((item) => item !== watched), running);
