@@ -34,31 +34,3 @@ DEQUANTISE(bf16, f16)
 DEQUANTISE(bf16, f32)
 DEQUANTISE(f32, bf16)
 DEQUANTISE(f32, f16)
-
-// GGUF's Q8_0: blocks of an f16 factor and 32 signed bytes, 34 bytes each. A quarter of a block a thread.
-template <class To>
-__device__ __forceinline__ void dequantise_q8_0(const uint8_t* __restrict__ blocks, To* __restrict__ y,
-                                                int64_t count) {
-  constexpr int VALUES = 32, BYTES = 34;
-  const int64_t at = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * GROUP;
-  if (at >= count) return;
-  const uint8_t* block = blocks + at / VALUES * BYTES;
-  const float factor = to_float(*reinterpret_cast<const f16*>(block));
-  const uint8_t* codes = block + 2 + at % VALUES;
-  float v[GROUP];
-#pragma unroll
-  for (int i = 0; i < GROUP; i += 2) {
-    const uint16_t pair = *reinterpret_cast<const uint16_t*>(codes + i);
-    v[i] = factor * float(int8_t(pair));
-    v[i + 1] = factor * float(int8_t(pair >> 8));
-  }
-  store_group(y, at, count, groups_fit(y, GROUP), v);
-}
-
-#define DEQUANTISE_Q8_0(To)                                                                         \
-  KERNEL(dequantise_q8_0_##To, 256, const uint8_t* blocks, To* y, int64_t count) {                  \
-    dequantise_q8_0<To>(blocks, y, count);                                                          \
-  }
-DEQUANTISE_Q8_0(bf16)
-DEQUANTISE_Q8_0(f16)
-DEQUANTISE_Q8_0(f32)

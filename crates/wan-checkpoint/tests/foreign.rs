@@ -1,6 +1,8 @@
 //! Files that other programs wrote (`tests/golden/make_foreign.py`): one set of weights per component, and the
 //! same output from every one of its forms.
 
+mod support;
+
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -8,6 +10,8 @@ use wan_checkpoint::{Component, inspect};
 use wan_core::WeightSet;
 use wan_core::geometry::LatentSize;
 use wan_core::testkit::{Golden, assert_close, distance, repo_path};
+
+use support::gguf;
 
 const CPU: Device = Device::Cpu;
 
@@ -85,7 +89,7 @@ fn transformers_of_every_library() {
 
 #[test]
 fn text_encoders_of_every_library() {
-    assert_same("umt5", &["umt5_pretrained", "umt5_comfy.safetensors", "umt5.pth"]);
+    assert_same("umt5", &["umt5_pretrained", "umt5_comfy.safetensors", "umt5_llama_cpp.gguf", "umt5.pth"]);
 }
 
 #[test]
@@ -119,6 +123,40 @@ fn rounded_files_are_within_their_rounding() {
     assert_close("scaled", &comfy, &kj, 1e-6);
 }
 
+/// Codes of all kinds, with the values that gguf-py gives them (`tests/golden/make_gguf.py`): the same to the bit.
+#[test]
+fn blocks_have_the_values_of_gguf_py() {
+    let golden = weights(&foreign("gguf_blocks.safetensors"));
+    // ggml's numbers of the formats.
+    let kinds = [
+        ("Q4_0", 2),
+        ("Q4_1", 3),
+        ("Q5_0", 6),
+        ("Q5_1", 7),
+        ("Q8_0", 8),
+        ("Q2_K", 10),
+        ("Q3_K", 11),
+        ("Q4_K", 12),
+        ("Q5_K", 13),
+        ("Q6_K", 14),
+    ];
+    let tensors = kinds.map(|(name, kind)| {
+        let data = golden.get(&format!("{name}.blocks")).unwrap().bytes().to_vec();
+        gguf::Tensor { name, shape: vec![2, 512], kind, data }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("blocks.gguf");
+    std::fs::write(&path, gguf::bytes(&tensors)).unwrap();
+    let set = weights(&path);
+    for (name, _) in kinds {
+        let stored = set.get(name).unwrap();
+        assert_eq!(stored.dtype_name(), name);
+        let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        let want = golden.get(&format!("{name}.values")).unwrap();
+        assert_eq!(bits(stored.to_f32_vec().unwrap()), bits(want.to_f32_vec().unwrap()), "{name}");
+    }
+}
+
 #[test]
 fn what_other_programs_wrote_is_recognised() {
     use Component::{Dit, ImageEncoder, TextEncoder, Vae};
@@ -133,6 +171,7 @@ fn what_other_programs_wrote_is_recognised() {
             TextEncoder,
             "safetensors, transformers naming, FP8 scaled per tensor",
         ),
+        ("umt5_llama_cpp.gguf", TextEncoder, "GGUF, llama.cpp naming"),
         ("umt5.pth", TextEncoder, "PyTorch zip, original naming"),
         ("clip_pretrained", ImageEncoder, "safetensors, transformers naming"),
         ("clip.pth", ImageEncoder, "PyTorch zip, original naming"),

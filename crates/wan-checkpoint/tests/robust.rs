@@ -112,8 +112,10 @@ fn damaged_gguf_is_refused() {
     counts[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
     assert!(error(counts).contains("ends early"));
     let quantised =
-        gguf::bytes(&[gguf::Tensor { name: "a", shape: vec![256], kind: 12, data: vec![0; 144] }]);
-    assert!(error(quantised).contains("tensor a has dtype Q4_K, expected F32, F16, BF16 or Q8_0"));
+        gguf::bytes(&[gguf::Tensor { name: "a", shape: vec![256], kind: 20, data: vec![0; 144] }]);
+    let message = error(quantised);
+    assert!(message.contains("tensor a has dtype an IQ type, expected F32, F16, BF16, Q4_0, "), "{message}");
+    assert!(message.contains(", Q5_K or Q6_K"), "{message}");
 }
 
 #[test]

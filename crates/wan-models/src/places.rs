@@ -11,11 +11,16 @@ use crate::hub::HubCache;
 /// How deep below a ComfyUI folder files are looked for; people sort their models into subfolders.
 const MAX_DEPTH: usize = 4;
 
-/// End of the names of files that workflows can name.
-pub(crate) const WEIGHTS: &str = ".safetensors";
+/// Ends of the names of files that workflows can name.
+const WEIGHTS: [&str; 3] = [".safetensors", ".gguf", ".pth"];
 
 /// Folders that mean the same to ComfyUI, in its order.
 const ALIASES: &[&[&str]] = &[&["unet", "diffusion_models"], &["text_encoders", "clip"]];
+
+/// Whether a file is one that workflows can name.
+pub(crate) fn is_weights(name: &str) -> bool {
+    WEIGHTS.iter().any(|end| name.ends_with(end))
+}
 
 /// Folders of models, ComfyUI's further folders, and the Hugging Face cache; looked through in this order.
 #[derive(Debug, Clone, Default)]
@@ -181,7 +186,7 @@ fn list(folder: &Path, prefix: &str, depth: usize, found: &mut BTreeMap<String, 
         let path = entry.path();
         if path.is_dir() && depth > 0 {
             list(&path, &format!("{prefix}{name}/"), depth - 1, found);
-        } else if name.ends_with(WEIGHTS) && path.is_file() {
+        } else if is_weights(&name) && path.is_file() {
             found.entry(format!("{prefix}{name}")).or_insert(path);
         }
     }
@@ -242,7 +247,12 @@ mod tests {
         put(&models.join("unet/dit.safetensors"), 3);
         assert_eq!(places.find("m", &dit), Some(models.join("unet/dit.safetensors")));
         let names = |kind: &str| places.list(kind).into_keys().collect::<Vec<_>>();
-        assert_eq!(names("diffusion_models"), ["dit.safetensors", "wan/2.1/dit.safetensors"]);
+        put(&models.join("unet/dit-Q4_K_M.gguf"), 3);
+        put(&models.join("unet/notes.txt"), 3);
+        assert_eq!(
+            names("diffusion_models"),
+            ["dit-Q4_K_M.gguf", "dit.safetensors", "wan/2.1/dit.safetensors"]
+        );
         assert!(names("vae").is_empty());
         let error = Places::default().with_extra_model_paths(&models, &|_| None).unwrap_err().to_string();
         assert!(error.starts_with("extra model paths"), "{error}");

@@ -5,7 +5,7 @@ use wan_core::{Stored, WeightSet};
 
 use crate::description::{Description, FileEntry, LatentRgb, LoraDescription, ModelDescription};
 use crate::error::FilesMissing;
-use crate::places::{Places, WEIGHTS};
+use crate::places::{Places, is_weights};
 use crate::source::{ModelFiles, Source};
 use crate::{ModelsError, embedded};
 
@@ -152,7 +152,7 @@ impl Registry {
             self.models.iter().flat_map(|m| m.files.entries().into_iter().map(|(_, e)| (&m.name, e)));
         let loras = self.loras.iter().map(|lora| (&lora.name, &lora.lora));
         for (owner, entry) in models.chain(loras) {
-            let named = entry.folder.as_deref() == Some(kind) && entry.path.ends_with(WEIGHTS);
+            let named = entry.folder.as_deref() == Some(kind) && is_weights(&entry.path);
             if named && let Some(Source::File(path)) = locate(owner, entry, places) {
                 let name = entry.path.rsplit('/').next().unwrap_or_default();
                 found.entry(name.to_owned()).or_insert(path);

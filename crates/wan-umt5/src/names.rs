@@ -2,7 +2,7 @@
 
 use wan_core::{Dialect, Rule, Unused};
 
-/// Original Wan2.1 and Kijai's files; transformers' `UMT5EncoderModel` and ComfyUI's files.
+/// Original Wan2.1 and Kijai's files; transformers' `UMT5EncoderModel` and ComfyUI's files; llama.cpp's GGUF files.
 pub static DIALECTS: &[Dialect] = &[
     Dialect {
         name: "original",
@@ -29,6 +29,13 @@ pub static DIALECTS: &[Dialect] = &[
         rules: TRANSFORMERS_RULES,
         unused: &[SPIECE_MODEL],
     },
+    Dialect {
+        name: "llama.cpp",
+        markers: &["token_embd.weight", "enc.output_norm.weight"],
+        prefixes: &[],
+        rules: LLAMA_CPP_RULES,
+        unused: &[],
+    },
 ];
 
 /// ComfyUI's checkpoints with several components put the encoder's names behind this.
@@ -53,4 +60,20 @@ const TRANSFORMERS_RULES: &[Rule] = &[
     Rule { from: "encoder.block.{}.layer.1.DenseReluDense.wi_0.*", to: &["blocks.{}.ffn.gate.0.*"] },
     Rule { from: "encoder.block.{}.layer.1.DenseReluDense.wi_1.*", to: &["blocks.{}.ffn.fc1.*"] },
     Rule { from: "encoder.block.{}.layer.1.DenseReluDense.wo.*", to: &["blocks.{}.ffn.fc2.*"] },
+];
+
+/// Source: gguf-py `constants.py` (MODEL_ARCH.T5ENCODER).
+const LLAMA_CPP_RULES: &[Rule] = &[
+    Rule { from: "token_embd.weight", to: &["token_embedding.weight"] },
+    Rule { from: "enc.output_norm.weight", to: &["norm.weight"] },
+    Rule { from: "enc.blk.{}.attn_norm.weight", to: &["blocks.{}.norm1.weight"] },
+    Rule { from: "enc.blk.{}.attn_rel_b.weight", to: &["blocks.{}.pos_embedding.embedding.weight"] },
+    Rule { from: "enc.blk.{}.attn_q.weight", to: &["blocks.{}.attn.q.weight"] },
+    Rule { from: "enc.blk.{}.attn_k.weight", to: &["blocks.{}.attn.k.weight"] },
+    Rule { from: "enc.blk.{}.attn_v.weight", to: &["blocks.{}.attn.v.weight"] },
+    Rule { from: "enc.blk.{}.attn_o.weight", to: &["blocks.{}.attn.o.weight"] },
+    Rule { from: "enc.blk.{}.ffn_norm.weight", to: &["blocks.{}.norm2.weight"] },
+    Rule { from: "enc.blk.{}.ffn_gate.weight", to: &["blocks.{}.ffn.gate.0.weight"] },
+    Rule { from: "enc.blk.{}.ffn_up.weight", to: &["blocks.{}.ffn.fc1.weight"] },
+    Rule { from: "enc.blk.{}.ffn_down.weight", to: &["blocks.{}.ffn.fc2.weight"] },
 ];

@@ -1,4 +1,4 @@
-//! GGUF files, versions 2 and 3: F32, F16, BF16 and Q8_0 tensors, mapped.
+//! GGUF files, versions 2 and 3: tensors of F32, F16, BF16 and of quantised blocks, mapped.
 //!
 //! Source: ggml `docs/gguf.md`; ComfyUI-GGUF `loader.py` for the shapes it keeps aside.
 
@@ -6,9 +6,9 @@ use std::collections::HashMap;
 
 use candle_core::DType;
 
+use super::blocks::BlockFormat;
 use super::bytes::Bytes;
 use super::stored::Stored;
-use super::widen::{Q8_0_BYTES, Q8_0_VALUES};
 use crate::{Result, WeightsError};
 
 /// First bytes of a GGUF file.
@@ -40,24 +40,19 @@ pub(super) fn tensors(bytes: &Bytes, label: &str) -> Result<Vec<Stored>> {
             None => tensor.shape.clone(),
         };
         let elements = product(&tensor.shape);
-        let dtype = match tensor.kind {
-            0 => Some(DType::F32),
-            1 => Some(DType::F16),
-            30 => Some(DType::BF16),
-            8 => None,
-            other => {
-                return Err(WeightsError::Dtype {
-                    label: label.to_string(),
-                    name: tensor.name,
-                    found: type_name(other),
-                    expected: "F32, F16, BF16 or Q8_0".into(),
-                }
-                .into());
+        let Some(kind) = Kind::from_ggml(tensor.kind) else {
+            return Err(WeightsError::Dtype {
+                label: label.to_string(),
+                name: tensor.name,
+                found: type_name(tensor.kind),
+                expected: Kind::names(),
             }
+            .into());
         };
-        let size = elements.and_then(|n| match dtype {
-            Some(dtype) => n.checked_mul(dtype.size_in_bytes()),
-            None => (n / Q8_0_VALUES).checked_mul(Q8_0_BYTES),
+        let size = elements.and_then(|n| match kind {
+            Kind::Plain(dtype) => n.checked_mul(dtype.size_in_bytes()),
+            // What is no whole blocks is an error below.
+            Kind::Blocks(format) => (n / format.values()).checked_mul(format.bytes()),
         });
         let range = usize::try_from(tensor.offset)
             .ok()
@@ -66,13 +61,50 @@ pub(super) fn tensors(bytes: &Bytes, label: &str) -> Result<Vec<Stored>> {
             .and_then(|(from, size)| Some(from..from.checked_add(size)?))
             .filter(|range| range.end <= bytes.as_slice().len())
             .ok_or_else(|| format(format!("tensor {} lies beyond the file's end", tensor.name)))?;
-        match dtype {
-            Some(dtype) => Stored::new(tensor.name, dtype, shape, bytes.slice(range)),
+        match kind {
+            Kind::Plain(dtype) => Stored::new(tensor.name, dtype, shape, bytes.slice(range)),
             // Blocks run along the last axis as stored, which a restored shape may split.
-            None => Stored::q8_0(tensor.name, tensor.shape, bytes.slice(range))?.reshape(&shape),
+            Kind::Blocks(format) => {
+                Stored::blocks(tensor.name, format, tensor.shape, bytes.slice(range))?.reshape(&shape)
+            }
         }
     });
     stored.collect()
+}
+
+/// What can be read of a tensor.
+#[derive(Clone, Copy)]
+enum Kind {
+    Plain(DType),
+    Blocks(BlockFormat),
+}
+
+impl Kind {
+    fn from_ggml(number: u32) -> Option<Self> {
+        use BlockFormat::{Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+        Some(match number {
+            0 => Self::Plain(DType::F32),
+            1 => Self::Plain(DType::F16),
+            2 => Self::Blocks(Q4_0),
+            3 => Self::Blocks(Q4_1),
+            6 => Self::Blocks(Q5_0),
+            7 => Self::Blocks(Q5_1),
+            8 => Self::Blocks(Q8_0),
+            10 => Self::Blocks(Q2K),
+            11 => Self::Blocks(Q3K),
+            12 => Self::Blocks(Q4K),
+            13 => Self::Blocks(Q5K),
+            14 => Self::Blocks(Q6K),
+            30 => Self::Plain(DType::BF16),
+            _ => return None,
+        })
+    }
+
+    /// What can be read, for messages.
+    fn names() -> String {
+        let [first @ .., last] = BlockFormat::ALL.map(BlockFormat::name);
+        format!("F32, F16, BF16, {} or {last}", first.join(", "))
+    }
 }
 
 struct Header {
@@ -130,16 +162,7 @@ fn product(shape: &[usize]) -> Option<usize> {
 /// Name of a ggml type that cannot be read.
 fn type_name(kind: u32) -> String {
     let name = match kind {
-        2 => "Q4_0",
-        3 => "Q4_1",
-        6 => "Q5_0",
-        7 => "Q5_1",
         9 => "Q8_1",
-        10 => "Q2_K",
-        11 => "Q3_K",
-        12 => "Q4_K",
-        13 => "Q5_K",
-        14 => "Q6_K",
         15 => "Q8_K",
         16..=23 | 29 => "an IQ type",
         24 => "I8",

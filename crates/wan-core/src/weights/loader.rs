@@ -107,7 +107,7 @@ impl Loader {
                 label: self.state.set.label().to_string(),
                 name: stored.name().to_string(),
                 found: stored.dtype_name().to_string(),
-                expected: "F32, F64, BF16, F16, F8_E4M3 or Q8_0".into(),
+                expected: "F32, F64, BF16, F16, F8_E4M3 or blocks of GGUF".into(),
             });
             return Ok(Stored::placeholder(full, shape));
         }

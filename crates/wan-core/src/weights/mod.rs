@@ -4,6 +4,7 @@
 //! translates them through a [`Dialect`] to the original Wan names; a [`Loader`] then hands each one out
 //! once, with its shape checked, and reports everything missing, misshapen or left over together.
 
+mod blocks;
 mod bytes;
 mod delta;
 mod gguf;
@@ -18,6 +19,7 @@ mod stored;
 mod torch;
 mod widen;
 
+pub use blocks::BlockFormat;
 pub use bytes::Bytes;
 pub use delta::{Delta, Deltas};
 pub use loader::Loader;

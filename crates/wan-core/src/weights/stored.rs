@@ -1,10 +1,12 @@
 use std::ops::Range;
 
+use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 
+use super::blocks::BlockFormat;
 use super::bytes::Bytes;
 use super::scale::{Scale, may_scale};
-use super::widen::{Q8_0_BYTES, Q8_0_VALUES, is_float, widen, widen_q8_0};
+use super::widen::{is_float, widen};
 use crate::device::to_host;
 use crate::{Error, Result};
 
@@ -25,8 +27,8 @@ enum Encoding {
     Plain,
     /// They are values to be multiplied.
     Scaled(Scale),
-    /// GGUF's Q8_0: an f16 factor, then 32 signed bytes.
-    Q8_0,
+    /// They are blocks of GGUF.
+    Blocks(BlockFormat),
 }
 
 impl Stored {
@@ -39,13 +41,18 @@ impl Stored {
         Self::checked(name, dtype, shape, bytes, Encoding::Plain, want)
     }
 
-    /// A tensor in GGUF's Q8_0 encoding, whose rows are whole blocks of 32 values.
+    /// A tensor of GGUF's blocks, of which each row has a whole number.
     ///
-    /// Errors: [`Error::Invalid`] where the length does not fit.
-    pub fn q8_0(name: impl Into<String>, shape: Vec<usize>, bytes: Bytes) -> Result<Self> {
-        let whole = shape.last().is_some_and(|n| n.is_multiple_of(Q8_0_VALUES));
-        let want = elements(&shape).filter(|_| whole).map(|n| n / Q8_0_VALUES * Q8_0_BYTES);
-        Self::checked(name.into(), DType::U8, shape, bytes, Encoding::Q8_0, want)
+    /// Errors: [`Error::Invalid`] where rows cut blocks, or the length does not fit.
+    pub fn blocks(
+        name: impl Into<String>,
+        format: BlockFormat,
+        shape: Vec<usize>,
+        bytes: Bytes,
+    ) -> Result<Self> {
+        let whole = shape.last().is_some_and(|n| n.is_multiple_of(format.values()));
+        let want = elements(&shape).filter(|_| whole).and_then(|n| format.size(n));
+        Self::checked(name.into(), DType::U8, shape, bytes, Encoding::Blocks(format), want)
     }
 
     fn checked(
@@ -103,12 +110,21 @@ impl Stored {
         Self::new(name, DType::F32, tensor.dims().to_vec(), Bytes::new(bytes))
     }
 
+    /// The values of a tensor as blocks, rounded: for tests and for weights made in memory.
+    ///
+    /// Errors: rows that are no whole blocks.
+    pub fn quantised(name: impl Into<String>, format: BlockFormat, tensor: &Tensor) -> Result<Self> {
+        let values = to_host(tensor)?.to_dtype(DType::F32)?;
+        let quantised = QTensor::quantize(&values, format.ggml())?;
+        Self::blocks(name, format, tensor.dims().to_vec(), Bytes::new(quantised.data()?.into_owned()))
+    }
+
     /// Name in the file it came from.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Stored dtype; u8 for the blocks of Q8_0.
+    /// Stored dtype; u8 for blocks.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
@@ -116,7 +132,7 @@ impl Stored {
     /// Name of what is stored, as safetensors and GGUF have it, such as `F8_E4M3`.
     pub fn dtype_name(&self) -> &'static str {
         match (&self.encoding, self.dtype) {
-            (Encoding::Q8_0, _) => "Q8_0",
+            (Encoding::Blocks(format), _) => format.name(),
             (_, DType::F32) => "F32",
             (_, DType::F64) => "F64",
             (_, DType::BF16) => "BF16",
@@ -139,9 +155,17 @@ impl Stored {
         }
     }
 
+    /// Format of a tensor of GGUF's blocks.
+    pub fn block_format(&self) -> Option<BlockFormat> {
+        match self.encoding {
+            Encoding::Blocks(format) => Some(format),
+            _ => None,
+        }
+    }
+
     /// Whether the values are floats that can be widened.
     pub fn is_float(&self) -> bool {
-        matches!(self.encoding, Encoding::Q8_0) || is_float(self.dtype)
+        self.block_format().is_some() || is_float(self.dtype)
     }
 
     /// Whether the bytes are the values, without scale or blocks.
@@ -184,13 +208,21 @@ impl Stored {
                 format!("a first axis that splits into {parts} equal parts"),
             ));
         }
+        // A restored shape may have rows that cut blocks.
+        if let Encoding::Blocks(format) = self.encoding
+            && !(self.elements() / parts).is_multiple_of(format.values())
+        {
+            let found = format!("{} in {parts} parts of {:?}", format.name(), self.shape);
+            let expected = format!("parts of whole blocks of {} values", format.values());
+            return Err(Error::invalid(format!("tensor {}", self.name), found, expected));
+        }
         let bytes = self.bytes().len() / parts;
         let mut shape = self.shape.clone();
         shape[0] = rows / parts;
         let part = index * shape[0]..(index + 1) * shape[0];
         let encoding = match &self.encoding {
             Encoding::Scaled(scale) => Encoding::Scaled(scale.slice(part)),
-            other => other.clone(), // rows are whole blocks
+            other => other.clone(),
         };
         let bytes = self.bytes.slice(index * bytes..(index + 1) * bytes);
         Ok(Self { name: self.name.clone(), dtype: self.dtype, shape, bytes, encoding })
@@ -198,8 +230,8 @@ impl Stored {
 
     /// The values `range` (flat, row-major) widened to f32.
     pub fn widen_range(&self, range: Range<usize>, out: &mut [f32]) {
-        if matches!(self.encoding, Encoding::Q8_0) {
-            return widen_q8_0(self.bytes(), range.start, out);
+        if let Encoding::Blocks(format) = self.encoding {
+            return format.widen(self.bytes(), range.start, out);
         }
         let size = self.dtype.size_in_bytes();
         widen(self.dtype, &self.bytes()[range.start * size..range.end * size], out);
@@ -216,7 +248,7 @@ impl Stored {
             return Err(Error::invalid(
                 format!("tensor {}", self.name),
                 format!("dtype {}", self.dtype_name()),
-                "F32, F64, BF16, F16, F8_E4M3 or Q8_0",
+                "F32, F64, BF16, F16, F8_E4M3 or blocks of GGUF",
             ));
         }
         let mut out = vec![0f32; self.elements()];
@@ -248,21 +280,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn q8_0_is_read_from_any_value_on() {
+    fn blocks_are_read_from_any_value_on() {
         let mut bytes = Vec::new();
         for block in 0..4u8 {
             bytes.extend(f16::from_f32(0.5 * f32::from(block + 1)).to_le_bytes());
             bytes.extend((0..32).map(|i: u8| i.wrapping_sub(16)));
         }
-        let stored = Stored::q8_0("w", vec![2, 64], Bytes::new(bytes)).unwrap();
+        let q8_0 = |shape, bytes| Stored::blocks("w", BlockFormat::Q8_0, shape, bytes);
+        let stored = q8_0(vec![2, 64], Bytes::new(bytes)).unwrap();
         let all = stored.to_f32_vec().unwrap();
         assert_eq!((all[0], all[31], all[127]), (-8.0, 7.5, 30.0));
         let mut part = [0f32; 70];
         stored.widen_range(30..100, &mut part);
         assert_eq!(part, all[30..100]);
         assert_eq!(stored.rows(1, 2).unwrap().to_f32_vec().unwrap(), all[64..]);
-        assert!(Stored::q8_0("w", vec![2, 33], Bytes::new([0u8; 68])).is_err());
+        assert!(q8_0(vec![2, 33], Bytes::new([0u8; 68])).is_err());
         assert!(Stored::new("w", DType::F32, vec![usize::MAX, 2], Bytes::new([])).is_err());
+        let restored = stored.reshape(&[8, 16]).unwrap();
+        assert_eq!(restored.rows(3, 4).unwrap().to_f32_vec().unwrap(), all[96..]);
+        let message = restored.rows(0, 8).unwrap_err().to_string();
+        assert!(message.contains("Q8_0 in 8 parts of [8, 16]"), "{message}");
     }
 
     #[test]

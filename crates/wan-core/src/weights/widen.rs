@@ -2,27 +2,6 @@
 
 use candle_core::DType;
 
-/// Values of a Q8_0 block.
-pub(super) const Q8_0_VALUES: usize = 32;
-/// Bytes of a Q8_0 block.
-pub(super) const Q8_0_BYTES: usize = 34;
-
-/// Widens Q8_0 values from flat index `start` on.
-pub(super) fn widen_q8_0(bytes: &[u8], start: usize, out: &mut [f32]) {
-    let (mut at, mut rest) = (start, out);
-    while !rest.is_empty() {
-        let inside = at % Q8_0_VALUES;
-        let block = &bytes[at / Q8_0_VALUES * Q8_0_BYTES..][..Q8_0_BYTES];
-        let factor = widen_f16(u16::from_le_bytes([block[0], block[1]]));
-        let count = (Q8_0_VALUES - inside).min(rest.len());
-        let (values, after) = rest.split_at_mut(count);
-        for (v, code) in values.iter_mut().zip(&block[2 + inside..]) {
-            *v = factor * f32::from(*code as i8);
-        }
-        (at, rest) = (at + count, after);
-    }
-}
-
 /// Whether [`widen`] can read the dtype.
 pub(super) fn is_float(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::F64 | DType::BF16 | DType::F16 | DType::F8E4M3)

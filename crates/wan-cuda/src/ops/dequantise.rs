@@ -15,9 +15,43 @@ pub enum Storage {
         /// 0 or 1.
         stride: usize,
     },
-    /// GGUF's Q8_0: an f16 factor, then 32 signed bytes, without gaps. Rows are whole blocks.
-    Q8_0,
+    /// Blocks of GGUF, without gaps, at an even address. Rows are whole blocks.
+    Blocks(Blocks),
 }
+
+macro_rules! block_formats {
+    ($($format:ident $name:literal),+) => {
+        /// GGUF's quantised blocks, under ggml's names.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "the names are ggml's")]
+        pub enum Blocks {
+            $($format),+
+        }
+
+        impl Blocks {
+            /// The format that ggml calls so, such as `Q4_K`.
+            pub fn named(name: &str) -> Option<Self> {
+                $(if name.eq_ignore_ascii_case($name) {
+                    return Some(Self::$format);
+                })+
+                None
+            }
+
+            fn kernel(self, float: Float) -> &'static str {
+                match (self, float) {
+                    $((Self::$format, Float::Bf16) => concat!("dequantise_", $name, "_bf16"),
+                    (Self::$format, Float::F16) => concat!("dequantise_", $name, "_f16"),
+                    (Self::$format, Float::F32) => concat!("dequantise_", $name, "_f32"),)+
+                }
+            }
+        }
+    };
+}
+
+block_formats!(
+    Q4_0 "q4_0", Q4_1 "q4_1", Q5_0 "q5_0", Q5_1 "q5_1", Q8_0 "q8_0",
+    Q2K "q2_k", Q3K "q3_k", Q4K "q4_k", Q5K "q5_k", Q6K "q6_k"
+);
 
 const THREADS: usize = 256;
 
@@ -42,12 +76,10 @@ pub fn dequantise(
         (Storage::Float(F32), Bf16) => "dequantise_f32_bf16",
         (Storage::Float(F32), F16) => "dequantise_f32_f16",
         (Storage::Float(_), _) => return None,
-        (Storage::Q8_0, Bf16) => "dequantise_q8_0_bf16",
-        (Storage::Q8_0, F16) => "dequantise_q8_0_f16",
-        (Storage::Q8_0, F32) => "dequantise_q8_0_f32",
+        (Storage::Blocks(format), _) => format.kernel(float),
     };
     let (scale, stride) = match storage {
-        Storage::Q8_0 => {
+        Storage::Blocks(_) => {
             let count = rows * dim;
             let args = args![from, to, count as i64];
             return Some(Launch::new(kernel, count.div_ceil(GROUP * THREADS), THREADS as u32, args));

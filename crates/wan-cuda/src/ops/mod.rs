@@ -23,7 +23,7 @@ pub use attention_sm90::{KeySource, attention_sm90, attention_sm90_scratch};
 pub use channel_norm::{MOST_CHANNELS, channel_norm};
 pub use conv3d::{ConvGeometry, ConvPlaces, conv3d};
 pub use conv3d_sm90::{ConvTiles, conv3d_sm90, conv3d_sm90_fits};
-pub use dequantise::{Storage, dequantise};
+pub use dequantise::{Blocks, Storage, dequantise};
 pub use layer_norm::{Affine, layer_norm};
 pub use residual::{Addition, Normed, gated_residual, residual_layer_norm};
 pub use rms_norm::{Rotation, rms_norm};

@@ -3,7 +3,7 @@ use candle_core::{DType, Layout, Result, Shape, Tensor, bail};
 use wan_core::weights::Scale;
 use wan_core::{Error, Stored};
 use wan_cuda::gpu::{Epilogue, Gemm, GemmPlaces, Gpu, Operand, ScratchGuard};
-use wan_cuda::ops::{self, Function, LONGEST_ROW, Storage, Sums};
+use wan_cuda::ops::{self, Blocks, Function, LONGEST_ROW, Storage, Sums};
 use wan_cuda::{DevPtr, Float};
 
 use super::place::{Factors, Located};
@@ -256,15 +256,17 @@ impl<'a> Widened<'a> {
 }
 
 fn storage(stored: &Stored, factors: Option<&Factors>) -> Result<Storage> {
+    if let Some(blocks) = stored.block_format().and_then(|format| Blocks::named(format.name())) {
+        return Ok(Storage::Blocks(blocks));
+    }
     Ok(match (stored.dtype(), factors) {
         (DType::F32, _) => Storage::Float(Float::F32),
         (DType::BF16, _) => Storage::Float(Float::Bf16),
         (DType::F16, _) => Storage::Float(Float::F16),
         (DType::F8E4M3, None) => Storage::E4m3 { scale: DevPtr::NULL, stride: 0 },
         (DType::F8E4M3, Some(f)) => Storage::E4m3 { scale: f.start, stride: f.stride },
-        (DType::U8, _) if stored.is_float() => Storage::Q8_0,
         _ => bail!(
-            "{}: found dtype {} on cuda, expected F32, BF16, F16, F8_E4M3 or Q8_0",
+            "{}: found dtype {} on cuda, expected F32, BF16, F16, F8_E4M3 or blocks of GGUF",
             stored.name(),
             stored.dtype_name()
         ),

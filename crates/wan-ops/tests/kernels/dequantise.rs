@@ -3,8 +3,8 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use half::f16;
 use wan_core::Stored;
-use wan_core::weights::{Bytes, Scale};
-use wan_cuda::ops::{self, Storage};
+use wan_core::weights::{BlockFormat, Bytes, Scale};
+use wan_cuda::ops::{self, Blocks, Storage};
 use wan_cuda::{DevPtr, Float};
 
 use crate::FLOATS;
@@ -67,17 +67,42 @@ fn e4m3_codes_are_multiplied_with_their_scale() {
     }
 }
 
+/// Bytes that are any code, and factors that are numbers.
+fn random_blocks(format: BlockFormat, count: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..count * format.bytes()).map(|i| ((i * 2_654_435_761) >> 13) as u8).collect();
+    for (i, block) in bytes.chunks_exact_mut(format.bytes()).enumerate() {
+        for (at, sign) in factors(format).into_iter().zip([1.0, -1.0]) {
+            let factor = f16::from_f32(sign * 0.01 * (i as f32 - 5.3));
+            block[at..at + 2].copy_from_slice(&factor.to_le_bytes());
+        }
+    }
+    bytes
+}
+
+/// Where a block has its f16 factors.
+fn factors(format: BlockFormat) -> Vec<usize> {
+    use BlockFormat::{Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+    match format {
+        Q4_0 | Q5_0 | Q8_0 => vec![0],
+        Q4_1 | Q5_1 | Q4K | Q5K => vec![0, 2],
+        Q2K => vec![80, 82],
+        Q3K => vec![108],
+        Q6K => vec![208],
+    }
+}
+
+/// Of every format, several thread blocks and a last one that is not full.
 #[test]
-fn q8_0_blocks_are_opened() {
-    let (rows, dim) = (3, 2112);
-    let bytes: Vec<u8> = (0..rows * dim / 32)
-        .flat_map(|block| {
-            let factor = f16::from_f32(0.01 * (block as f32 - 50.0)).to_le_bytes();
-            factor.into_iter().chain((0..32).map(move |i| (block * 37 + i * 11) as u8))
-        })
-        .collect();
-    let stored = Stored::q8_0("w", vec![rows, dim], Bytes::new(bytes)).unwrap();
-    for (to, dtype, _) in FLOATS {
-        check(&stored, Storage::Q8_0, None, (to, dtype));
+fn blocks_are_opened() {
+    for format in BlockFormat::ALL {
+        let (rows, dim) = (3, if format.values() == 32 { 2112 } else { 2304 });
+        let bytes = random_blocks(format, rows * dim / format.values());
+        let stored = Stored::blocks("w", format, vec![rows, dim], Bytes::new(bytes)).unwrap();
+        let values = stored.to_f32_vec().unwrap();
+        assert!(values.iter().all(|v| v.is_finite()), "{format:?}");
+        let storage = Storage::Blocks(Blocks::named(format.name()).expect("a kernel of the format"));
+        for (to, dtype, _) in FLOATS {
+            check(&stored, storage, None, (to, dtype));
+        }
     }
 }

@@ -1,4 +1,5 @@
 use candle_core::{DType, Device, Tensor};
+use wan_core::weights::BlockFormat;
 use wan_core::{Delta, Stored};
 use wan_ops::{Activation, Linear, Precision, RowFormat, Rows, quantise};
 use wan_pipeline::Result;
@@ -14,10 +15,38 @@ struct Product {
     rows: usize,
     inputs: usize,
     outputs: usize,
-    weight: DType,
+    weight: Weight,
     dtype: DType,
     precision: Precision,
     follows: Follows,
+}
+
+/// How a weight is stored.
+#[derive(Debug, Clone, Copy)]
+enum Weight {
+    /// Values of their own.
+    Plain(DType),
+    /// Blocks of GGUF.
+    Blocks(BlockFormat),
+}
+
+impl Weight {
+    fn name(self) -> String {
+        match self {
+            Self::Plain(dtype) => short(dtype).to_string(),
+            Self::Blocks(format) => format.name().to_lowercase(),
+        }
+    }
+
+    /// Standard normal values times `deviation`.
+    fn make(self, shape: &[usize], deviation: f32, seed: u64) -> Result<Stored> {
+        Ok(match self {
+            Self::Plain(dtype) => stored("weight", dtype, shape, deviation, seed)?,
+            Self::Blocks(format) => {
+                Stored::quantised("weight", format, &normal(DType::F32, shape, deviation, seed)?)?
+            }
+        })
+    }
 }
 
 /// What becomes of a product.
@@ -38,13 +67,13 @@ pub fn run(runner: &mut Runner<'_>, device: &Device, scale: Scale) {
     let plain = Follows::Activation(Activation::Identity);
     for [rows, inputs, outputs] in SMALL {
         for dtype in FLOATS {
-            for weight in [DType::F32, DType::BF16, DType::F8E4M3] {
+            for weight in [DType::F32, DType::BF16, DType::F8E4M3].map(Weight::Plain) {
                 let precision = Precision::Bf16;
                 let product = Product { rows, inputs, outputs, weight, dtype, precision, follows: plain };
                 row(runner, device, scale, product);
             }
         }
-        let (weight, dtype, precision) = (DType::F8E4M3, DType::BF16, Precision::Fp8);
+        let (weight, dtype, precision) = (Weight::Plain(DType::F8E4M3), DType::BF16, Precision::Fp8);
         for follows in [plain, Follows::Activation(Activation::GeluTanh)] {
             let product = Product { rows, inputs, outputs, weight, dtype, precision, follows };
             row(runner, device, scale, product);
@@ -55,10 +84,17 @@ pub fn run(runner: &mut Runner<'_>, device: &Device, scale: Scale) {
             row(runner, device, scale, product);
         }
     }
+    for weight in BlockFormat::ALL.map(Weight::Blocks) {
+        for dtype in FLOATS {
+            let (rows, inputs, outputs, precision) = (33, 512, 67, Precision::Bf16);
+            let product = Product { rows, inputs, outputs, weight, dtype, precision, follows: plain };
+            row(runner, device, scale, product);
+        }
+    }
     changed(runner, device, scale);
     for [inputs, outputs] in BLOCK.into_iter().take(if scale.full { 4 } else { 0 }) {
         for precision in [Precision::Bf16, Precision::Fp8] {
-            let (rows, weight, dtype) = (scale.tokens, DType::F8E4M3, DType::BF16);
+            let (rows, weight, dtype) = (scale.tokens, Weight::Plain(DType::F8E4M3), DType::BF16);
             let product = Product { rows, inputs, outputs, weight, dtype, precision, follows: plain };
             row(runner, device, scale, product);
         }
@@ -137,7 +173,7 @@ fn row(runner: &mut Runner<'_>, device: &Device, scale: Scale, p: Product) {
     let (rows, outputs, inputs) = (p.rows, p.outputs, p.inputs);
     let name = format!(
         "linear {}{precision}{follows} {} {rows}x{outputs}x{inputs}",
-        short(p.weight),
+        p.weight.name(),
         short(p.dtype)
     );
     runner.row(GROUP, name, || p.check(device, scale));
@@ -147,7 +183,7 @@ impl Product {
     fn check(&self, device: &Device, scale: Scale) -> Result<Vec<Check>> {
         let x = normal(self.dtype, &[self.rows, self.inputs], 1.0, scale.seed)?;
         let deviation = 1.0 / (self.inputs as f32).sqrt();
-        let weight = stored("weight", self.weight, &[self.outputs, self.inputs], deviation, scale.seed + 1)?;
+        let weight = self.weight.make(&[self.outputs, self.inputs], deviation, scale.seed + 1)?;
         let bias = normal(self.dtype, &[self.outputs], 0.5, scale.seed + 2)?.to_dtype(DType::F32)?;
         let run = |device: &Device| {
             let layer =

@@ -1,0 +1,55 @@
+"""GGUF files and blocks as gguf-py has them. Needs numpy, safetensors and gguf 0.19.
+
+    python tests/golden/make_gguf.py
+
+Writes foreign/gguf_blocks.safetensors (a few blocks of each format and their values) and
+foreign/umt5_llama_cpp.gguf (the text encoder of make_foreign.py, which is run first, under llama.cpp's names).
+"""
+
+from pathlib import Path
+
+import gguf
+import numpy
+from gguf import GGMLQuantizationType as Kind
+from safetensors.numpy import load_file, save_file
+
+ROOT = Path(__file__).parent / "foreign"
+LAYERS = 64
+# Where a block has its f16 factors.
+FACTORS = {
+    Kind.Q4_0: [0], Kind.Q4_1: [0, 2], Kind.Q5_0: [0], Kind.Q5_1: [0, 2], Kind.Q8_0: [0],
+    Kind.Q2_K: [80, 82], Kind.Q3_K: [108], Kind.Q4_K: [0, 2], Kind.Q5_K: [0, 2], Kind.Q6_K: [208],
+}
+
+
+def blocks():
+    """Blocks of random codes, all of which a format can have, and factors that are numbers."""
+    random = numpy.random.default_rng(21)
+    out = {}
+    for kind, factors in FACTORS.items():
+        values, size = gguf.GGML_QUANT_SIZES[kind]
+        stored = random.integers(0, 256, (2, 512 // values, size), dtype=numpy.uint8)
+        for at in factors:
+            numbers = random.normal(0, 0.05, stored.shape[:2]).astype(numpy.float16)
+            stored[:, :, at:at + 2] = numbers[..., None].view(numpy.uint8)
+        stored = stored.reshape(2, -1)
+        out[f"{kind.name}.blocks"] = stored
+        out[f"{kind.name}.values"] = gguf.quants.dequantize(stored, kind).astype(numpy.float32)
+    save_file(out, ROOT / "gguf_blocks.safetensors")
+
+
+def text_encoder():
+    writer = gguf.GGUFWriter(ROOT / "umt5_llama_cpp.gguf", "t5encoder")
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.T5ENCODER, LAYERS)
+    for name, tensor in load_file(ROOT / "umt5_comfy.safetensors").items():
+        if name == "spiece_model":
+            continue
+        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+blocks()
+text_encoder()
