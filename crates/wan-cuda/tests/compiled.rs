@@ -92,7 +92,6 @@ const FAMILIES: &[Family] = &[
     // One block of the longest rows a multiprocessor; where there are threads for two the launch bounds make it 32.
     family("activate_quantise", 72, &[]),
     family("dequantise", 32, &[]),
-    family("dequantise_q", 40, &[]),
     family("sage_quantise", 96, &[]),
     family("sage_statistics", 64, &[]),
 ];

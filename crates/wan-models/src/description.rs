@@ -80,7 +80,7 @@ pub struct FileEntry {
     /// SHA-256 in lower-case hex, where known.
     pub sha256: Option<String>,
     /// Names under which other precisions of the same weights are published; a job takes one of these where the file
-    /// itself is not there, and workflows that name one mean this model. Of the transformer only.
+    /// itself is not there, and workflows that name one mean this model. Of transformer and text encoder only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<String>,
     /// The file is part of the program.

@@ -107,17 +107,17 @@ impl Registry {
         };
         let files = &model.files;
         let locate = |entry: &FileEntry| locate(&model.name, entry, places);
-        let text_encoder = locate(&files.text_encoder);
+        let any_precision = |entry: &FileEntry| {
+            locate(entry).or_else(|| places.find_other(&model.name, entry).map(Source::File))
+        };
+        let text_encoder = any_precision(&files.text_encoder);
         let tokenizer = locate(&files.tokenizer).or_else(|| match &text_encoder {
             Some(Source::File(path)) => tokenizer_with(path),
             _ => None,
         });
         let resolved = ModelFiles {
             description: model.clone(),
-            dit: need(
-                &files.dit,
-                locate(&files.dit).or_else(|| places.find_other(&model.name, &files.dit).map(Source::File)),
-            ),
+            dit: need(&files.dit, any_precision(&files.dit)),
             vae: need(&files.vae, locate(&files.vae)),
             text_encoder: need(&files.text_encoder, text_encoder),
             image_encoder: files.image_encoder.as_ref().map(|e| need(e, locate(e))),

@@ -43,6 +43,26 @@ fn another_precision_stands_in_for_a_transformer_that_is_not_there() {
 }
 
 #[test]
+fn quantised_files_stand_in_for_transformer_and_text_encoder() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in [
+        "vae/Wan2_1_VAE_bf16.safetensors",
+        "unet/wan2.1-i2v-14b-480p-Q4_K_M.gguf",
+        "text_encoders/umt5-xxl-encoder-Q5_K_M.gguf",
+        "text_encoders/tokenizer.json",
+        "clip_vision/open-clip-xlm-roberta-large-vit-huge-14_visual_fp16.safetensors",
+    ] {
+        std::fs::create_dir_all(dir.path().join(file).parent().unwrap()).unwrap();
+        std::fs::write(dir.path().join(file), b"x").unwrap();
+    }
+    let registry = Registry::builtin().unwrap();
+    let model = registry.find("wan2.1-i2v-14b-480p-fp8").unwrap();
+    let files = registry.resolve(&model, &Places::folder(dir.path())).unwrap();
+    assert_eq!(files.dit.name(), "wan2.1-i2v-14b-480p-Q4_K_M.gguf");
+    assert_eq!(files.text_encoder.name(), "umt5-xxl-encoder-Q5_K_M.gguf");
+}
+
+#[test]
 fn no_two_models_share_the_name_of_a_transformer() {
     let registry = Registry::builtin().unwrap();
     let mut names: Vec<&str> = registry.models().iter().flat_map(|model| model.files.dit.names()).collect();
