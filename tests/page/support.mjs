@@ -38,6 +38,7 @@ export class Server {
         const found = text.match(/http:\/\/\S+/);
         if (found) resolve((this.address = found[0]));
       });
+      this.process.on("error", reject);
       this.process.on("exit", (code) => reject(new Error(`the server ended with ${code}`)));
     });
   }
