@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 
-import { launch, newPage, ROOT, Server, settings } from "./support.mjs";
+import { LATENCY, launch, newPage, ROOT, Server, settings } from "./support.mjs";
 
 // It is always cancelled.
 const SLOW = { width: 256, height: 256, frames: 81, steps: 1000 };
@@ -184,8 +184,10 @@ test("what is no MP4 is shown as well: pictures, GIF, WebP, and videos without a
 test("the last result of one's own is shown in whatever form it has", async () => {
   for (const [name, note] of [["gif", PROMPT], ["pictures", `First of 9 files, which the history has · ${PROMPT}`]]) {
     await choose(`${name}.json`);
-    await page.click("#run");
-    await page.waitForFunction((note) => document.querySelector("#result-note").textContent === note, note);
+    const [answer] = await Promise.all([page.waitForResponse("**/prompt"), page.click("#run")]);
+    // Until then the result of an earlier job may be shown.
+    await item((await answer.json()).prompt_id);
+    assert.equal(await text("#result-note"), note);
     assert.equal(await isLoaded(page.locator("#picture")), 64);
     assert.ok(await page.isHidden("#job-error"));
   }
@@ -290,10 +292,10 @@ test("settings of a job of another workflow come with that workflow", async () =
   await page.waitForFunction(() => document.querySelector("#positive").value === "the blue star moves left");
   assert.equal(await page.inputValue("#scheduler"), "uni_pc");
   assert.equal(await page.inputValue("#workflow"), "");
-  const [request] = await Promise.all([page.waitForRequest("**/prompt"), page.click("#run")]);
-  const sent = request.postDataJSON().prompt;
+  const [taken] = await Promise.all([page.waitForResponse("**/prompt"), page.click("#run")]);
+  const sent = taken.request().postDataJSON().prompt;
   assert.deepEqual(Object.values(sent).map((node) => node.class_type), Object.values(native).map((node) => node.class_type));
-  await page.locator("#result").waitFor();
+  await item((await taken.json()).prompt_id);
 
   await choose("wanx-21.json");
   await guideJob.locator(".again").click();
@@ -301,15 +303,15 @@ test("settings of a job of another workflow come with that workflow", async () =
   assert.equal(await page.inputValue("#workflow"), "wanx-21.json", "it is the workflow of this job");
 });
 
-/** Waits until nothing has moved for half a second: what comes in meanwhile pushes the rest down. */
-const atRest = () => page.evaluate(async () => {
+/** Waits until nothing has moved for a while: what comes in meanwhile pushes the rest down. */
+const atRest = () => page.evaluate(async (rest) => {
   const look = () => [scrollX, scrollY, ...[...document.querySelectorAll("main *")].map((element) => element.getBoundingClientRect().top)].join();
-  for (let [before, since] = [look(), performance.now()]; performance.now() - since < 500; ) {
+  for (let [before, since] = [look(), performance.now()]; performance.now() - since < rest; ) {
     await new Promise((resolve) => setTimeout(resolve, 50));
     const now = look();
     if (now !== before) [before, since] = [now, performance.now()];
   }
-});
+}, 500 + 2 * LATENCY);
 
 test("whatever has the focus is in sight", async () => {
   for (const viewport of [{ width: 1280, height: 800 }, { width: 390, height: 844 }]) {

@@ -13,7 +13,7 @@ import { chromium } from "playwright-core";
 export const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 const PROGRAM = process.env.WAN_RUN ?? path.join(ROOT, "target/debug/wan-run");
 const PATIENCE = 120_000;
-const LATENCY = Number(process.env.LATENCY ?? 0);
+export const LATENCY = Number(process.env.LATENCY ?? 0);
 
 export class Server {
   /** A server that is not started yet. */
