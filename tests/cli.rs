@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::process::Stdio;
 
-use wan_sampler::SchedulerKind;
+use wan_sampler::{ComfySampler, ComfyScheduler, KSampler, SchedulerKind};
 
 use crate::support::{Sandbox, assert_fails, sample_image, stderr, stdout, tensor, tiny_args};
 
@@ -30,8 +30,15 @@ fn every_scheduler_makes_a_video_of_its_own() {
         latents.to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
     };
     let mut made = HashSet::new();
-    for kind in SchedulerKind::ALL {
+    for kind in SchedulerKind::WRAPPER {
         assert!(made.insert(latents(kind.name())), "{kind} makes the video of another");
+    }
+    for pair in KSampler::ALL {
+        // All samplers on one scheduler, and one on all; `normal` has the wrapper's sigmas for `euler`, but for roundings.
+        let (simple, euler) = (pair.scheduler == ComfyScheduler::Simple, pair.sampler == ComfySampler::Euler);
+        if simple || (euler && pair.scheduler != ComfyScheduler::Normal) {
+            assert!(made.insert(latents(pair.name())), "{} makes the video of another", pair.name());
+        }
     }
     for name in ["lcm", "unipc/beta"] {
         assert!(!made.insert(latents(name)), "{name} makes another video the second time");
@@ -88,7 +95,7 @@ fn adjustments_are_told_in_one_line_each() {
 #[test]
 fn usage_errors_write_nothing() {
     let sandbox = Sandbox::new();
-    let rows: [(&[&str], &str); 47] = [
+    let rows: [(&[&str], &str); 49] = [
         (&["--steps", "0"], "steps: found 0"),
         (&["--frames", "0"], "frames: found 0"),
         (&["--width", "0"], "width: found 0"),
@@ -109,7 +116,9 @@ fn usage_errors_write_nothing() {
         (&["--count", "0"], "--count: found 0, expected 1 to 9999"),
         (&["photo.png"], "did you mean `--image photo.png`?"),
         (&["--scheduler", "dpm+"], "similar value"),
+        (&["--scheduler", "euler/beto"], "a similar value exists: 'euler/beta'"),
         (&["--scheduler", "er_sde"], "'er_sde'"),
+        (&["--scheduler", "euler/kl_optimal", "--steps", "1"], "sigma 0 is not a number"),
         (
             &["--scheduler", "flowmatch_distill", "--steps", "5"],
             "flowmatch_distill has a grid of 4 steps, found 5",
@@ -345,6 +354,9 @@ fn help_completions_and_manual_are_there() {
         ["--image", "--negative-prompt", "--from-latents", "--resume", "--vae-tiling", "probe", "info"]
     {
         assert!(help.contains(option), "{option} in {help}");
+    }
+    for part in SchedulerKind::ALL.iter().flat_map(|kind| kind.name().split('/')) {
+        assert!(help.contains(part), "{part} in {help}");
     }
     for shell in ["bash", "zsh", "fish"] {
         assert!(stdout(&sandbox.ok(&["completions", shell])).contains("wan-run"));

@@ -59,12 +59,14 @@ fn a_resumed_run_equals_an_uninterrupted_one_byte_for_byte() {
     let folder = Sandbox::new();
     let lora = crate::lora::write(&folder, "a.safetensors");
     let lora = lora.to_str().unwrap();
-    let jobs: [&[&str]; 9] = [
+    let jobs: [&[&str]; 10] = [
         &["--scheduler", "dpm++"],
         &["--scheduler", "dpm++_sde"],
         &["--scheduler", "unipc"],
         &["--scheduler", "unipc/beta"],
         &["--scheduler", "uni_pc/simple"],
+        // Its noise is scaled at the start.
+        &["--scheduler", "dpmpp_2m/karras", "--denoise-strength", "0.9"],
         &["--scheduler", "deis"],
         &["--scheduler", "res_multistep"],
         &["--scheduler", "lcm"],

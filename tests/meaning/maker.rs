@@ -7,7 +7,7 @@ use wan_core::progress::{CancelToken, Event, Observer};
 use wan_media::RgbImage;
 use wan_models::{Places, Registry};
 use wan_pipeline::{GuidanceInterval, LoraChoice, Pipeline, Request, TeaCache};
-use wan_sampler::SchedulerKind;
+use wan_sampler::{ComfySampler, ComfyScheduler, KSampler, SchedulerKind};
 
 use super::pairs::Pair;
 use crate::support::repo_path;
@@ -35,9 +35,11 @@ pub const DEFAULTS: Settings = Settings {
     lora: None,
 };
 
+const EULER_SIMPLE: SchedulerKind =
+    SchedulerKind::KSampler(KSampler { sampler: ComfySampler::Euler, scheduler: ComfyScheduler::Simple });
+
 /// What distilled LoRAs are for (docs/lora.md), without one; on the sigmas that the embedded model's own was distilled for.
-pub const FOUR_STEPS: Settings =
-    Settings { steps: 4, cfg: 1.0, scheduler: SchedulerKind::EulerSimple, ..DEFAULTS };
+pub const FOUR_STEPS: Settings = Settings { steps: 4, cfg: 1.0, scheduler: EULER_SIMPLE, ..DEFAULTS };
 
 /// The same with the one that was distilled from the embedded model.
 pub const FOUR_STEPS_DISTILLED: Settings =

@@ -39,6 +39,10 @@ impl DenoiseState {
             }
         };
         check_finite("initial noise", &latents)?;
+        let latents = match plan.schedule.noise_scale() {
+            1.0 => latents,
+            scale => (latents * f64::from(scale))?,
+        };
         Ok(Self { latents, sampler: plan.schedule.sampler().state(), rng: rng.state(), reused_from: None })
     }
 }

@@ -150,7 +150,7 @@ impl Plan {
                     .into(),
             );
         }
-        if matches!(request.scheduler, SchedulerKind::DpmPpSdeSimple | SchedulerKind::LcmSimple) {
+        if matches!(request.scheduler, SchedulerKind::KSampler(_)) && request.scheduler.needs_noise() {
             notes.push(format!(
                 "{}: the noise of its steps is not ComfyUI's; a seed gives another video than there",
                 request.scheduler
@@ -276,8 +276,8 @@ mod tests {
             let request = Request { width: 128, height: 128, steps: 4, scheduler, ..plain.clone() };
             let notes = Plan::new(request, ModelType::I2v, Some((128, 128))).unwrap().notes.join("\n");
             let told = notes.contains("the noise of its steps is not ComfyUI's");
-            let simple = scheduler.name().ends_with("/simple");
-            assert_eq!(told, simple && scheduler.needs_noise(), "{scheduler}: {notes}");
+            let of_comfyui = matches!(scheduler, SchedulerKind::KSampler(_));
+            assert_eq!(told, of_comfyui && scheduler.needs_noise(), "{scheduler}: {notes}");
         }
     }
 

@@ -22,6 +22,7 @@ mod progress;
 mod pull_progress;
 mod record;
 mod resume;
+mod scheduler_name;
 mod selftest;
 mod serve;
 mod session;

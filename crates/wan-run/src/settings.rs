@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use wan_models::nearest_name;
 use wan_pipeline::{BlocksToSwap, NodeOptions};
-use wan_sampler::SchedulerKind;
 
 use crate::error::{SEED, WHOLE};
+use crate::scheduler_name::SchedulerName;
 
 /// The parameters of a job. Every one may be left out; keys of a defaults file are the option names.
 #[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
@@ -86,9 +86,8 @@ pub struct Settings {
     /// Seed of the noise [default: random, printed].
     #[arg(long, value_name = "N", help_heading = "Sampling", allow_negative_numbers = true)]
     pub seed: Option<u64>,
-    /// Solver [default: the model's, usually dpm++]. Those that end in /simple are ComfyUI's own samplers with its scheduler
-    /// `simple`, those that end in /beta have beta sigmas; lcm and flowmatch_distill are for distilled models.
-    #[arg(long, value_parser = SchedulerKind::ALL.map(SchedulerKind::name), value_name = "NAME", help_heading = "Sampling")]
+    #[arg(long, help = SchedulerName::help(), value_parser = SchedulerName, hide_possible_values = true, value_name = "NAME",
+        help_heading = "Sampling")]
     pub scheduler: Option<String>,
     /// Share of the noise schedule that is run, above 0 and at most 1 [default: 1].
     #[arg(long, value_name = "X", help_heading = "Sampling", allow_negative_numbers = true)]

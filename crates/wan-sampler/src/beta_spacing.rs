@@ -1,5 +1,7 @@
 //! Sigmas spaced by the quantiles of a beta distribution, closer together at both ends than in the middle.
 //!
+//! The wrapper's; ComfyUI's own scheduler `beta` takes the quantiles alone.
+//!
 //! Sources: Lee et al., 2024, arXiv 2407.12173; ComfyUI-WanVideoWrapper `wanvideo/schedulers/fm_solvers.py` and diffusers
 //! `schedulers/scheduling_flow_match_euler_discrete.py`, `_convert_to_beta`, which apply it after the shift.
 
@@ -24,7 +26,7 @@ pub(crate) fn beta_spaced(sigmas: impl Iterator<Item = f64>) -> impl Iterator<It
 }
 
 /// The value below which a share `p` of the distribution lies.
-fn quantile(p: f64) -> f64 {
+pub(crate) fn quantile(p: f64) -> f64 {
     // By symmetry. One bit below it, the sigma in the middle could be truncated to another timestep.
     if p == 0.5 { 0.5 } else { inv_beta_reg(SHAPE, SHAPE, p) }
 }

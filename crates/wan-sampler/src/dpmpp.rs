@@ -19,7 +19,7 @@ impl DpmPp2M {
     /// A solver for the given sigmas, one more than steps, strictly decreasing. `kind` is the name it goes by.
     pub(crate) fn new(kind: SchedulerKind, sigmas: Vec<f32>) -> Self {
         let noise = match kind {
-            SchedulerKind::DpmPp2MSimple => NoiseSchedule::Exploding,
+            SchedulerKind::KSampler(_) => NoiseSchedule::Exploding,
             _ => NoiseSchedule::Flow,
         };
         Self(Multistep::new(kind, noise, sigmas))

@@ -85,6 +85,21 @@ pub enum SamplerError {
         /// Flow shift of the grid.
         shift: f64,
     },
+    /// A grid of ComfyUI's own whose sigmas its sampler cannot take.
+    #[error(
+        "scheduler {scheduler} cannot run its sigmas of {steps} steps at shift {shift}: {reason}; \
+         use another number of steps or another shift"
+    )]
+    GridUnusable {
+        /// The scheduler asked for.
+        scheduler: SchedulerKind,
+        /// Steps of the grid.
+        steps: usize,
+        /// Flow shift of the grid.
+        shift: f64,
+        /// What is wrong with which sigma.
+        reason: String,
+    },
     /// [`crate::Sampler::step`] was called after the last step.
     #[error("all {steps} steps have been taken, expected no further one")]
     Finished {
@@ -146,6 +161,7 @@ impl SamplerError {
                 | Self::GridUnavailable { .. }
                 | Self::FixedSteps { .. }
                 | Self::DegenerateGrid { .. }
+                | Self::GridUnusable { .. }
         )
     }
 }

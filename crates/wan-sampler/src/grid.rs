@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::beta_spacing::beta_spaced;
 use crate::distill_grid::distill_grid;
-use crate::simple_grid::simple_grid;
+use crate::linspace::{TorchLinspace, numpy_linspace as linspace};
 use crate::{Result, SamplerError, SchedulerKind};
 
 /// Which sigma grid a schedule uses.
@@ -25,7 +25,7 @@ pub enum SigmaGrid {
     /// - `deis`: `S_s(linspace(0.999, 0, N + 1))`, diffusers' flow sigmas
     /// - `res_multistep`: `S_s` of N entries, equally far apart, of `linspace(1, 0.003 / 1.002, 1000)`
     /// - `flowmatch_distill`: `S_s` of 0.999, 0.75, 0.5 and 0.25
-    /// - those that end in `/simple`: ComfyUI's scheduler `simple`
+    /// - ComfyUI's own `SAMPLER/SCHEDULER`: the sigmas of that scheduler (`ksampler_sigmas.rs`), whatever becomes of the shift
     #[default]
     Default,
     /// The original Wan2.1 program. `dpm++`, `dpm++_sde`: `S_s(linspace(1, 0, N + 1))`; `unipc`: as the
@@ -76,7 +76,7 @@ pub(crate) struct GridValues {
 /// Training timesteps of the model; its time is `1000 sigma`.
 pub(crate) const TRAIN_STEPS: f64 = 1000.0;
 
-/// The grid of `steps` steps for a scheduler.
+/// The grid of `steps` steps for a scheduler of the wrapper.
 ///
 /// Errors: `GridUnavailable` where the scheduler has no such grid, `FixedSteps` where it has none of this length.
 pub(crate) fn grid_values(
@@ -112,7 +112,6 @@ pub(crate) fn grid_values(
             // The Euler scheduler takes the shifted sigmas as f32 and shifts them in f32.
             scaled(linspace(1.0, 0.0, steps).map(|u| shift_f32(flow_shift, once(u) as f32)))
         }
-        (kind, SigmaGrid::Default) if kind.is_simple() => simple_grid(kind, steps, flow_shift),
         _ => return Err(SamplerError::GridUnavailable { scheduler, grid }),
     })
 }
@@ -147,15 +146,10 @@ fn deis_sigmas(steps: usize) -> impl Iterator<Item = f64> {
 
 /// Entries 0, 1000/N, 2000/N, ... of the table of `res_multistep` before the shift, halves rounded to even.
 fn res_sigmas(steps: usize) -> impl Iterator<Item = f32> {
-    let (len, last) = (TRAIN_STEPS as usize, (0.003 / 1.002) as f32);
-    let step = (last - 1.0) / (len - 1) as f32;
+    let len = TRAIN_STEPS as usize;
+    let table = TorchLinspace::new(1.0, (0.003 / 1.002) as f32, len);
     let stride = TRAIN_STEPS / steps as f64;
-    (0..steps).map(move |i| {
-        let entry = ((i as f64 * stride).round_ties_even() as usize).min(len - 1);
-        // `torch.linspace`: from its nearer end, with one rounding.
-        let from = |end: f32, entries: usize, step: f32| step.mul_add(entries as f32, end);
-        if entry < len / 2 { from(1.0, entry, step) } else { from(last, len - 1 - entry, -step) }
-    })
+    (0..steps).map(move |i| table.value(((i as f64 * stride).round_ties_even() as usize).min(len - 1)))
 }
 
 /// Sigmas rounded to f32; timesteps are integers, truncated from the f64 sigmas.
@@ -172,12 +166,6 @@ pub(crate) fn scaled(sigmas: impl Iterator<Item = f32>) -> GridValues {
         sigmas.map(|sigma| (sigma, sigma * TRAIN_STEPS as f32)).unzip();
     sigmas.push(0.0);
     GridValues { sigmas, timesteps }
-}
-
-/// `numpy.linspace(from, to, steps + 1)` without its last value, bit for bit.
-fn linspace(from: f64, to: f64, steps: usize) -> impl Iterator<Item = f64> {
-    let step = (to - from) / steps as f64;
-    (0..steps).map(move |i| i as f64 * step + from)
 }
 
 pub(crate) fn shift(s: f64, u: f64) -> f64 {

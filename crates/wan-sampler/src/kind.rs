@@ -5,78 +5,49 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::SamplerError;
+use crate::{ComfySampler, ComfyScheduler, KSampler, SamplerError};
 
-/// The solvers a user can choose from.
+/// The solvers a user can choose from, in JSON by their names.
 ///
-/// Those that end in `/simple` are samplers of ComfyUI's own `KSampler` with its scheduler `simple`, each under ComfyUI's
-/// name. The others have the names and the sigma grids of ComfyUI-WanVideoWrapper; those that end in `/beta` have the sigmas
-/// of the same name without it, spaced anew by a beta distribution.
+/// All but the last have the names and the sigma grids of ComfyUI-WanVideoWrapper; those of them that end in `/beta` have the
+/// sigmas of the same name without it, spaced anew by a beta distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "&'static str")]
 pub enum SchedulerKind {
     /// `dpm++`: DPM-Solver++(2M), midpoint, data prediction.
-    #[serde(rename = "dpm++")]
     DpmPp2M,
     /// `dpm++/beta`: the same on beta sigmas.
-    #[serde(rename = "dpm++/beta")]
     DpmPp2MBeta,
     /// `dpm++_sde`: its stochastic variant; draws noise in every step.
-    #[serde(rename = "dpm++_sde")]
     DpmPpSde,
     /// `dpm++_sde/beta`: the same on beta sigmas.
-    #[serde(rename = "dpm++_sde/beta")]
     DpmPpSdeBeta,
     /// `unipc`: UniPC of order 2 with B(h) = e^h - 1, predictor and corrector.
-    #[serde(rename = "unipc")]
     UniPc,
     /// `unipc/beta`: the same on beta sigmas.
-    #[serde(rename = "unipc/beta")]
     UniPcBeta,
     /// `euler`: the explicit Euler method.
-    #[serde(rename = "euler")]
     Euler,
     /// `euler/beta`: the same on beta sigmas.
-    #[serde(rename = "euler/beta")]
     EulerBeta,
     /// `deis`: DEIS of order 2 in the logarithm of sigma / alpha.
-    #[serde(rename = "deis")]
     Deis,
     /// `lcm`: the data prediction with fresh noise, in every step; on the sigmas of `euler`.
-    #[serde(rename = "lcm")]
     Lcm,
     /// `lcm/beta`: the same on beta sigmas.
-    #[serde(rename = "lcm/beta")]
     LcmBeta,
     /// `res_multistep`: the exponential Runge-Kutta method of order 2 with the step before for its other stage, in the
     /// logarithm of sigma.
-    #[serde(rename = "res_multistep")]
     ResMultistep,
     /// `flowmatch_distill`: the explicit Euler method on four noise levels that distilled models know.
-    #[serde(rename = "flowmatch_distill")]
     FlowMatchDistill,
-    /// `euler/simple`: the explicit Euler method.
-    #[serde(rename = "euler/simple")]
-    EulerSimple,
-    /// `dpmpp_2m/simple`: DPM-Solver++(2M) in the logarithm of sigma, as k-diffusion has it.
-    #[serde(rename = "dpmpp_2m/simple")]
-    DpmPp2MSimple,
-    /// `dpmpp_2m_sde/simple`: its stochastic variant, with noise of this crate's own where ComfyUI has a Brownian tree.
-    #[serde(rename = "dpmpp_2m_sde/simple")]
-    DpmPpSdeSimple,
-    /// `uni_pc/simple`: UniPC of order 3 with B(h) = h, in the logarithm of sigma.
-    #[serde(rename = "uni_pc/simple")]
-    UniPcSimple,
-    /// `lcm/simple`: the data prediction with fresh noise, in every step but the last.
-    #[serde(rename = "lcm/simple")]
-    LcmSimple,
-    /// `res_multistep/simple`: the method of `res_multistep`.
-    #[serde(rename = "res_multistep/simple")]
-    ResMultistepSimple,
+    /// `SAMPLER/SCHEDULER`: ComfyUI's own `KSampler`.
+    KSampler(KSampler),
 }
 
 impl SchedulerKind {
-    /// All solvers, in the order in which help texts list them.
-    pub const ALL: [Self; 19] = [
+    /// The solvers of ComfyUI-WanVideoWrapper.
+    pub const WRAPPER: [Self; 13] = [
         Self::DpmPp2M,
         Self::DpmPp2MBeta,
         Self::DpmPpSde,
@@ -90,13 +61,21 @@ impl SchedulerKind {
         Self::LcmBeta,
         Self::ResMultistep,
         Self::FlowMatchDistill,
-        Self::EulerSimple,
-        Self::DpmPp2MSimple,
-        Self::DpmPpSdeSimple,
-        Self::UniPcSimple,
-        Self::LcmSimple,
-        Self::ResMultistepSimple,
     ];
+
+    /// All solvers: the wrapper's, then ComfyUI's own.
+    pub const ALL: [Self; Self::WRAPPER.len() + KSampler::ALL.len()] = {
+        let mut all = [Self::DpmPp2M; Self::WRAPPER.len() + KSampler::ALL.len()];
+        let mut i = 0;
+        while i < all.len() {
+            all[i] = match i < Self::WRAPPER.len() {
+                true => Self::WRAPPER[i],
+                false => Self::KSampler(KSampler::ALL[i - Self::WRAPPER.len()]),
+            };
+            i += 1;
+        }
+        all
+    };
 
     /// The solver's name.
     pub fn name(self) -> &'static str {
@@ -114,58 +93,37 @@ impl SchedulerKind {
             Self::LcmBeta => "lcm/beta",
             Self::ResMultistep => "res_multistep",
             Self::FlowMatchDistill => "flowmatch_distill",
-            Self::EulerSimple => "euler/simple",
-            Self::DpmPp2MSimple => "dpmpp_2m/simple",
-            Self::DpmPpSdeSimple => "dpmpp_2m_sde/simple",
-            Self::UniPcSimple => "uni_pc/simple",
-            Self::LcmSimple => "lcm/simple",
-            Self::ResMultistepSimple => "res_multistep/simple",
+            Self::KSampler(pair) => pair.name(),
         }
     }
 
     /// Whether every step takes a tensor of standard normal noise.
     pub fn needs_noise(self) -> bool {
-        matches!(
-            self,
-            Self::DpmPpSde
-                | Self::DpmPpSdeBeta
-                | Self::DpmPpSdeSimple
-                | Self::Lcm
-                | Self::LcmBeta
-                | Self::LcmSimple
-        )
-    }
-
-    /// Whether its grid and its share of steps are those of ComfyUI's own `KSampler`.
-    pub(crate) fn is_simple(self) -> bool {
-        matches!(
-            self,
-            Self::EulerSimple
-                | Self::DpmPp2MSimple
-                | Self::DpmPpSdeSimple
-                | Self::UniPcSimple
-                | Self::LcmSimple
-                | Self::ResMultistepSimple
-        )
+        match self {
+            Self::DpmPpSde | Self::DpmPpSdeBeta | Self::Lcm | Self::LcmBeta => true,
+            Self::KSampler(pair) => matches!(pair.sampler, ComfySampler::DpmPpSde | ComfySampler::Lcm),
+            _ => false,
+        }
     }
 
     /// Whether a step knows nothing of the steps before it.
     pub(crate) fn is_single_step(self) -> bool {
-        matches!(
-            self,
-            Self::Euler
-                | Self::EulerBeta
-                | Self::EulerSimple
-                | Self::Lcm
-                | Self::LcmBeta
-                | Self::LcmSimple
-                | Self::FlowMatchDistill
-        )
+        match self {
+            Self::Euler | Self::EulerBeta | Self::Lcm | Self::LcmBeta | Self::FlowMatchDistill => true,
+            Self::KSampler(pair) => matches!(pair.sampler, ComfySampler::Euler | ComfySampler::Lcm),
+            _ => false,
+        }
     }
 
-    /// The names of all solvers, for messages.
-    pub(crate) fn names() -> String {
-        Self::ALL.map(Self::name).join(", ")
+    /// The names of all solvers, for messages and help texts: the wrapper's one by one, ComfyUI's by their two parts.
+    pub fn names() -> String {
+        let wrapper = Self::WRAPPER.map(Self::name).join(", ");
+        let samplers = ComfySampler::ALL.map(ComfySampler::name).join(", ");
+        let schedulers = ComfyScheduler::ALL.map(ComfyScheduler::name).join(", ");
+        format!(
+            "{wrapper}, or SAMPLER/SCHEDULER of ComfyUI's KSampler, with SAMPLER {samplers} and SCHEDULER {schedulers} \
+             (there euler/beta is k_euler/beta and lcm/beta is k_lcm/beta)"
+        )
     }
 }
 
@@ -186,13 +144,31 @@ impl FromStr for SchedulerKind {
     }
 }
 
+impl TryFrom<String> for SchedulerKind {
+    type Error = SamplerError;
+
+    fn try_from(name: String) -> Result<Self, SamplerError> {
+        name.parse()
+    }
+}
+
+impl From<SchedulerKind> for &'static str {
+    fn from(kind: SchedulerKind) -> Self {
+        kind.name()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
     fn names_round_trip() {
+        let mut names = HashSet::new();
         for kind in SchedulerKind::ALL {
+            assert!(names.insert(kind.name()), "two solvers are called {kind}");
             assert_eq!(kind.to_string().parse::<SchedulerKind>().unwrap(), kind);
             let json = serde_json::to_string(&kind).unwrap();
             assert_eq!(json, format!("\"{kind}\""));
@@ -202,12 +178,15 @@ mod tests {
 
     #[test]
     fn unknown_names_list_the_known_ones() {
-        for name in ["dpm++/karras", "DPM++", "", "ddim"] {
+        for name in ["dpm++/karras", "DPM++", "", "ddim", "euler/", "simple", "k_euler/simple"] {
             let message = name.parse::<SchedulerKind>().unwrap_err().to_string();
             assert!(message.contains(&format!("'{name}'")), "{message}");
-            for kind in SchedulerKind::ALL {
-                assert!(message.contains(kind.name()), "{message}");
+            for part in SchedulerKind::ALL.iter().flat_map(|kind| kind.name().split('/')) {
+                assert!(message.contains(part), "{part} in {message}");
             }
+            let json = serde_json::to_string(name).unwrap();
+            let error = serde_json::from_str::<SchedulerKind>(&json).unwrap_err().to_string();
+            assert!(error.starts_with(&message), "{error}");
         }
     }
 }

@@ -9,11 +9,17 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::{Schedule, SigmaGrid, TorchRng};
 use SchedulerKind::{
-    DpmPp2M, DpmPp2MSimple, DpmPpSde, DpmPpSdeBeta, DpmPpSdeSimple, Euler, EulerBeta, EulerSimple,
-    FlowMatchDistill, Lcm, LcmBeta, LcmSimple, ResMultistep, UniPc, UniPcBeta,
+    DpmPp2M, DpmPpSde, DpmPpSdeBeta, Euler, EulerBeta, FlowMatchDistill, Lcm, LcmBeta, ResMultistep, UniPc,
+    UniPcBeta,
 };
 
 const SHAPE: [usize; 6] = [1, 4, 2, 2, 2, 1];
+
+fn ksampler(name: &str) -> SchedulerKind {
+    let kind = name.parse().unwrap();
+    assert!(matches!(kind, SchedulerKind::KSampler(_)), "{name}");
+    kind
+}
 
 fn schedule(kind: SchedulerKind, grid: SigmaGrid, steps: usize) -> Schedule {
     Schedule::with_grid(kind, grid, steps, 5.0, 1.0).unwrap()
@@ -173,7 +179,8 @@ fn a_straight_path_ends_at_the_data() {
     let mut rng = TorchRng::seed(5);
     let mut draw = || rng.randn_tensor(64, &Device::Cpu).unwrap();
     let (data, noise) = (draw(), draw());
-    for kind in [DpmPp2M, UniPc, UniPcBeta, Euler, EulerBeta, ResMultistep, DpmPp2MSimple, EulerSimple] {
+    let own = ["dpmpp_2m/simple", "euler/simple", "dpmpp_2m/karras", "k_euler/beta"].map(ksampler);
+    for kind in [DpmPp2M, UniPc, UniPcBeta, Euler, EulerBeta, ResMultistep].into_iter().chain(own) {
         for steps in [1, 2, 5, 14, 15, 40] {
             let schedule = schedule(kind, SigmaGrid::Default, steps);
             let first = schedule.sigmas()[0];
@@ -195,7 +202,8 @@ fn a_straight_path_ends_at_the_data() {
 
 #[test]
 fn the_last_step_returns_the_data_prediction() {
-    for kind in [DpmPp2M, DpmPpSde, DpmPp2MSimple, DpmPpSdeSimple, Lcm, LcmSimple] {
+    let own = ["dpmpp_2m/simple", "dpmpp_2m_sde/normal", "lcm/simple"].map(ksampler);
+    for kind in [DpmPp2M, DpmPpSde, Lcm].into_iter().chain(own) {
         for steps in [1, 4, 20] {
             let inputs = Inputs::new(steps);
             let schedule = schedule(kind, SigmaGrid::Default, steps);
@@ -244,7 +252,10 @@ fn a_state_that_does_not_fit_is_refused() {
     };
     assert_eq!(refused(UniPc, 3, &state), "sampler state: found one of dpm++, expected unipc");
     // The same solver on another grid.
-    assert!(refused(DpmPp2MSimple, 3, &state).ends_with("found one of dpm++, expected dpmpp_2m/simple"));
+    assert!(
+        refused(ksampler("dpmpp_2m/simple"), 3, &state)
+            .ends_with("found one of dpm++, expected dpmpp_2m/simple")
+    );
     let late = SamplerState { step: 4, ..state.clone() };
     assert_eq!(refused(DpmPp2M, 3, &late), "sampler state: found step 4, expected at most 3");
     let bare = SamplerState { history: BTreeMap::new(), ..state.clone() };
@@ -269,7 +280,10 @@ fn bad_inputs_are_refused_and_leave_the_state_alone() {
         }
         let message = sampler.step(velocity, &half, Some(noise)).unwrap_err().to_string();
         assert_eq!(message, "sample is F16, expected F32");
-        let stochastic = [DpmPpSde, DpmPpSdeBeta, DpmPpSdeSimple, Lcm, LcmBeta, LcmSimple].contains(&kind);
+        let of_comfyui = matches!(kind, SchedulerKind::KSampler(_));
+        let stochastic = [DpmPpSde, DpmPpSdeBeta, Lcm, LcmBeta].contains(&kind)
+            || of_comfyui
+                && ["lcm/", "k_lcm/", "dpmpp_2m_sde/"].iter().any(|start| kind.name().starts_with(start));
         assert_eq!(sampler.needs_noise(), stochastic);
         if sampler.needs_noise() {
             let message = sampler.step(velocity, sample, None).unwrap_err().to_string();

@@ -2,11 +2,12 @@
 
 use candle_core::Tensor;
 
-use crate::grid::grid_values;
+use crate::grid::{TRAIN_STEPS, grid_values};
+use crate::ksampler_grid::{KSamplerGrid, ksampler_grid};
 use crate::sampler::require_f32;
 use crate::{
-    Deis, DpmPp2M, DpmPpSde, Euler, Lcm, ResMultistep, Result, Sampler, SamplerError, SchedulerKind,
-    SigmaGrid, UniPc, UniPcSimple,
+    ComfySampler, Deis, DpmPp2M, DpmPpSde, Euler, KSampler, Lcm, ResMultistep, Result, Sampler, SamplerError,
+    SchedulerKind, SigmaGrid, UniPc, UniPcKSampler,
 };
 
 /// Longest grid that is accepted; a tiny denoise strength would otherwise ask for a huge one.
@@ -16,15 +17,16 @@ const MAX_GRID_STEPS: usize = 100_000;
 ///
 /// Below denoise strength 1 the grid is made for `M = int(steps / strength)` steps and only its last
 /// `K = int(M strength) + 1` are run, one more than asked for where `M strength` is whole: the meaning
-/// the ComfyUI wrapper gives to `denoise_strength`. ComfyUI's own solvers (`/simple`) run the last `steps` of the same grid,
-/// as its `denoise` does. Everything here is of those K steps. Where two
-/// neighbouring integer timesteps coincide, the position in the grid decides, not the integer.
+/// the ComfyUI wrapper gives to `denoise_strength`. ComfyUI's own solvers run the last `steps` of the same grid,
+/// as its `denoise` does; at strength 1 all of it, which for `ddim_uniform` and `beta` may be more or fewer. Everything here
+/// is of those K steps. Where two neighbouring integer timesteps coincide, the position in the grid decides, not the integer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
     kind: SchedulerKind,
     sigmas: Vec<f32>,
     timesteps: Vec<f32>,
     grid_steps: usize,
+    noise_scale: f32,
 }
 
 impl Schedule {
@@ -35,8 +37,8 @@ impl Schedule {
     /// - `denoise_strength`: in (0, 1]; 1 runs the whole grid
     ///
     /// Errors: `Steps`, `Shift`, `DenoiseStrength` for values out of range (NaN included);
-    /// `DegenerateGrid` where two sigmas coincide in f32 and the solver would divide 0 by 0; `FixedSteps` where the
-    /// scheduler knows one number of steps alone.
+    /// `DegenerateGrid` where two sigmas coincide in f32 and the solver would divide 0 by 0; `GridUnusable` where the solver
+    /// cannot take them for another reason; `FixedSteps` where the scheduler knows one number of steps alone.
     pub fn new(kind: SchedulerKind, steps: usize, shift: f64, denoise_strength: f64) -> Result<Self> {
         Self::with_grid(kind, SigmaGrid::Default, steps, shift, denoise_strength)
     }
@@ -63,19 +65,32 @@ impl Schedule {
             // A float-to-integer cast saturates.
             return Err(SamplerError::Steps { found: grid_steps as u64, max: MAX_GRID_STEPS });
         }
+        if let SchedulerKind::KSampler(pair) = kind {
+            return match grid {
+                SigmaGrid::Default => Self::ksampler(pair, steps, shift, denoise_strength),
+                _ => Err(SamplerError::GridUnavailable { scheduler: kind, grid }),
+            };
+        }
         let grid_steps = grid_steps as usize;
-        let run = if denoise_strength == 1.0 {
-            grid_steps
-        } else if kind.is_simple() {
-            steps
-        } else {
-            ((grid_steps as f64 * denoise_strength) as usize + 1).min(grid_steps)
+        let run = match denoise_strength {
+            1.0 => grid_steps,
+            share => ((grid_steps as f64 * share) as usize + 1).min(grid_steps),
         };
         let values = grid_values(kind, grid, grid_steps, shift)?;
         let start = grid_steps - run;
         let sigmas = values.sigmas[start..].to_vec();
         check_decreasing(kind, &sigmas, start, grid_steps, shift)?;
-        Ok(Self { kind, sigmas, timesteps: values.timesteps[start..].to_vec(), grid_steps })
+        let timesteps = values.timesteps[start..].to_vec();
+        Ok(Self { kind, sigmas, timesteps, grid_steps, noise_scale: 1.0 })
+    }
+
+    fn ksampler(pair: KSampler, steps: usize, shift: f64, denoise: f64) -> Result<Self> {
+        let kind = SchedulerKind::KSampler(pair);
+        let KSamplerGrid { sigmas, grid_steps, noise_scale } = ksampler_grid(pair, steps, shift, denoise)?;
+        let run = sigmas.len() - 1;
+        check_decreasing(kind, &sigmas, grid_steps - run, grid_steps, shift)?;
+        let timesteps = sigmas[..run].iter().map(|sigma| sigma * TRAIN_STEPS as f32).collect();
+        Ok(Self { kind, sigmas, timesteps, grid_steps, noise_scale })
     }
 
     /// The scheduler.
@@ -109,25 +124,34 @@ impl Schedule {
         self.grid_steps - self.steps()
     }
 
+    /// What the noise that a run starts from is multiplied by.
+    ///
+    /// ComfyUI's `KSampler` mixes `sigma noise + (1 - sigma) latents` at its first sigma, and the latents that a video starts
+    /// from are 0. The wrapper takes the noise as it is.
+    pub fn noise_scale(&self) -> f32 {
+        self.noise_scale
+    }
+
     /// A fresh solver for this schedule.
     pub fn sampler(&self) -> Box<dyn Sampler> {
         let sigmas = self.sigmas.clone();
         use SchedulerKind as Kind;
         match self.kind {
-            Kind::DpmPp2M | Kind::DpmPp2MBeta | Kind::DpmPp2MSimple => {
-                Box::new(DpmPp2M::new(self.kind, sigmas))
-            }
-            Kind::DpmPpSde | Kind::DpmPpSdeBeta | Kind::DpmPpSdeSimple => {
-                Box::new(DpmPpSde::new(self.kind, sigmas))
-            }
+            Kind::DpmPp2M | Kind::DpmPp2MBeta => Box::new(DpmPp2M::new(self.kind, sigmas)),
+            Kind::DpmPpSde | Kind::DpmPpSdeBeta => Box::new(DpmPpSde::new(self.kind, sigmas)),
             Kind::UniPc | Kind::UniPcBeta => Box::new(UniPc::new(self.kind, sigmas)),
-            Kind::UniPcSimple => Box::new(UniPcSimple::new(sigmas)),
-            Kind::Euler | Kind::EulerBeta | Kind::EulerSimple | Kind::FlowMatchDistill => {
-                Box::new(Euler::new(self.kind, sigmas))
-            }
+            Kind::Euler | Kind::EulerBeta | Kind::FlowMatchDistill => Box::new(Euler::new(self.kind, sigmas)),
             Kind::Deis => Box::new(Deis::new(sigmas)),
-            Kind::ResMultistep | Kind::ResMultistepSimple => Box::new(ResMultistep::new(self.kind, sigmas)),
-            Kind::Lcm | Kind::LcmBeta | Kind::LcmSimple => Box::new(Lcm::new(self.kind, sigmas)),
+            Kind::ResMultistep => Box::new(ResMultistep::new(self.kind, sigmas)),
+            Kind::Lcm | Kind::LcmBeta => Box::new(Lcm::new(self.kind, sigmas)),
+            Kind::KSampler(pair) => match pair.sampler {
+                ComfySampler::Euler => Box::new(Euler::new(self.kind, sigmas)),
+                ComfySampler::DpmPp2M => Box::new(DpmPp2M::new(self.kind, sigmas)),
+                ComfySampler::DpmPpSde => Box::new(DpmPpSde::new(self.kind, sigmas)),
+                ComfySampler::UniPc => Box::new(UniPcKSampler::new(self.kind, sigmas)),
+                ComfySampler::Lcm => Box::new(Lcm::new(self.kind, sigmas)),
+                ComfySampler::ResMultistep => Box::new(ResMultistep::new(self.kind, sigmas)),
+            },
         }
     }
 

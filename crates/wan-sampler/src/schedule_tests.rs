@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 use SchedulerKind::{
     Deis, DpmPp2M, DpmPp2MBeta, DpmPpSde, DpmPpSdeBeta, Euler, EulerBeta, FlowMatchDistill, Lcm, LcmBeta,
-    ResMultistep, UniPc, UniPcBeta, UniPcSimple,
+    ResMultistep, UniPc, UniPcBeta,
 };
 
 fn schedule(kind: SchedulerKind, grid: SigmaGrid, steps: usize) -> Schedule {
@@ -217,7 +217,7 @@ fn missing_grids_are_named() {
     for (kind, grid) in [
         (UniPc, SigmaGrid::Twice),
         (Euler, SigmaGrid::Original),
-        (UniPcSimple, SigmaGrid::Original),
+        ("uni_pc/karras".parse().unwrap(), SigmaGrid::Original),
         (DpmPp2MBeta, SigmaGrid::Original),
         (FlowMatchDistill, SigmaGrid::Twice),
     ] {
@@ -235,17 +235,19 @@ fn sigmas_fall_from_at_most_1_to_0() {
     for kind in SchedulerKind::ALL {
         for steps in [1, 2, 3, 14, 15, 33, 1000] {
             for shift in [0.5, 1.0, 5.0, 17.0] {
-                let steps = match kind {
-                    // ComfyUI's table has 1000 sigmas, of which `uni_pc` needs one more than there are steps.
-                    UniPcSimple => steps.min(999),
-                    FlowMatchDistill => 4,
-                    _ => steps,
+                let steps = if kind == FlowMatchDistill { 4 } else { steps };
+                let schedule = match (Schedule::new(kind, steps, shift, 1.0), kind) {
+                    (Ok(schedule), _) => schedule,
+                    // Many steps are close together, and one of `kl_optimal` is not a number.
+                    (Err(_), SchedulerKind::KSampler(_)) if steps == 1 || steps == 1000 => continue,
+                    (Err(error), _) => panic!("{kind} {steps} {shift}: {error}"),
                 };
-                let schedule = Schedule::new(kind, steps, shift, 1.0).unwrap();
                 let sigmas = schedule.sigmas();
                 assert!(sigmas[0] <= 1.0 && *sigmas.last().unwrap() == 0.0);
                 assert!(sigmas.windows(2).all(|pair| pair[0] > pair[1]), "{kind} {steps} {shift}");
-                assert_eq!(schedule.timesteps().len(), steps);
+                let may_differ = kind.name().ends_with("/ddim_uniform") || kind.name().ends_with("/beta");
+                assert!(schedule.steps() == steps || may_differ, "{kind} {steps} {shift}");
+                assert_eq!(schedule.timesteps().len() + 1, sigmas.len());
             }
         }
     }

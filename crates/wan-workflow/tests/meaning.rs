@@ -10,7 +10,7 @@ use wan_pipeline::{
     AttentionChoice, BlocksToSwap, ContextWindows, ImageFit, NodeOptions, Precision, PromptSyntax, Request,
     TeaCache, TeaCacheMode, TilingChoice, WindowSchedule,
 };
-use wan_sampler::{Schedule, SchedulerKind};
+use wan_sampler::{ComfyScheduler, Schedule, SchedulerKind};
 use wan_workflow::table::{Kind, classes};
 use wan_workflow::{NodeWork, Root, SaveKind, Scale, WANX_21_API, WANX_21_UI, convert, signatures};
 
@@ -75,7 +75,10 @@ fn comfyuis_own_graph_is_translated() {
     let job = valid.job;
     let request = &job.request;
     assert_eq!((request.width, request.height, request.frames, request.steps), (832, 480, 33, 20));
-    assert_eq!((request.shift, request.seed, request.scheduler), (3.0, u64::MAX, SchedulerKind::UniPcSimple));
+    assert_eq!(
+        (request.shift, request.seed, request.scheduler),
+        (3.0, u64::MAX, "uni_pc/simple".parse().unwrap())
+    );
     assert_eq!((request.prompt.as_str(), request.negative_prompt.as_str()), ("good", "bad"));
     assert!(!request.adjust_resolution && request.loras[0].strength == 0.5);
     assert_eq!(job.model.vae.name, "wan2.1/Wan2_1_VAE_bf16.safetensors");
@@ -113,14 +116,37 @@ fn comfyuis_own_samplers_run_on_its_own_grid() {
     }
 }
 
+/// A sampler and a scheduler of ComfyUI's are one scheduler here.
+#[test]
+fn comfyuis_own_schedulers_are_translated() {
+    let inputs = classes().find(|class| class.name == "KSampler").unwrap().inputs;
+    let choices = |name| match inputs.iter().find(|input| input.name == name).unwrap().kind {
+        Kind::Choice { options, .. } => options,
+        _ => panic!("{name} is no choice"),
+    };
+    let (samplers, schedulers) = (choices("sampler_name"), choices("scheduler"));
+    assert_eq!((samplers.len(), schedulers), (6, &ComfyScheduler::ALL.map(ComfyScheduler::name)[..]));
+    for (sampler, scheduler) in
+        samplers.iter().flat_map(|sampler| schedulers.iter().map(move |s| (sampler, s)))
+    {
+        let graph = with(native(), "12", "sampler_name", json!(sampler));
+        let found = check(&with(graph, "12", "scheduler", json!(scheduler))).unwrap().job.request.scheduler;
+        let SchedulerKind::KSampler(pair) = found else { panic!("{sampler}/{scheduler} became {found}") };
+        assert_eq!((pair.sampler.name(), pair.scheduler.name()), (*sampler, *scheduler));
+    }
+    let one =
+        with(with(native(), "12", "scheduler", json!("kl_optimal")), "12", "sampler_name", json!("euler"));
+    let refused = check(&with(one, "12", "steps", json!(1))).unwrap_err().details;
+    assert!(refused.contains("sigma 0 is not a number"), "{refused}");
+}
+
 /// The wrapper's schedulers are the program's of the same names.
 #[test]
 fn the_wrappers_schedulers_keep_their_names() {
     let inputs = classes().find(|class| class.name == "WanVideoSampler").unwrap().inputs;
     let scheduler = inputs.iter().find(|input| input.name == "scheduler").unwrap();
     let Kind::Choice { options, .. } = scheduler.kind else { panic!("no choice") };
-    let others = SchedulerKind::ALL.iter().filter(|kind| !kind.name().ends_with("/simple"));
-    assert_eq!(options.len(), others.count());
+    assert_eq!(options.len(), SchedulerKind::WRAPPER.len());
     for name in options {
         let graph = with(with(guide(), "52", "scheduler", json!(name)), "52", "steps", json!(4));
         assert_eq!(check(&graph).unwrap().job.request.scheduler.name(), *name);

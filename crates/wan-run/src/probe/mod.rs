@@ -12,11 +12,11 @@ use candle_core::{DType, Device};
 use clap::{Args, ValueEnum};
 use wan_core::WeightSet;
 use wan_core::device::{DeviceChoice, parse_dtype};
-use wan_sampler::SchedulerKind;
 
 use crate::error::{Failure, Outcome};
 use crate::kernels;
 use crate::progress::say;
+use crate::scheduler_name::SchedulerName;
 
 /// Options of `probe`.
 #[derive(Debug, Args)]
@@ -60,8 +60,8 @@ pub struct ProbeArgs {
     #[arg(long, value_name = "PIXELS", default_value_t = 128)]
     pub tile_stride_width: usize,
 
-    /// scheduler: the solver.
-    #[arg(long, value_name = "NAME", default_value = "dpm++", value_parser = SchedulerKind::ALL.map(SchedulerKind::name))]
+    /// scheduler: the solver, as for `wan-run --scheduler`.
+    #[arg(long, value_name = "NAME", default_value = "dpm++", value_parser = SchedulerName, hide_possible_values = true)]
     pub scheduler: String,
     /// scheduler: number of steps.
     #[arg(long, value_name = "N")]

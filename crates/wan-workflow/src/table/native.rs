@@ -12,6 +12,19 @@ const EMPTY: Place = Place { category: "latent/video", python_module: "comfy_ext
 const WAN: Place = Place { category: "conditioning/video_models", python_module: "comfy_extras.nodes_wan" };
 const MODEL: Place = Place { category: "advanced/model", python_module: "comfy_extras.nodes_model_advanced" };
 
+/// In the order of `comfy/samplers.py`, SCHEDULER_HANDLERS.
+const SCHEDULERS: &[&str] = &[
+    "simple",
+    "sgm_uniform",
+    "karras",
+    "exponential",
+    "ddim_uniform",
+    "beta",
+    "normal",
+    "linear_quadratic",
+    "kl_optimal",
+];
+
 const BATCH: &str = "one video is made at a time; queue the prompt again for another";
 
 pub(super) const NODES: &[NodeClass] = &[
@@ -112,14 +125,14 @@ pub(super) const NODES: &[NodeClass] = &[
             int("steps", 20, 1, 1000),
             float("cfg", 8.0, 0.0, 100.0),
             choice("sampler_name", &["euler", "dpmpp_2m", "dpmpp_2m_sde", "lcm", "res_multistep", "uni_pc"], "euler"),
-            choice("scheduler", &["simple"], "simple"),
+            choice("scheduler", SCHEDULERS, "simple"),
             link("positive", "CONDITIONING"),
             link("negative", "CONDITIONING"),
             link("latent_image", "LATENT"),
             float("denoise", 1.0, 0.0, 1.0).refused("videos start from noise"),
         ])
         .outputs(&[output("LATENT", "LATENT")])
-        .note("`dpmpp_2m_sde` and `lcm` add noise in each step that is not ComfyUI's, which comes from a Brownian tree and from the GPU, so a seed gives another video than there"),
+        .note("`dpmpp_2m_sde` and `lcm` add noise in each step that is not ComfyUI's, which comes from a Brownian tree and from the GPU, so a seed gives another video than there; `ddim_uniform` and `beta` may take a few steps more or fewer than `steps`, as there"),
     NodeClass::new("VAEDecode", "VAE Decode", LATENT)
         .inputs(&[link("samples", "LATENT"), link("vae", "VAE")])
         .outputs(&[output("IMAGE", "IMAGE")])

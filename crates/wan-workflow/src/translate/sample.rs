@@ -5,7 +5,7 @@ use wan_pipeline::{
     AttentionChoice, BlocksToSwap, ContextWindows, GuidanceInterval, LoraChoice, Numerics, OutputRange,
     PipelineError, Precision, Request, TeaCache, TeaCacheMode, TilingChoice, WindowSchedule,
 };
-use wan_sampler::SchedulerKind;
+use wan_sampler::{KSampler, SchedulerKind};
 use wan_vae::Tiling;
 
 use super::encode::{self, Conditioning};
@@ -110,14 +110,13 @@ fn wrapper(reader: &Reader<'_>, id: &str) -> Result<(Transformer, Conditioning, 
 fn native(reader: &Reader<'_>, id: &str) -> Result<(Transformer, Conditioning, Request)> {
     let transformer = patched_transformer(reader, id)?;
     let conditioning = encode::native(reader, id)?;
-    let scheduler = match reader.text(id, "sampler_name") {
-        "dpmpp_2m" => SchedulerKind::DpmPp2MSimple,
-        "dpmpp_2m_sde" => SchedulerKind::DpmPpSdeSimple,
-        "uni_pc" => SchedulerKind::UniPcSimple,
-        "lcm" => SchedulerKind::LcmSimple,
-        "res_multistep" => SchedulerKind::ResMultistepSimple,
-        _ => SchedulerKind::EulerSimple,
-    };
+    // Names that are not among the choices are refused where the graph is checked.
+    let (sampler, scheduler) = (reader.text(id, "sampler_name"), reader.text(id, "scheduler"));
+    let pair = KSampler::ALL
+        .into_iter()
+        .find(|pair| (pair.sampler.name(), pair.scheduler.name()) == (sampler, scheduler))
+        .unwrap_or(KSampler::ALL[0]);
+    let scheduler = SchedulerKind::KSampler(pair);
     let request = Request {
         seed: reader.int(id, "seed"),
         ..request(reader, id, scheduler, &transformer, &conditioning)

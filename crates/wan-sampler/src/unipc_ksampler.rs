@@ -20,7 +20,8 @@ const X0: [&str; 3] = ["x0_1_previous", "x0_2_before", "x0_3_before"];
 
 /// The solver; it keeps up to three data predictions and the last corrected sample.
 #[derive(Debug, Clone)]
-pub struct UniPcSimple {
+pub struct UniPcKSampler {
+    kind: SchedulerKind,
     progress: Progress,
     marginals: Vec<Marginal>,
     /// Data predictions of the steps taken, the newest first.
@@ -29,12 +30,17 @@ pub struct UniPcSimple {
     corrected_previous: Option<Tensor>,
 }
 
-impl UniPcSimple {
-    /// A solver for the given sigmas, one more than steps, strictly decreasing to 0.
-    pub(crate) fn new(sigmas: Vec<f32>) -> Self {
-        let marginal = |sigma: &f32| Marginal::new(if *sigma == 0.0 { LAST_SIGMA } else { *sigma });
-        let marginals = sigmas.iter().map(marginal).collect();
-        Self { progress: Progress::new(sigmas), marginals, x0s: Vec::new(), corrected_previous: None }
+impl UniPcKSampler {
+    /// A solver for the given sigmas, one more than steps, strictly decreasing to 0. `kind` is the name it goes by.
+    pub(crate) fn new(kind: SchedulerKind, sigmas: Vec<f32>) -> Self {
+        let marginals = sigmas.iter().map(|sigma| Marginal::of(*sigma)).collect();
+        Self { kind, progress: Progress::new(sigmas), marginals, x0s: Vec::new(), corrected_previous: None }
+    }
+
+    /// The first sigma whose log-SNR is that of the next one: a step divides by the difference.
+    pub(crate) fn unresolved(sigmas: &[f32]) -> Option<usize> {
+        let at = |i: usize| Marginal::of(sigmas[i]).log_snr;
+        (0..sigmas.len() - 1).find(|&i| at(i) == at(i + 1))
     }
 
     /// Order of the way to sigma `to`: 1 at both ends, and below 3 in runs of less than four steps.
@@ -78,7 +84,7 @@ impl UniPcSimple {
     }
 }
 
-impl Sampler for UniPcSimple {
+impl Sampler for UniPcKSampler {
     fn step(&mut self, velocity: &Tensor, sample: &Tensor, _noise: Option<&Tensor>) -> Result<Tensor> {
         self.progress.check(velocity, sample, self.x0s.first())?;
         let x0 = predict_x0(sample, self.progress.sigma(0), velocity)?;
@@ -95,7 +101,7 @@ impl Sampler for UniPcSimple {
     }
 
     fn kind(&self) -> SchedulerKind {
-        SchedulerKind::UniPcSimple
+        self.kind
     }
 
     fn steps_taken(&self) -> usize {
@@ -126,6 +132,11 @@ struct Marginal {
 }
 
 impl Marginal {
+    /// At a sigma of the grid.
+    fn of(sigma: f32) -> Self {
+        Self::new(if sigma == 0.0 { LAST_SIGMA } else { sigma })
+    }
+
     fn new(sigma: f32) -> Self {
         let ln = |x: f32| f64::from(x).ln() as f32;
         let log_alpha = 0.5 * ln(1.0 / (sigma * sigma + 1.0));
