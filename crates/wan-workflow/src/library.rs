@@ -51,9 +51,12 @@ impl Library {
     fn published(&self) -> impl Iterator<Item = ((ModelFolder, String), Source)> {
         let own =
             ModelFolder::ALL.into_iter().filter_map(|folder| Some((folder, self.component(folder)?.name())));
-        let described = Some(&self.model.description.files.dit).filter(|dit| !dit.embedded);
-        let described = described.into_iter().flat_map(|dit| dit.names());
-        let described = described.map(|name| (ModelFolder::DiffusionModels, name.to_owned()));
+        let files = &self.model.description.files;
+        let described =
+            [(ModelFolder::DiffusionModels, &files.dit), (ModelFolder::TextEncoders, &files.text_encoder)];
+        let described = described.into_iter().filter(|(_, entry)| !entry.embedded);
+        let described =
+            described.flat_map(|(folder, entry)| entry.names().map(move |n| (folder, n.to_owned())));
         let names = PUBLISHED.iter().map(|(folder, name)| (*folder, (*name).to_owned()));
         let names = names.chain(own).chain(described);
         let named = names.filter_map(|(folder, name)| {

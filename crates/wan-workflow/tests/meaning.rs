@@ -431,3 +431,24 @@ fn signatures_change_where_results_would() {
     assert_eq!(changed(of(&guide(), "y")), ["42", "50", "52", "53", "54"]);
     assert_eq!(changed(of(&with(guide(), "46", "unknown", json!(1)), "x")), ["46", "48", "52", "53", "54"]);
 }
+
+#[test]
+fn loaders_of_comfyui_gguf_mean_what_comfyuis_own_do() {
+    let plain = check(&native()).unwrap().job;
+    let name = native()["1"]["inputs"]["unet_name"].clone();
+    let text = native()["2"]["inputs"]["clip_name"].clone();
+    for unet in [
+        json!({"class_type": "UnetLoaderGGUF", "inputs": {"unet_name": name}}),
+        json!({"class_type": "UnetLoaderGGUFAdvanced", "inputs": {"unet_name": name, "dequant_dtype": "target",
+            "patch_dtype": "bfloat16", "patch_on_device": true}}),
+    ] {
+        let mut graph = native();
+        graph["1"] = unet;
+        graph["2"] = json!({"class_type": "CLIPLoaderGGUF", "inputs": {"clip_name": text, "type": "wan"}});
+        let job = check(&graph).unwrap().job;
+        assert_eq!((&job.request, &job.model), (&plain.request, &plain.model));
+    }
+    let mut other = native();
+    other["2"] = json!({"class_type": "CLIPLoaderGGUF", "inputs": {"clip_name": text, "type": "flux"}});
+    assert!(check(&other).unwrap_err().to_string().contains("flux"));
+}

@@ -2,6 +2,7 @@
 //! user guide are made.
 
 mod comfy;
+mod gguf;
 mod kinds;
 mod native;
 mod vhs;
@@ -11,7 +12,7 @@ pub use kinds::{Input, Kind, ModelFolder, NodeClass, Output, Support};
 
 /// All classes, in the order in which `/object_info` lists them.
 pub fn classes() -> impl Iterator<Item = &'static NodeClass> {
-    [wrapper::NODES, vhs::NODES, comfy::NODES, native::NODES].into_iter().flatten()
+    [wrapper::NODES, vhs::NODES, comfy::NODES, native::NODES, gguf::NODES].into_iter().flatten()
 }
 
 /// The class of this name.
