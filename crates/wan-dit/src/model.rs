@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use wan_core::geometry::LatentSize;
 use wan_core::progress::CancelToken;
 use wan_core::{Error, Loader, Result, WeightSet};
-use wan_ops::{HostCopies, HostSide, Linear, Numerics, Residency};
+use wan_ops::{HostCopies, HostSide, Linear, Numerics, Residency, RowFormat};
 
 use crate::block::Block;
 use crate::config::DitConfig;
@@ -170,6 +170,13 @@ impl Dit {
     /// The layers of each block that every forward uses.
     fn layers(&self) -> Vec<Vec<Linear>> {
         self.blocks.iter().map(|block| block.layers().cloned().collect()).collect()
+    }
+
+    /// Whether any matrix of the blocks is multiplied in FP8 as it is stored; on the CPU none is.
+    pub fn multiplies_in_fp8(&self) -> bool {
+        let in_fp8 =
+            |layer: &Linear| matches!(layer.row_format(&self.device, self.dtype), RowFormat::Quantised(_));
+        self.blocks.iter().flat_map(Block::layers).any(in_fp8)
     }
 
     /// Number of blocks.

@@ -3,16 +3,23 @@ use wan_core::Result;
 
 use crate::Numerics;
 
-/// What a GPU makes of `numerics`, in words for people: its name, how FP8 weights are multiplied and which attention the
+/// What a GPU makes of `numerics`, in words for people: its name, how weights are multiplied and which attention the
 /// DiT's self-attention uses for heads of `head_dim` channels. `None` on the CPU, where nothing is chosen.
 ///
+/// `in_fp8`: whether any of the weights is multiplied in FP8.
+///
 /// Errors: a GPU that cannot be used.
-pub fn numerics_in_use(device: &Device, numerics: Numerics, head_dim: usize) -> Result<Option<String>> {
+pub fn numerics_in_use(
+    device: &Device,
+    numerics: Numerics,
+    head_dim: usize,
+    in_fp8: bool,
+) -> Result<Option<String>> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(device) = device {
-        return gpu::in_use(device, numerics, head_dim).map(Some);
+        return gpu::in_use(device, numerics, head_dim, in_fp8).map(Some);
     }
-    let _ = (device, numerics, head_dim);
+    let _ = (device, numerics, head_dim, in_fp8);
     Ok(None)
 }
 
@@ -39,13 +46,19 @@ mod gpu {
     use crate::attention::{cudnn_by_default, sage_kernel};
     use crate::{AttentionChoice, Numerics, Precision};
 
-    pub(super) fn in_use(device: &CudaDevice, numerics: Numerics, head_dim: usize) -> Result<String> {
+    pub(super) fn in_use(
+        device: &CudaDevice,
+        numerics: Numerics,
+        head_dim: usize,
+        in_fp8: bool,
+    ) -> Result<String> {
         let gpu = Gpu::of(device).map_err(candle_core::Error::from)?;
         let name = device.cuda_stream().context().name().map_err(candle_core::Error::wrap)?;
         let fp8 = Gemm::fits_fp8(gpu.capability(), 16, 16);
         let precision = match numerics.precision {
             Precision::Bf16 => "bf16",
-            Precision::Fp8 if fp8 => "fp8",
+            Precision::Fp8 if in_fp8 => "fp8",
+            Precision::Fp8 if fp8 => "bf16 (the weights are not in FP8 with one scale a matrix)",
             Precision::Fp8 => "bf16 (this GPU has no products in FP8)",
         };
         let attention = match numerics.attention {

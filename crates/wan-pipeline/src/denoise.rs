@@ -68,8 +68,9 @@ pub(crate) fn denoise(
         let memory = models.memory(plan, Stage::Denoise)?;
         let mut dit = models.kept().take(models, plan, &memory, observer)?;
         let device = models.device();
-        let head_dim = dit.model().config().head_dim();
-        if let Some(numerics) = wan_ops::numerics_in_use(device, plan.request.numerics(), head_dim)? {
+        let (head_dim, in_fp8) = (dit.model().config().head_dim(), dit.model().multiplies_in_fp8());
+        let numerics = plan.request.numerics();
+        if let Some(numerics) = wan_ops::numerics_in_use(device, numerics, head_dim, in_fp8)? {
             let (swapped, blocks) = (dit.swapped(), dit.model().blocks());
             observer.on_event(&Event::Note(&format!("{numerics}, {swapped} of {blocks} blocks swapped")));
         }
