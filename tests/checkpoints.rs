@@ -35,6 +35,8 @@ fn inspect_says_what_a_checkpoint_is() {
     }
     let comfy = stdout(&sandbox.run(&["models", "inspect", &golden("foreign/umt5_comfy.safetensors")]));
     assert!(comfy.contains("not loaded     spiece_model: "), "{comfy}");
+    let llama_cpp = stdout(&sandbox.run(&["models", "inspect", &golden("foreign/umt5_llama_cpp.gguf")]));
+    assert!(llama_cpp.contains("not loaded     tokenizer.ggml: "), "{llama_cpp}");
 }
 
 #[test]
@@ -114,7 +116,7 @@ fn convert_leaves_a_whole_output_or_none() {
     );
 }
 
-/// ComfyUI's encoder is enough: its tensor `spiece_model` stands in where there is no tokenizer.json.
+/// ComfyUI's encoder is enough, or llama.cpp's: what they have of the vocabulary stands in where there is no tokenizer.json.
 #[test]
 fn a_tokenizer_inside_of_the_text_encoder_is_found_last() {
     let sandbox = Sandbox::new();
@@ -135,6 +137,8 @@ fn a_tokenizer_inside_of_the_text_encoder_is_found_last() {
         stdout(&output).lines().find(|l| l.starts_with("tokenizer\t")).unwrap().to_string()
     };
     assert!(path().ends_with("encoder.safetensors#spiece_model"), "{}", path());
+    put("encoder.safetensors", repo_path("tests/golden/foreign/umt5_llama_cpp.gguf"));
+    assert!(path().ends_with("encoder.safetensors#tokenizer.ggml"), "{}", path());
     put("spiece.model", repo_path("tests/golden/sentencepiece/plain.model"));
     assert!(path().ends_with("spiece.model"), "{}", path());
     put("tokenizer.json", repo_path("models/tiny/tokenizer.json"));

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use wan_core::{Stored, WeightSet};
+use wan_core::WeightSet;
+use wan_core::weights::GGUF_VOCABULARY;
 
 use crate::description::{Description, FileEntry, LatentRgb, LoraDescription, ModelDescription};
 use crate::error::FilesMissing;
@@ -213,17 +214,18 @@ fn locate(model: &str, entry: &FileEntry, places: &Places) -> Option<Source> {
     places.find(model, entry).map(Source::File)
 }
 
-/// The tokenizer beside a text encoder, or the SentencePiece model that ComfyUI keeps in it.
+/// The tokenizer beside a text encoder, or the one in it.
 fn tokenizer_with(text_encoder: &Path) -> Option<Source> {
     tokenizer_beside(text_encoder).map(Source::File).or_else(|| tokenizer_inside(text_encoder))
 }
 
-/// ComfyUI's repackaged encoders hold the SentencePiece model as a tensor of bytes, behind the prefix if there is one.
+/// ComfyUI's repackaged encoders hold the SentencePiece model as a tensor of bytes, behind the prefix if there is one;
+/// llama.cpp's have the vocabulary among their metadata.
 fn tokenizer_inside(text_encoder: &Path) -> Option<Source> {
     // What is wrong with a file that does not open, loading it will say.
     let weights = WeightSet::open(text_encoder).ok()?;
-    let bytes = |t: &&Stored| t.dtype_name() == "U8" && t.name().rsplit('.').next() == Some("spiece_model");
-    let name = weights.iter().find(bytes)?.name().to_string();
+    let is_model = |name: &str| name == GGUF_VOCABULARY || name.rsplit('.').next() == Some("spiece_model");
+    let name = weights.iter().find(|t| t.dtype_name() == "U8" && is_model(t.name()))?.name().to_string();
     Some(Source::Tensor { path: text_encoder.to_path_buf(), name })
 }
 

@@ -15,6 +15,7 @@ mod charsmap;
 mod config;
 mod encoder;
 mod ffn;
+mod gguf_vocabulary;
 pub mod names;
 mod relative_bias;
 mod sentencepiece;

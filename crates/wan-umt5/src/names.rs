@@ -34,16 +34,22 @@ pub static DIALECTS: &[Dialect] = &[
         markers: &["token_embd.weight", "enc.output_norm.weight"],
         prefixes: &[],
         rules: LLAMA_CPP_RULES,
-        unused: &[],
+        unused: &[GGUF_VOCABULARY],
     },
 ];
 
 /// ComfyUI's checkpoints with several components put the encoder's names behind this.
 const TRANSFORMERS_PREFIXES: &[&str] = &["text_encoders.umt5xxl.transformer."];
 
+/// ComfyUI's way to keep the vocabulary.
 const SPIECE_MODEL: Unused = Unused {
     name: "spiece_model",
     why: "the SentencePiece model as bytes, which the tokenizer reads where no tokenizer file is found",
+};
+
+const GGUF_VOCABULARY: Unused = Unused {
+    name: wan_core::weights::GGUF_VOCABULARY,
+    why: "the vocabulary, which the tokenizer reads where no tokenizer file is found",
 };
 
 const TRANSFORMERS_RULES: &[Rule] = &[

@@ -15,28 +15,28 @@ const SPACE: char = '\u{2581}';
 
 /// `sentencepiece.ModelProto`, as far as it matters here.
 #[derive(Clone, PartialEq, Message)]
-struct ModelProto {
+pub(crate) struct ModelProto {
     #[prost(message, repeated, tag = "1")]
-    pieces: Vec<Piece>,
+    pub(crate) pieces: Vec<Piece>,
     #[prost(message, optional, tag = "2")]
-    trainer: Option<TrainerSpec>,
+    pub(crate) trainer: Option<TrainerSpec>,
     #[prost(message, optional, tag = "3")]
-    normalizer: Option<NormalizerSpec>,
+    pub(crate) normalizer: Option<NormalizerSpec>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Piece {
+pub(crate) struct Piece {
     #[prost(string, optional, tag = "1")]
-    piece: Option<String>,
+    pub(crate) piece: Option<String>,
     #[prost(float, optional, tag = "2")]
-    score: Option<f32>,
+    pub(crate) score: Option<f32>,
     #[prost(enumeration = "Kind", optional, tag = "3", default = "Normal")]
-    kind: Option<i32>,
+    pub(crate) kind: Option<i32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
-enum Kind {
+pub(crate) enum Kind {
     Normal = 1,
     Unknown = 2,
     Control = 3,
@@ -46,11 +46,11 @@ enum Kind {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct TrainerSpec {
+pub(crate) struct TrainerSpec {
     #[prost(enumeration = "Algorithm", optional, tag = "3", default = "Unigram")]
-    algorithm: Option<i32>,
+    pub(crate) algorithm: Option<i32>,
     #[prost(bool, optional, tag = "35", default = "false")]
-    byte_fallback: Option<bool>,
+    pub(crate) byte_fallback: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
@@ -63,22 +63,26 @@ enum Algorithm {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct NormalizerSpec {
+pub(crate) struct NormalizerSpec {
     #[prost(bytes = "vec", optional, tag = "2")]
-    charsmap: Option<Vec<u8>>,
+    pub(crate) charsmap: Option<Vec<u8>>,
     #[prost(bool, optional, tag = "3", default = "true")]
-    add_dummy_prefix: Option<bool>,
+    pub(crate) add_dummy_prefix: Option<bool>,
     #[prost(bool, optional, tag = "4", default = "true")]
-    remove_extra_whitespaces: Option<bool>,
+    pub(crate) remove_extra_whitespaces: Option<bool>,
     #[prost(bool, optional, tag = "5", default = "true")]
-    escape_whitespaces: Option<bool>,
+    pub(crate) escape_whitespaces: Option<bool>,
 }
 
 /// The tokenizer that a serialised `ModelProto` describes, without post-processor: the caller appends `</s>`.
 ///
 /// Errors: a sentence saying what is damaged or not a unigram model.
 pub(crate) fn tokenizer(bytes: &[u8]) -> Result<tokenizers::Tokenizer, String> {
-    let model = ModelProto::decode(bytes).map_err(|e| format!("not a SentencePiece model: {e}"))?;
+    build(&ModelProto::decode(bytes).map_err(|e| format!("not a SentencePiece model: {e}"))?)
+}
+
+/// The same of a model that was read.
+pub(crate) fn build(model: &ModelProto) -> Result<tokenizers::Tokenizer, String> {
     // The library always writes both, after the pieces: one without them was cut off.
     let (Some(trainer), Some(normalizer)) = (&model.trainer, &model.normalizer) else {
         return Err("a SentencePiece model without its trainer's or normaliser's settings".into());

@@ -1,5 +1,5 @@
-//! Token ids of a prompt: the SentencePiece unigram model of google/umt5-xxl, read from `tokenizer.json` or from
-//! the SentencePiece file itself.
+//! Token ids of a prompt: the SentencePiece unigram model of google/umt5-xxl, read from `tokenizer.json`, from
+//! the SentencePiece file itself, or from what llama.cpp's GGUF files hold of it.
 //!
 //! Source: Wan2.1 `wan/modules/tokenizers.py`, HuggingfaceTokenizer. The begin-of-sequence token is never
 //! added; the end-of-sequence token always is, and survives truncation.
@@ -11,8 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tokenizers::PostProcessorWrapper;
 
-use crate::charsmap;
 use crate::clean::clean_prompt;
+use crate::{charsmap, gguf_vocabulary, sentencepiece};
 
 /// Length to which Wan2.1 truncates and pads, the end-of-sequence token included.
 pub const TEXT_LEN: usize = 512;
@@ -34,7 +34,7 @@ pub enum TokenizerError {
     /// The content is no tokenizer description.
     #[error("tokenizer: not a valid {form}: {detail}")]
     Parse {
-        /// What was tried: `tokenizer.json` or `SentencePiece model`.
+        /// What was tried: `tokenizer.json`, `SentencePiece model` or `GGUF vocabulary`.
         form: &'static str,
         /// What the parser found.
         detail: String,
@@ -106,20 +106,21 @@ impl Tokenizer {
         Self::from_bytes(&bytes)
     }
 
-    /// Reads the content of a `tokenizer.json`, or a serialised SentencePiece unigram model: what it is, the first
-    /// byte tells, as JSON starts with `{` and no such model does.
+    /// Reads the content of a `tokenizer.json`, a serialised SentencePiece unigram model, or the start of a GGUF file up to
+    /// the end of its metadata: what it is, the first bytes tell, as JSON starts with `{` and no such model does.
     ///
     /// Errors: `Parse`, `MissingToken`.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TokenizerError> {
-        let json = bytes.trim_ascii_start().first() == Some(&b'{');
-        let form = if json { "tokenizer.json" } else { "SentencePiece model" };
-        let parse = |e: tokenizers::Error| TokenizerError::Parse { form, detail: one_line(&e.to_string()) };
-        let mut inner = match json {
-            true => from_json(bytes)
-                .map_err(|detail| TokenizerError::Parse { form, detail: one_line(&detail) })?,
-            false => crate::sentencepiece::tokenizer(bytes)
-                .map_err(|detail| TokenizerError::Parse { form, detail: one_line(&detail) })?,
+        let (form, read): (_, fn(&[u8]) -> _) = if bytes.trim_ascii_start().first() == Some(&b'{') {
+            ("tokenizer.json", from_json)
+        } else if bytes.starts_with(b"GGUF") {
+            ("GGUF vocabulary", gguf_vocabulary::tokenizer)
+        } else {
+            ("SentencePiece model", sentencepiece::tokenizer)
         };
+        let damaged = |detail: String| TokenizerError::Parse { form, detail: one_line(&detail) };
+        let parse = |e: tokenizers::Error| damaged(e.to_string());
+        let mut inner = read(bytes).map_err(damaged)?;
         // Truncation, padding and special tokens are seen to here, whatever the file says.
         inner.with_truncation(None).map_err(parse)?.with_padding(None);
         inner.with_post_processor(None::<PostProcessorWrapper>);

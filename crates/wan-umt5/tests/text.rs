@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use wan_core::WeightSet;
+use wan_core::weights::GGUF_VOCABULARY;
 use wan_umt5::clean::clean_prompt;
 use wan_umt5::tokenizer::Tokenizer;
 
@@ -67,6 +69,57 @@ fn sentencepiece_models_give_both_libraries_ids() {
             }
         }
     }
+}
+
+/// The same models, as gguf-py writes them into llama.cpp's files (`tests/golden/make_gguf.py`).
+#[test]
+fn vocabularies_in_gguf_files_give_the_same_ids() {
+    for name in ["umt5", "plain"] {
+        let file = repository(&format!("tests/golden/sentencepiece/{name}.gguf"));
+        let weights = WeightSet::open(&file).unwrap();
+        let vocabulary = weights.get(GGUF_VOCABULARY).unwrap().bytes();
+        let tokenizer = Tokenizer::from_bytes(vocabulary).unwrap();
+        for row in rows(&format!("../sentencepiece/{name}.jsonl")) {
+            let text = row["text"].as_str().unwrap();
+            assert_eq!(tokenizer.encode(text).unwrap().ids, ids(&row, "transformers"), "{name}: {text:?}");
+        }
+        let left_out = tokenizer.encode("[PAD0]").unwrap().ids.len();
+        assert!(left_out > 2, "{name}: a name that stands for no piece is one");
+    }
+}
+
+#[test]
+fn damaged_vocabularies_in_gguf_files_are_refused() {
+    let whole = std::fs::read(repository("tests/golden/sentencepiece/plain.gguf")).unwrap();
+    let message = |bytes: &[u8]| {
+        let error = Tokenizer::from_bytes(bytes).unwrap_err().to_string();
+        assert!(error.starts_with("tokenizer: not a valid GGUF vocabulary: "), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+        error
+    };
+    let metadata = WeightSet::open(&repository("tests/golden/sentencepiece/plain.gguf")).unwrap();
+    let length = metadata.get(GGUF_VOCABULARY).unwrap().bytes().len();
+    for n in (4..length).step_by(97) {
+        message(&whole[..n]);
+    }
+    let without = |key: &str| {
+        let mut bytes = whole.clone();
+        let at = bytes.windows(key.len()).position(|w| w == key.as_bytes()).unwrap();
+        bytes[at + key.len() - 1] = b'_';
+        message(&bytes)
+    };
+    for key in [
+        "tokenizer.ggml.model",
+        "tokenizer.ggml.tokens",
+        "tokenizer.ggml.scores",
+        "tokenizer.ggml.token_type",
+    ] {
+        assert!(without(key).ends_with(&format!("no {key} of the expected type")), "{}", without(key));
+    }
+    let mut other = whole.clone();
+    let at = other.windows(10).position(|w| w == b"\x02\0\0\0\0\0\0\0t5").unwrap();
+    other[at + 9] = b'6';
+    assert!(message(&other).ends_with(r#"found a vocabulary of type "t6", expected "t5""#));
 }
 
 #[test]

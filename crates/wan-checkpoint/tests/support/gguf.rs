@@ -14,11 +14,12 @@ pub struct Tensor<'a> {
 pub fn bytes(tensors: &[Tensor<'_>]) -> Vec<u8> {
     let mut out = b"GGUF\x03\x00\x00\x00".to_vec();
     out.extend((tensors.len() as u64).to_le_bytes());
-    out.extend(2u64.to_le_bytes());
-    let text = |out: &mut Vec<u8>, s: &str| {
+    out.extend(3u64.to_le_bytes());
+    let bytes = |out: &mut Vec<u8>, s: &[u8]| {
         out.extend((s.len() as u64).to_le_bytes());
-        out.extend(s.as_bytes());
+        out.extend(s);
     };
+    let text = |out: &mut Vec<u8>, s: &str| bytes(out, s.as_bytes());
     text(&mut out, "general.architecture");
     out.extend(8u32.to_le_bytes());
     text(&mut out, "wan");
@@ -27,6 +28,11 @@ pub fn bytes(tensors: &[Tensor<'_>]) -> Vec<u8> {
     out.extend(5u32.to_le_bytes());
     out.extend(2u64.to_le_bytes());
     out.extend([0; 8]);
+    text(&mut out, "tokens");
+    out.extend(9u32.to_le_bytes());
+    out.extend(8u32.to_le_bytes());
+    out.extend(1u64.to_le_bytes());
+    bytes(&mut out, b"\xe4\xb8"); // a part of a character
     let mut offset = 0u64;
     for tensor in tensors {
         text(&mut out, tensor.name);

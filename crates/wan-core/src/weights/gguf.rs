@@ -8,12 +8,16 @@ use candle_core::DType;
 
 use super::blocks::BlockFormat;
 use super::bytes::Bytes;
+use super::gguf_metadata::{self, GgufMetadata, Reader};
 use super::stored::Stored;
 use crate::{Result, WeightsError};
 
-/// First bytes of a GGUF file.
-pub(super) const MAGIC: &[u8] = b"GGUF";
+/// The tensor of bytes that stands for the vocabulary in a GGUF file: the file's start, for [`GgufMetadata::read`].
+/// ComfyUI's text encoders have theirs in a tensor as well.
+pub const GGUF_VOCABULARY: &str = "tokenizer.ggml";
 
+/// The key that a vocabulary has.
+const TOKENS: &str = "tokenizer.ggml.tokens";
 /// Key prefix under which converters keep the shape of a tensor that they had to reshape.
 const ORIGINAL_SHAPE: &str = "comfy.gguf.orig_shape.";
 /// Largest number of axes taken seriously.
@@ -26,9 +30,12 @@ const MAX_AXES: u32 = 8;
 pub(super) fn tensors(bytes: &Bytes, label: &str) -> Result<Vec<Stored>> {
     let format =
         |reason: String| WeightsError::Format { label: label.to_string(), reason: format!("GGUF: {reason}") };
-    let mut reader = Reader { data: bytes.as_slice(), at: MAGIC.len() };
+    let mut reader = Reader::new(bytes.as_slice());
     let header = header(&mut reader).map_err(format)?;
     let base = reader.at.checked_next_multiple_of(header.alignment).unwrap_or(usize::MAX);
+    let vocabulary = header
+        .vocabulary
+        .map(|length| Stored::new(GGUF_VOCABULARY, DType::U8, vec![length], bytes.slice(0..length)));
     let stored = header.tensors.into_iter().map(|tensor| {
         let shape = match header.shapes.get(&tensor.name) {
             Some(shape) if product(shape) == product(&tensor.shape) => shape.clone(),
@@ -69,7 +76,7 @@ pub(super) fn tensors(bytes: &Bytes, label: &str) -> Result<Vec<Stored>> {
             }
         }
     });
-    stored.collect()
+    stored.chain(vocabulary).collect()
 }
 
 /// What can be read of a tensor.
@@ -111,6 +118,8 @@ struct Header {
     tensors: Vec<TensorInfo>,
     shapes: HashMap<String, Vec<usize>>,
     alignment: usize,
+    /// Length up to the end of the metadata, where these have a vocabulary.
+    vocabulary: Option<usize>,
 }
 
 struct TensorInfo {
@@ -121,29 +130,20 @@ struct TensorInfo {
 }
 
 fn header(reader: &mut Reader<'_>) -> std::result::Result<Header, String> {
-    let version = reader.u32()?;
-    if !(2..=3).contains(&version) {
-        return Err(format!("version {version}, expected 2 or 3"));
+    let (tensor_count, metadata) = gguf_metadata::read(reader)?;
+    let vocabulary = metadata.texts(TOKENS).map(|_| reader.at);
+    let alignment = metadata.number("general.alignment").unwrap_or(32) as usize;
+    if !alignment.is_power_of_two() {
+        return Err(format!("alignment {alignment}"));
     }
-    let (tensor_count, key_count) = (reader.u64()?, reader.u64()?);
-    let (mut shapes, mut alignment) = (HashMap::new(), 32);
-    for _ in 0..key_count {
-        let key = reader.text()?;
-        let kind = reader.u32()?;
-        if key == "general.alignment" && kind == 4 {
-            alignment = reader.u32()? as usize;
-            if !alignment.is_power_of_two() {
-                return Err(format!("alignment {alignment}"));
-            }
-        } else if let (Some(name), 9) = (key.strip_prefix(ORIGINAL_SHAPE), kind) {
-            shapes.insert(name.to_string(), reader.shape()?);
-        } else {
-            reader.skip(kind)?;
-        }
-    }
+    let shape =
+        |key: &str| Some((key.strip_prefix(ORIGINAL_SHAPE)?.to_string(), original_shape(&metadata, key)));
+    let shapes = metadata.keys().filter_map(shape);
+    let shapes =
+        shapes.map(|(name, shape)| Ok((name, shape?))).collect::<std::result::Result<_, String>>()?;
     let mut tensors = Vec::new(); // grows with what the file really holds
     for _ in 0..tensor_count {
-        let name = reader.text()?.to_string();
+        let name = reader.name()?.to_string();
         let axes = reader.u32()?;
         if axes > MAX_AXES {
             return Err(format!("tensor {name} has {axes} axes"));
@@ -152,7 +152,18 @@ fn header(reader: &mut Reader<'_>) -> std::result::Result<Header, String> {
         shape.reverse(); // the fastest axis comes first in the file
         tensors.push(TensorInfo { name, shape, kind: reader.u32()?, offset: reader.u64()? });
     }
-    Ok(Header { tensors, shapes, alignment })
+    Ok(Header { tensors, shapes, alignment, vocabulary })
+}
+
+fn original_shape(metadata: &GgufMetadata<'_>, key: &str) -> std::result::Result<Vec<usize>, String> {
+    let shape = metadata.integers(key).ok_or_else(|| format!("{key} is no list of whole numbers"))?;
+    if shape.len() > MAX_AXES as usize {
+        return Err(format!("{key} has {} axes", shape.len()));
+    }
+    shape
+        .iter()
+        .map(|&axis| usize::try_from(axis).map_err(|_| format!("{key} has an axis of {axis}")))
+        .collect()
 }
 
 fn product(shape: &[usize]) -> Option<usize> {
@@ -173,79 +184,4 @@ fn type_name(kind: u32) -> String {
         _ => return format!("ggml type {kind}"),
     };
     name.to_string()
-}
-
-struct Reader<'a> {
-    data: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, n: usize) -> std::result::Result<&'a [u8], String> {
-        let taken = self.data[self.at..].get(..n).ok_or("the header ends early")?;
-        self.at += n;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> std::result::Result<[u8; N], String> {
-        self.take(N)?.try_into().map_err(|_| "the header ends early".to_string())
-    }
-
-    fn u32(&mut self) -> std::result::Result<u32, String> {
-        Ok(u32::from_le_bytes(self.array()?))
-    }
-
-    fn u64(&mut self) -> std::result::Result<u64, String> {
-        Ok(u64::from_le_bytes(self.array()?))
-    }
-
-    fn size(&mut self) -> std::result::Result<usize, String> {
-        usize::try_from(self.u64()?).map_err(|_| "a size beyond this machine's".to_string())
-    }
-
-    fn text(&mut self) -> std::result::Result<&'a str, String> {
-        let n = self.size()?;
-        std::str::from_utf8(self.take(n)?).map_err(|_| "a name that is not UTF-8".to_string())
-    }
-
-    /// An array of i32 or i64 as a shape.
-    fn shape(&mut self) -> std::result::Result<Vec<usize>, String> {
-        let (kind, count) = (self.u32()?, self.u64()?);
-        if count > u64::from(MAX_AXES) {
-            return Err(format!("a shape of {count} axes"));
-        }
-        let value = |reader: &mut Self| match kind {
-            4 | 5 => Ok(reader.u32()? as usize),
-            10 | 11 => reader.size(),
-            other => Err(format!("a shape of value type {other}")),
-        };
-        (0..count).map(|_| value(self)).collect()
-    }
-
-    /// Skips a value of a metadata type.
-    fn skip(&mut self, kind: u32) -> std::result::Result<(), String> {
-        match kind {
-            8 => self.text().map(drop),
-            9 => {
-                let (kind, count) = (self.u32()?, self.size()?);
-                match width(kind) {
-                    Some(width) => self.take(count.saturating_mul(width)).map(drop),
-                    None if kind == 8 => (0..count).try_for_each(|_| self.text().map(drop)),
-                    None => Err(format!("an array of value type {kind}")),
-                }
-            }
-            _ => self.take(width(kind).ok_or_else(|| format!("a value of type {kind}"))?).map(drop),
-        }
-    }
-}
-
-/// Bytes of a metadata value of fixed length.
-fn width(kind: u32) -> Option<usize> {
-    Some(match kind {
-        0 | 1 | 7 => 1,
-        2 | 3 => 2,
-        4..=6 => 4,
-        10..=12 => 8,
-        _ => return None,
-    })
 }

@@ -9,7 +9,7 @@ use safetensors::{Dtype, SafeTensors};
 use super::bytes::Bytes;
 use super::names::Naming;
 use super::stored::Stored;
-use super::{gguf, torch};
+use super::{gguf, gguf_metadata, torch};
 use crate::{Error, Result, WeightsError};
 
 /// The tensors of one component, mapped from one file or a sharded set, under the names in the files.
@@ -153,7 +153,7 @@ impl WeightSet {
 
     fn add(&mut self, bytes: Bytes, label: &str) -> Result<()> {
         let start = bytes.as_slice();
-        let (container, tensors) = if start.starts_with(gguf::MAGIC) {
+        let (container, tensors) = if start.starts_with(gguf_metadata::MAGIC) {
             (Container::Gguf, gguf::tensors(&bytes, label)?)
         } else if start.starts_with(torch::MAGIC) {
             (Container::Torch, torch::tensors(&bytes, label)?)
