@@ -290,14 +290,20 @@ test("settings of a job of another workflow come with that workflow", async () =
   await page.fill("#steps", "5");
   await nativeJob.locator(".again").click();
   await page.waitForFunction(() => document.querySelector("#positive").value === "the blue star moves left");
-  assert.equal(await page.inputValue("#scheduler"), "uni_pc");
   assert.equal(await page.inputValue("#workflow"), "");
+  assert.equal(await page.inputValue("#sampler"), "uni_pc");
+  assert.equal(await page.inputValue("#scheduler"), "simple");
+  await page.selectOption("#sampler", "dpmpp_2m");
+  await page.selectOption("#scheduler", "karras");
   const [taken] = await Promise.all([page.waitForResponse("**/prompt"), page.click("#run")]);
   const sent = taken.request().postDataJSON().prompt;
   assert.deepEqual(Object.values(sent).map((node) => node.class_type), Object.values(native).map((node) => node.class_type));
-  await item((await taken.json()).prompt_id);
+  assert.deepEqual([sent[12].inputs.sampler_name, sent[12].inputs.scheduler], ["dpmpp_2m", "karras"]);
+  const made = await item((await taken.json()).prompt_id);
+  assert.match(await made.textContent(), /2 steps, dpmpp_2m, karras/);
 
   await choose("wanx-21.json");
+  await page.locator("#sampler").waitFor({ state: "hidden" });
   await guideJob.locator(".again").click();
   await page.waitForFunction(() => document.querySelector("#steps").value === "3");
   assert.equal(await page.inputValue("#workflow"), "wanx-21.json", "it is the workflow of this job");

@@ -7,7 +7,7 @@ import { keep, recall } from "./store.js";
 const byId = (id) => document.getElementById(id);
 
 const NUMBERS = ["width", "height", "frames", "steps", "cfg", "shift", "denoise"];
-const FIELDS = [...NUMBERS, "positive", "negative", "scheduler", "seed"];
+const FIELDS = [...NUMBERS, "positive", "negative", "sampler", "scheduler", "seed"];
 const PRESETS = [[832, 480], [480, 832], [624, 624], [512, 512], [1280, 720], [720, 1280]];
 const DRAFTS = "wan-run.draft";
 const LARGEST_SEED = 2n ** 64n - 1n;

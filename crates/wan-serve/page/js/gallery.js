@@ -89,8 +89,8 @@ export class Gallery {
   }
 
   /** What a job was asked for; `width` and `height` are those of what it made, where that is known. */
-  #facts({ steps, scheduler, cfg, seed }, width, height) {
-    const sampling = steps && [t("steps_are", { n: steps }), scheduler].filter(Boolean).join(", ");
+  #facts({ steps, sampler, scheduler, cfg, seed }, width, height) {
+    const sampling = steps && [t("steps_are", { n: steps }), sampler, scheduler].filter(Boolean).join(", ");
     const facts = [width && `${width} × ${height}`, sampling, cfg !== undefined && `CFG ${cfg}`, seed !== undefined && `${t("seed")}\u00a0${seed}`];
     return facts.filter(Boolean).join(" · ");
   }

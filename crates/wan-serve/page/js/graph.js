@@ -13,7 +13,9 @@ const ROLES = {
   WanVideoSampler: {
     steps: "steps", cfg: "cfg", shift: "shift", seed: "seed", scheduler: "scheduler", denoise: "denoise_strength",
   },
-  KSampler: { steps: "steps", cfg: "cfg", seed: "seed", scheduler: "sampler_name", denoise: "denoise" },
+  KSampler: {
+    steps: "steps", cfg: "cfg", seed: "seed", sampler: "sampler_name", scheduler: "scheduler", denoise: "denoise",
+  },
   ModelSamplingSD3: { shift: "shift" },
   VHS_VideoCombine: { fps: "frame_rate" },
   CreateVideo: { fps: "fps" },
