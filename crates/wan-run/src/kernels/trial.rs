@@ -233,8 +233,9 @@ mod tests {
         untried(tried("echo 'wan-run: device cuda:0: busy' >&2; exit 1", "exit 1"), "busy");
         untried(tried_for(Duration::from_secs(1), "exec sleep 60", "exit 1"), "no answer");
         untried(tried("echo what", "exit 1"), "something else");
-        let interrupted = lines(&[BEGUN, "kill -INT $$"]);
-        untried(tried(&interrupted, &interrupted), "signal 2");
+        // Not SIGINT, which is ignored where the tests were started in the background.
+        let ended = lines(&[BEGUN, "kill -TERM $$"]);
+        untried(tried(&ended, &ended), "signal 15");
         let missing = |_: &[SpecialKernels]| Command::new("/no/such/program");
         let found = try_all(missing, &SpecialKernels::ALL, Duration::from_secs(2));
         untried(found.into_iter().map(|(_, verdict)| verdict).collect(), "No such file");
