@@ -274,14 +274,37 @@ test("a page that comes in the middle of a job says where it stands, or that it 
   await other.close();
 });
 
+/** A graph of ComfyUI's own nodes that the demo model runs. */
+async function ownNodes(sampling) {
+  const graph = JSON.parse(await readFile(path.join(ROOT, "tests/comfyui/native.api.json")));
+  delete graph[10];
+  graph[11].inputs.model = ["1", 0];
+  Object.assign(graph[5].inputs, { image: "sample.png" });
+  Object.assign(graph[6].inputs, { text: "the blue star moves left" });
+  Object.assign(graph[9].inputs, { width: 64, height: 64, length: 9 });
+  Object.assign(graph[12].inputs, { steps: 2, seed: 7, ...sampling });
+  return graph;
+}
+
+test("a sampler that the server lacks is refused, and does not become another one", async () => {
+  await store("foreign.json", await ownNodes({ sampler_name: "euler_ancestral", scheduler: "bong_tangent" }));
+  await page.reload();
+  await opened("wanx-21.json");
+  await choose("foreign.json");
+  assert.equal(await page.inputValue("#sampler"), "euler_ancestral");
+  assert.equal(await page.inputValue("#scheduler"), "bong_tangent");
+  const [answer] = await Promise.all([page.waitForResponse("**/prompt"), page.click("#run")]);
+  assert.equal(answer.status(), 400);
+  await page.locator("#form-error:visible").waitFor();
+  await page.selectOption("#sampler", "euler");
+  await page.selectOption("#scheduler", "beta");
+  const [taken] = await Promise.all([page.waitForResponse("**/prompt"), page.click("#run")]);
+  await item((await taken.json()).prompt_id);
+  await choose("wanx-21.json");
+});
+
 test("settings of a job of another workflow come with that workflow", async () => {
-  const native = JSON.parse(await readFile(path.join(ROOT, "tests/comfyui/native.api.json")));
-  delete native[10];
-  native[11].inputs.model = ["1", 0];
-  Object.assign(native[5].inputs, { image: "sample.png" });
-  Object.assign(native[6].inputs, { text: "the blue star moves left" });
-  Object.assign(native[9].inputs, { width: 64, height: 64, length: 9 });
-  Object.assign(native[12].inputs, { steps: 2, seed: 7 });
+  const native = await ownNodes();
   await choose("wanx-21.json");
   await settings(page, { steps: 3 });
   const [answer] = await Promise.all([page.waitForResponse("**/prompt"), page.click("#run")]);

@@ -93,18 +93,19 @@ export class SettingsForm {
     this.#graph = graph;
     this.#info = info;
     this.#bound = bindings(graph);
+    const own = values(graph, this.#bound);
     for (const field of FIELDS) {
       const binding = this.#bound[field];
       const element = byId(field);
       element.closest(".field").hidden = !binding;
-      if (binding) this.#limit(field, spec(info, binding));
+      if (binding) this.#limit(field, spec(info, binding), own[field]);
     }
     byId("image-field").hidden = !("image" in this.#bound);
     if (this.#bound.image) {
       const [choices, options] = spec(info, this.#bound.image);
       this.image.choices(Array.isArray(choices) ? choices : (options?.options ?? []));
     }
-    const all = { ...values(graph, this.#bound), ...settings };
+    const all = { ...own, ...settings };
     // What the user has just typed or chosen stays.
     for (const field of this.#early) delete all[field];
     if (this.image.isUploading) delete all.image;
@@ -115,7 +116,7 @@ export class SettingsForm {
 
   /** Puts `settings` into the fields. Of choices and images only those are taken that there are. */
   fill(settings) {
-    const offers = (select, value) => [...select.options].some((option) => option.value === value);
+    const offers = (select, value) => [...select.options].some((option) => option.value === String(value));
     for (const field of FIELDS) {
       const [element, value] = [byId(field), settings[field]];
       if (value === undefined || (element instanceof HTMLSelectElement && !offers(element, value))) continue;
@@ -192,10 +193,12 @@ export class SettingsForm {
     return value;
   }
 
-  #limit(field, [type, options = {}]) {
+  #limit(field, [type, options = {}], own) {
     const element = byId(field);
     if (element instanceof HTMLSelectElement) {
-      const choices = Array.isArray(type) ? type : (options.options ?? []);
+      const offered = Array.isArray(type) ? type : (options.options ?? []);
+      // What the server lacks it refuses by name, where the workflow asks for it; another choice would be a guess.
+      const choices = own === undefined || offered.includes(own) ? offered : [...offered, own];
       element.replaceChildren(...choices.map((choice) => new Option(choice, choice)));
     } else if (NUMBERS.includes(field)) {
       for (const limit of ["min", "max"]) {
