@@ -9,7 +9,7 @@ pub static DIALECTS: &[Dialect] = &[
         markers: &["token_embedding.weight"],
         prefixes: &[],
         rules: &[],
-        unused: &[],
+        unused: &[GGUF_VOCABULARY],
     },
     Dialect {
         name: "transformers",
@@ -18,6 +18,7 @@ pub static DIALECTS: &[Dialect] = &[
         rules: TRANSFORMERS_RULES,
         unused: &[
             SPIECE_MODEL,
+            GGUF_VOCABULARY,
             Unused { name: "encoder.embed_tokens.weight", why: "the same table as shared.weight" },
         ],
     },
@@ -27,14 +28,18 @@ pub static DIALECTS: &[Dialect] = &[
         markers: &["encoder.embed_tokens.weight"],
         prefixes: TRANSFORMERS_PREFIXES,
         rules: TRANSFORMERS_RULES,
-        unused: &[SPIECE_MODEL],
+        unused: &[SPIECE_MODEL, GGUF_VOCABULARY],
     },
     Dialect {
         name: "llama.cpp",
         markers: &["token_embd.weight", "enc.output_norm.weight"],
         prefixes: &[],
         rules: LLAMA_CPP_RULES,
-        unused: &[GGUF_VOCABULARY],
+        unused: &[
+            GGUF_VOCABULARY,
+            Unused { name: "dec.*", why: "the decoder, which Wan does not use" },
+            Unused { name: "output.weight", why: "the decoder's output layer, which Wan does not use" },
+        ],
     },
 ];
 
@@ -47,6 +52,7 @@ const SPIECE_MODEL: Unused = Unused {
     why: "the SentencePiece model as bytes, which the tokenizer reads where no tokenizer file is found",
 };
 
+/// That of GGUF files, whatever their tensors are called.
 const GGUF_VOCABULARY: Unused = Unused {
     name: wan_core::weights::GGUF_VOCABULARY,
     why: "the vocabulary, which the tokenizer reads where no tokenizer file is found",

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use wan_core::progress::CancelToken;
-use wan_core::testkit::{Golden, assert_close, distance};
-use wan_core::weights::Bytes;
+use wan_core::testkit::{Golden, assert_close, distance, repo_path};
+use wan_core::weights::{Bytes, GGUF_VOCABULARY};
 use wan_core::{Stored, WeightSet};
 use wan_umt5::Umt5;
 
@@ -146,6 +146,33 @@ fn the_table_may_be_stored_under_either_or_both_names() {
         let model = Umt5::open(&set, None, &Device::Cpu, DType::F32).unwrap();
         assert_eq!(bits(&run(&model, &io)), expected, "keep both: {keep_both}");
     }
+}
+
+/// In a GGUF file the vocabulary may stand beside tensors of any naming.
+#[test]
+fn a_vocabulary_is_no_weight_under_any_naming() {
+    let vocabulary = || Stored::new(GGUF_VOCABULARY, DType::U8, vec![4], Bytes::new(*b"GGUF")).unwrap();
+    for weights in ["umt5/umt5.weights.safetensors", "umt5/umt5_transformers.weights.safetensors"] {
+        let set = bare(weights, |tensors| tensors.push(vocabulary()));
+        Umt5::open(&set, None, &Device::Cpu, DType::F32).unwrap();
+    }
+}
+
+/// llama.cpp converts whole models, ComfyUI's users have the encoder alone: both open, and compute the same.
+#[test]
+fn a_decoder_is_left_out() {
+    let encoder = WeightSet::open(&repo_path("tests/golden/foreign/umt5_llama_cpp.gguf")).unwrap();
+    let zeros =
+        |name| Stored::from_tensor(name, &Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap()).unwrap();
+    let decoder = ["dec.blk.0.attn_q.weight", "dec.output_norm.weight", "output.weight"].map(zeros);
+    let whole = WeightSet::from_tensors("file", encoder.iter().cloned().chain(decoder));
+    let ids = Tensor::new(&[[5i64, 3, 1]], &Device::Cpu).unwrap();
+    let mask = ids.ones_like().unwrap();
+    let [alone, with_decoder] = [&encoder, &whole].map(|set| {
+        let model = Umt5::open(set, None, &Device::Cpu, DType::F32).unwrap();
+        bits(&model.encode_padded(&ids, &mask).unwrap())
+    });
+    assert_eq!(alone, with_decoder);
 }
 
 #[test]
