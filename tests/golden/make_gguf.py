@@ -45,12 +45,14 @@ def blocks():
 
 def add_vocabulary(writer, name):
     model = sentencepiece_model_pb2.ModelProto.FromString((VOCABULARIES / f"{name}.model").read_bytes())
+    # A conversion does not ask which pieces users defined.
+    types = [gguf.TokenType.NORMAL if p.type == p.USER_DEFINED else p.type for p in model.pieces]
     spare = range(SPARE_ROWS)
     writer.add_tokenizer_model("t5")
     writer.add_tokenizer_pre("default")
     writer.add_token_list([p.piece.encode() for p in model.pieces] + [f"[PAD{i}]".encode() for i in spare])
     writer.add_token_scores([p.score for p in model.pieces] + [-10000.0 for _ in spare])
-    writer.add_token_types([p.type for p in model.pieces] + [gguf.TokenType.UNUSED for _ in spare])
+    writer.add_token_types(types + [gguf.TokenType.UNUSED for _ in spare])
     writer.add_add_space_prefix(model.normalizer_spec.add_dummy_prefix)
     writer.add_remove_extra_whitespaces(model.normalizer_spec.remove_extra_whitespaces)
     if model.normalizer_spec.precompiled_charsmap:

@@ -131,16 +131,17 @@ struct TensorInfo {
 
 fn header(reader: &mut Reader<'_>) -> std::result::Result<Header, String> {
     let (tensor_count, metadata) = gguf_metadata::read(reader)?;
-    let vocabulary = metadata.texts(TOKENS).map(|_| reader.at);
+    let vocabulary = metadata.keys().any(|key| key == TOKENS).then_some(reader.at);
     let alignment = metadata.number("general.alignment").unwrap_or(32) as usize;
     if !alignment.is_power_of_two() {
         return Err(format!("alignment {alignment}"));
     }
-    let shape =
-        |key: &str| Some((key.strip_prefix(ORIGINAL_SHAPE)?.to_string(), original_shape(&metadata, key)));
-    let shapes = metadata.keys().filter_map(shape);
-    let shapes =
-        shapes.map(|(name, shape)| Ok((name, shape?))).collect::<std::result::Result<_, String>>()?;
+    let mut shapes = HashMap::new();
+    for key in metadata.keys() {
+        if let Some(name) = key.strip_prefix(ORIGINAL_SHAPE) {
+            shapes.insert(name.to_string(), original_shape(&metadata, key)?);
+        }
+    }
     let mut tensors = Vec::new(); // grows with what the file really holds
     for _ in 0..tensor_count {
         let name = reader.name()?.to_string();
